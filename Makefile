@@ -1,0 +1,54 @@
+# Every target does its own set-up. `make` alone says what there is.
+.DEFAULT_GOAL := help
+.PHONY: help test demo build lock clean lint types template unit
+
+UV_VERSION := 0.13.9
+# A uv that is installed is used; otherwise one is put into .uv, beside the project's own .venv.
+UV := $(shell command -v uv || echo .uv/bin/uv)
+BIN := .venv/bin
+export SAM_CLI_TELEMETRY := 0
+export PYTHONDONTWRITEBYTECODE := 1
+
+help: ## say what there is
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.uv/bin/uv:
+	@python3 -m venv .uv
+	@.uv/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+
+.venv/installed: requirements-dev.txt .python-version | $(if $(filter .uv/bin/uv,$(UV)),.uv/bin/uv)
+	@$(UV) venv --quiet --clear .venv
+	@$(UV) pip sync --quiet --require-hashes requirements-dev.txt
+	@touch $@
+
+demo: .venv/installed ## run the main job on the embedded cloud; EVENT=events/manual.json sends an event of your own
+	@$(BIN)/python -m local.demo $(EVENT)
+
+test: lint types template unit ## install, lint, type-check and test
+
+lint: .venv/installed
+	@$(BIN)/ruff format --check --quiet . || { echo "make lint: run $(BIN)/ruff format ."; exit 1; }
+	@$(BIN)/ruff check --quiet .
+	@echo "lint      ok"
+
+types: .venv/installed
+	@$(BIN)/mypy --no-error-summary
+	@echo "types     ok"
+
+template: .venv/installed
+	@AWS_DEFAULT_REGION=us-east-1 $(BIN)/sam validate --lint >/dev/null
+	@echo "template  ok"
+
+unit: .venv/installed
+	@$(BIN)/pytest --cov --cov-report=term
+
+build: .venv/installed ## pack the function as `sam deploy` uploads it
+	@$(BIN)/sam build
+
+lock: $(if $(filter .uv/bin/uv,$(UV)),.uv/bin/uv) ## pin the newest versions that fit, with hashes
+	@$(UV) pip compile --quiet --upgrade --universal --generate-hashes --no-emit-index-url --group dev pyproject.toml -o requirements-dev.txt
+	@$(UV) pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --python-version 3.13 --python-platform aarch64-manylinux2014 --constraint requirements-dev.txt pyproject.toml -o src/requirements.txt
+
+clean: ## remove what the other targets made
+	@rm -rf .venv .uv .aws-sam .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
