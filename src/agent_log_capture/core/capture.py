@@ -1,0 +1,252 @@
+"""A capture (one agent's log file on its way), where it came from, and what became of it."""
+
+import re
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any, Self
+
+# The six regions that the Cloud Backup API runs in.
+REGIONS = frozenset({"DFW", "ORD", "IAD", "LON", "SYD", "HKG"})
+
+_AGENT_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
+_OUTCOME_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://agent-log-capture/outcome")
+_TRIGGER_TEXT_LIMIT = 512
+_MOST_TRIES = 1_000_000
+
+
+class Status(StrEnum):
+    """What a notice says has become of a capture."""
+
+    REQUESTED = "requested"
+    REJECTED = "rejected"
+    FAILED = "failed"
+
+
+class Reason(StrEnum):
+    """Why a capture was rejected, failed or must wait; a stable word that programs can compare."""
+
+    REFUSED = "refused"
+    REDIRECTED = "redirected"
+    TEMPORARY = "temporary"
+    UNCONFIRMED = "unconfirmed"
+    NOT_CONNECTED = "not_connected"
+    CONFLICT = "conflict"
+    TOKEN_REFUSED = "token_refused"  # noqa: S105 (the name of a reason)
+    TOKEN_UNAVAILABLE = "token_unavailable"  # noqa: S105 (the name of a reason)
+    NO_AGENT_ID = "no_agent_id"
+    INVALID_AGENT_ID = "invalid_agent_id"
+    INVALID_REGION = "invalid_region"
+    INVALID_FORCE = "invalid_force"
+    INVALID_JSON = "invalid_json"
+    TOO_DEEP = "too_deep"
+    TOO_LARGE = "too_large"
+
+
+class TriggerType(StrEnum):
+    """The kind of event that asked for a capture, however it was wrapped on its way here."""
+
+    SQS = "sqs"
+    EVENTBRIDGE = "eventbridge"
+    ALARM = "alarm"
+    SNS = "sns"
+    MANUAL = "manual"
+
+
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """The event that asked for a capture.
+
+    `id` is the message ID, the event ID, the alarm's ARN and the time of its state, or the request ID; `name` is
+    the alarm's name, where there is one.
+    """
+
+    type: TriggerType
+    id: str
+    name: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the form that notices and the queue carry."""
+        return {"type": self.type.value, "id": self.id, "name": self.name}
+
+    @classmethod
+    def from_json(cls, value: object) -> Self:
+        """Read what `to_json` wrote; ValueError for anything else."""
+        fields = _object(value, "trigger")
+        name = fields.get("name")
+        return cls(
+            TriggerType(_text(fields, "type")),
+            _text(fields, "id"),
+            None if name is None else _text(fields, "name"),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capture:
+    """One agent that was named by one trigger, and how far asking it for its log file has come.
+
+    `retry_from` starts the retry window: the moment of its first try, or of its first try after a replay.
+    `unconfirmed_since` is set when a request was sent and no answer came back: the moment before it was sent.
+    `replays` counts how often it came back from the dead-letter queue.
+    """
+
+    agent_id: str
+    region: str
+    trigger: Trigger
+    asked_at: datetime
+    retry_from: datetime
+    attempts: int = 0
+    replays: int = 0
+    force: bool = False
+    unconfirmed_since: datetime | None = None
+
+    def __post_init__(self) -> None:
+        if not is_agent_id(self.agent_id):
+            raise ValueError("agent_id is not an agent ID")
+        if self.region not in REGIONS:
+            raise ValueError("region is not one of the six")
+
+    @property
+    def key(self) -> tuple[str, str, str, str, int]:
+        """What makes it the same capture when it is delivered twice."""
+        return self.trigger.type, self.trigger.id, self.region, self.agent_id, self.replays
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the form in which it waits in the queue."""
+        return {
+            "agent_id": self.agent_id,
+            "region": self.region,
+            "trigger": self.trigger.to_json(),
+            "asked_at": timestamp(self.asked_at),
+            "retry_from": timestamp(self.retry_from),
+            "attempts": self.attempts,
+            "replays": self.replays,
+            "force": self.force,
+            "unconfirmed_since": self.unconfirmed_since and timestamp(self.unconfirmed_since),
+        }
+
+    def to_dead_letter(self) -> dict[str, Any]:
+        """Return the form in which it lies in the dead-letter queue.
+
+        Replayed as it is, it keeps its trigger and `asked_at`, and starts a new retry window and attempt count.
+        """
+        reset = replace(self, attempts=0, replays=self.replays + 1)
+        return reset.to_json() | {"retry_from": None}
+
+    @classmethod
+    def from_json(cls, value: object, now: datetime) -> Self:
+        """Read what `to_json` or `to_dead_letter` wrote; ValueError for anything else.
+
+        A retry window that has not been started starts `now`.
+        """
+        fields = _object(value, "capture")
+        return cls(
+            agent_id=_text(fields, "agent_id"),
+            region=_text(fields, "region"),
+            trigger=Trigger.from_json(fields.get("trigger")),
+            asked_at=_moment(fields, "asked_at") or now,
+            retry_from=_moment(fields, "retry_from") or now,
+            attempts=_count(fields, "attempts"),
+            replays=_count(fields, "replays"),
+            force=fields.get("force") is True,
+            unconfirmed_since=_moment(fields, "unconfirmed_since"),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogFile:
+    """A log file as the API describes it; what an answer left out is None.
+
+    `date` is the API's own time stamp, `state` one of `requested`, `started` and `completed`; `location` is the
+    `Location` header of the answer that accepted the request.
+    """
+
+    id: str | None = None
+    date: str | None = None
+    state: str | None = None
+    location: str | None = None
+    links: tuple[Mapping[str, str], ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the form that notices carry."""
+        return {
+            "id": self.id,
+            "date": self.date,
+            "state": self.state,
+            "location": self.location,
+            "links": [dict(link) for link in self.links],
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of one capture, or of an event in which there was none to read (then without an agent)."""
+
+    status: Status
+    trigger: Trigger
+    asked_at: datetime
+    at: datetime
+    agent_id: str | None = None
+    project_id: str | None = None
+    region: str | None = None
+    log_file: LogFile | None = None
+    reason: Reason | None = None
+    message: str | None = None
+    http_status: int | None = None
+    attempts: int = 0
+    replays: int = 0
+    # Tells apart the outcomes of one trigger that name no agent.
+    part: int = 0
+
+    @property
+    def outcome_id(self) -> str:
+        """The same whenever the same outcome is told again; another one after a replay or for another log file."""
+        log_file_id = self.log_file.id if self.log_file else None
+        told = (*self._capture_key, self.status.value, log_file_id, self.part)
+        return str(uuid.uuid5(_OUTCOME_NAMESPACE, repr(told)))
+
+    @property
+    def _capture_key(self) -> tuple[str, str, str | None, str | None, int]:
+        return self.trigger.type.value, self.trigger.id, self.region, self.agent_id, self.replays
+
+
+def is_agent_id(value: str) -> bool:
+    """Tell whether `value` is 1 to 128 characters of `A-Z a-z 0-9 _ -`."""
+    return _AGENT_ID.fullmatch(value) is not None
+
+
+def timestamp(moment: datetime) -> str:
+    """Return a UTC time stamp such as `2026-11-23T03:12:40.985Z`."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _object(value: object, name: str) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"{name} is not an object")  # noqa: TRY004 (all that cannot be read is a ValueError)
+    return value
+
+
+def _text(fields: Mapping[str, Any], name: str) -> str:
+    value = fields.get(name)
+    if not isinstance(value, str) or not 0 < len(value) <= _TRIGGER_TEXT_LIMIT:
+        raise ValueError(f"{name} is not a text of 1 to {_TRIGGER_TEXT_LIMIT} characters")
+    return value
+
+
+def _count(fields: Mapping[str, Any], name: str) -> int:
+    value = fields.get(name)
+    if type(value) is not int or not 0 <= value <= _MOST_TRIES:
+        raise ValueError(f"{name} is not a count")
+    return value
+
+
+def _moment(fields: Mapping[str, Any], name: str) -> datetime | None:
+    value = fields.get(name)
+    if value is None:
+        return None
+    moment = datetime.fromisoformat(_text(fields, name))
+    if moment.utcoffset() != timedelta(0):
+        raise ValueError(f"{name} is not in UTC")
+    return moment

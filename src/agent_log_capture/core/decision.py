@@ -1,0 +1,202 @@
+"""What an answer of the Cloud Backup API means for a capture."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from enum import StrEnum
+from http import HTTPStatus
+
+from agent_log_capture.core.capture import Capture, LogFile, Outcome, Reason, Status
+
+MAX_DELAY_SECONDS = 900  # the longest that SQS delays a message
+MIN_DELAY_SECONDS = 5
+_FIRST_DELAY_SECONDS = 30
+CLOCK_SKEW = timedelta(seconds=10)
+_DOUBLINGS = 5  # 30 s doubled five times is past 900 s
+
+_TRY_AGAIN_LATER = frozenset(
+    {
+        HTTPStatus.REQUEST_TIMEOUT,
+        HTTPStatus.CONTENT_TOO_LARGE,  # this vendor says "overLimit" with it
+        HTTPStatus.TOO_EARLY,
+        HTTPStatus.TOO_MANY_REQUESTS,
+    }
+)
+
+
+class Verdict(StrEnum):
+    """What a status code means."""
+
+    ACCEPTED = "accepted"
+    REDIRECTED = "redirected"
+    REFUSED = "refused"
+    TOKEN_REFUSED = "token_refused"  # noqa: S105 (the name of a verdict)
+    CONFLICT = "conflict"
+    TEMPORARY = "temporary"
+
+
+def judge(http_status: int) -> Verdict:
+    """Return what `http_status` means; a code that HTTP does not know is temporary."""
+    match http_status:
+        case HTTPStatus.UNAUTHORIZED:
+            return Verdict.TOKEN_REFUSED
+        case HTTPStatus.CONFLICT:
+            return Verdict.CONFLICT
+        case HTTPStatus.NOT_IMPLEMENTED:
+            return Verdict.REFUSED
+        case code if code in _TRY_AGAIN_LATER:
+            return Verdict.TEMPORARY
+    by_class = {2: Verdict.ACCEPTED, 3: Verdict.REDIRECTED, 4: Verdict.REFUSED}
+    return by_class.get(http_status // 100, Verdict.TEMPORARY)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What the Cloud Backup API answered.
+
+    `message` is its own error message, `log_file` the log file that it speaks of; both None where there is none.
+    """
+
+    http_status: int
+    message: str | None = None
+    log_file: LogFile | None = None
+    retry_after_seconds: float = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trouble:
+    """Why a capture has to wait; `unconfirmed_since` is set when the request may have been served."""
+
+    reason: Reason
+    message: str
+    http_status: int | None = None
+    retry_after_seconds: float = 0
+    unconfirmed_since: datetime | None = None
+
+
+class TemporaryError(Exception):
+    """What was tried may work the next time: nothing is to be said but that the capture waits."""
+
+    def __init__(self, trouble: Trouble) -> None:
+        super().__init__(trouble.message)
+        self.trouble = trouble
+
+
+@dataclass(frozen=True, slots=True)
+class Deferred:
+    """A capture that goes back into the queue."""
+
+    capture: Capture
+    delay_seconds: int
+    trouble: Trouble
+
+
+@dataclass(frozen=True, slots=True)
+class GivenUp:
+    """A capture whose retry window has passed: told as `failed`, and kept in the dead-letter queue."""
+
+    capture: Capture
+    outcome: Outcome
+
+
+type Result = Outcome | Deferred | GivenUp
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryPolicy:
+    """How long, and how far apart, a capture is tried; `random` returns a number from 0 to 1."""
+
+    window_seconds: int
+    random: Callable[[], float]
+
+    def defer(self, tried: Capture, trouble: Trouble, *, now: datetime, project_id: str | None) -> Deferred | GivenUp:
+        """Decide what becomes of a capture that was tried, which its `attempts` count, and has to wait."""
+        if now - tried.retry_from >= timedelta(seconds=self.window_seconds):
+            outcome = _outcome(tried, Status.FAILED, now, project_id)
+            told = replace(outcome, reason=trouble.reason, message=trouble.message, http_status=trouble.http_status)
+            return GivenUp(tried, told)
+        waiting = replace(tried, unconfirmed_since=tried.unconfirmed_since or trouble.unconfirmed_since)
+        return Deferred(waiting, self._delay_seconds(tried.attempts, trouble.retry_after_seconds), trouble)
+
+    def _delay_seconds(self, attempts: int, retry_after_seconds: float) -> int:
+        """Return a delay with full jitter, no shorter than the API asked for, and at most 900 s."""
+        doublings = min(max(attempts - 1, 0), _DOUBLINGS)
+        longest = min(MAX_DELAY_SECONDS, _FIRST_DELAY_SECONDS << doublings)
+        delay = max(MIN_DELAY_SECONDS, self.random() * longest, retry_after_seconds)
+        return round(min(MAX_DELAY_SECONDS, delay))
+
+
+def requested(capture: Capture, answer: Answer, *, now: datetime, project_id: str | None) -> Outcome:
+    """Return the outcome of a request that the API has accepted, with this answer or an earlier one."""
+    outcome = _outcome(capture, Status.REQUESTED, now, project_id)
+    return replace(outcome, log_file=answer.log_file, http_status=answer.http_status)
+
+
+def rejected(capture: Capture, answer: Answer, *, now: datetime, project_id: str | None) -> Outcome:
+    """Return the outcome of a request that the API refuses, with the API's own message."""
+    reason, message = Reason.REFUSED, answer.message or _phrase(answer.http_status)
+    if judge(answer.http_status) is Verdict.REDIRECTED:
+        reason = Reason.REDIRECTED
+        message = "a redirect is not followed: the token must not reach another host"
+    outcome = _outcome(capture, Status.REJECTED, now, project_id)
+    return replace(outcome, reason=reason, message=message, http_status=answer.http_status)
+
+
+def is_pending(log_file: LogFile) -> bool:
+    """Tell whether an agent has yet to upload a log file."""
+    return log_file.state in {"requested", "started"}
+
+
+def is_dated_since(log_file: LogFile, moment: datetime) -> bool:
+    """Tell whether a log file was made at `moment` or later, as far as the API's clock and ours agree."""
+    try:
+        made_at = datetime.fromisoformat(log_file.date or "")
+    except ValueError:
+        return False
+    return made_at.replace(tzinfo=made_at.tzinfo or UTC) >= moment - CLOCK_SKEW
+
+
+def busy(answer: Answer) -> Trouble:
+    """Return the trouble that a temporary answer, or a conflict with no log file behind it, stands for."""
+    is_conflict = judge(answer.http_status) is Verdict.CONFLICT
+    return Trouble(
+        reason=Reason.CONFLICT if is_conflict else Reason.TEMPORARY,
+        message=answer.message or _phrase(answer.http_status),
+        http_status=answer.http_status,
+        retry_after_seconds=answer.retry_after_seconds,
+    )
+
+
+def retry_after_seconds(header: str | None, now: datetime) -> float:
+    """Read a `Retry-After` header, in seconds or as a date; 0 when it is missing, past or neither."""
+    text = (header or "").strip()
+    if text.isascii() and text.isdigit():
+        return float(text)
+    try:
+        moment = parsedate_to_datetime(text)
+    except ValueError:
+        return 0.0
+    # A date in "-0000" comes without a zone, and means UTC.
+    return max(0.0, (moment.replace(tzinfo=moment.tzinfo or UTC) - now).total_seconds())
+
+
+def _outcome(capture: Capture, status: Status, now: datetime, project_id: str | None) -> Outcome:
+    return Outcome(
+        status=status,
+        trigger=capture.trigger,
+        asked_at=capture.asked_at,
+        at=now,
+        agent_id=capture.agent_id,
+        project_id=project_id,
+        region=capture.region,
+        attempts=capture.attempts,
+        replays=capture.replays,
+    )
+
+
+def _phrase(http_status: int) -> str:
+    try:
+        return HTTPStatus(http_status).phrase
+    except ValueError:
+        return f"HTTP status {http_status}"

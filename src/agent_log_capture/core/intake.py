@@ -1,0 +1,199 @@
+"""What arrives: any event at all is read into captures, or refused with a reason."""
+
+import json
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import batched, groupby
+
+from agent_log_capture.core.agent_ids import Found, Refusal, find, find_in_list, find_in_text, shown
+from agent_log_capture.core.capture import Capture, Outcome, Reason, Status, Trigger, TriggerType
+from agent_log_capture.core.envelope import (
+    BrokenJson,
+    Letter,
+    PlainText,
+    ignored_because,
+    is_fleet_alarm,
+    is_sqs_event,
+    open_envelopes,
+)
+
+# So many refused values are named in one notice: it stays readable, and far below the 256 KiB that SNS carries.
+_NAMED_IN_ONE_NOTICE = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """Values that cannot be captured: `outcome` tells of all `count` of them."""
+
+    outcome: Outcome
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arrival:
+    """One SQS record, or the whole of any other event, read.
+
+    `message_id` is the SQS record's, None for other events. `dead_letter` is what has to go to the dead-letter
+    queue so that what was refused is not lost; None when nothing was. `ignored` is why there is nothing to do,
+    when there is nothing to do.
+    """
+
+    trigger: Trigger
+    message_id: str | None
+    captures: Sequence[Capture]
+    refused: Sequence[Refused]
+    dead_letter: str | None
+    ignored: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reader:
+    """How events are read: the region that is meant when none is named, and further keys that hold agent IDs."""
+
+    default_region: str
+    agent_id_keys: Collection[str] = ()
+
+    def read(self, event: object, *, request_id: str, now: datetime) -> list[Arrival]:
+        """Read any event: an arrival for each SQS record, one for any other event. Raises nothing.
+
+        Each agent comes once for each trigger, in the order in which the event names them.
+        """
+        seen: set[object] = set()
+        return [self._arrival(record, seen, now) for record in _records(event, request_id)]
+
+    def _arrival(self, record: "_Record", seen: set[object], now: datetime) -> Arrival:
+        captures: dict[object, Capture] = {}
+        refusals: list[_Refused] = []
+        ignored: list[str] = []
+        for finding in self._findings(record, now):
+            match finding:
+                case Capture():
+                    captures.setdefault(finding.key, finding)
+                case _Refused():
+                    refusals.append(finding)
+                case _Ignored():
+                    ignored.append(finding.because)
+        new = [capture for key, capture in captures.items() if key not in seen]
+        seen.update(captures)
+        return Arrival(
+            trigger=refusals[0].trigger if refusals else record.trigger,
+            message_id=record.message_id,
+            captures=new,
+            refused=list(_outcomes(refusals, now)),
+            dead_letter=_dead_letter(record, refusals, is_whole=not captures) if refusals else None,
+            ignored=None if new or refusals else next(iter(ignored), "another record names the same agents"),
+        )
+
+    def _findings(self, record: "_Record", now: datetime) -> Iterator["Capture | _Refused | _Ignored"]:
+        for letter in open_envelopes(record.content, record.trigger):
+            if because := ignored_because(letter):
+                yield _Ignored(because)
+            elif waiting := _waiting(letter.content):
+                for item in waiting:
+                    yield from self._put_back(item, letter.trigger, now)
+            else:
+                yield from self._found(letter, now)
+
+    def _put_back(self, item: object, trigger: Trigger, now: datetime) -> Iterator["Capture | _Refused | _Ignored"]:
+        """Read what this function itself put into the queue; what it did not write is read as any event is."""
+        try:
+            yield Capture.from_json(item, now)
+        except ValueError:
+            yield from self._found(Letter(trigger, item), now)
+
+    def _found(self, letter: Letter, now: datetime) -> Iterator["Capture | _Refused | _Ignored"]:
+        findings = self._find(letter.content)
+        if not findings and is_fleet_alarm(letter.content):
+            yield _Ignored("an alarm over many time series: the event of each one names its agent")
+        for finding in findings or [Refusal(Reason.NO_AGENT_ID, "the event holds no agent ID")]:
+            if isinstance(finding, Refusal):
+                yield _Refused(letter.trigger, finding)
+            else:
+                yield self._capture(finding, letter.trigger, now)
+
+    def _find(self, content: object) -> list[Found | Refusal]:
+        if isinstance(content, BrokenJson):
+            return [Refusal(Reason.INVALID_JSON, "the body begins like JSON and is none", shown(content))]
+        if isinstance(content, PlainText):
+            return find_in_text(content)
+        if isinstance(content, list) and all(isinstance(item, str) for item in content):
+            return find_in_list(content)
+        return find(content, self.agent_id_keys)
+
+    def _capture(self, found: Found, trigger: Trigger, now: datetime) -> Capture:
+        return Capture(
+            agent_id=found.agent_id,
+            region=found.region or self.default_region,
+            trigger=trigger,
+            asked_at=now,
+            retry_from=now,
+            force=found.force,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Record:
+    message_id: str | None
+    trigger: Trigger
+    content: object
+    as_it_came: object
+
+
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    trigger: Trigger
+    refusal: Refusal
+
+
+@dataclass(frozen=True, slots=True)
+class _Ignored:
+    because: str
+
+
+def _records(event: object, request_id: str) -> Iterator[_Record]:
+    by_hand = Trigger(TriggerType.MANUAL, request_id)
+    if not (isinstance(event, dict) and is_sqs_event(event)):
+        yield _Record(None, by_hand, event, event)
+        return
+    for record in event["Records"]:
+        message_id = record.get("messageId")
+        alone = {"Records": [record]}
+        trigger = Trigger(TriggerType.SQS, message_id) if isinstance(message_id, str) else by_hand
+        yield _Record(message_id, trigger, alone, record.get("body"))
+
+
+def _waiting(content: object) -> list[object]:
+    captures = content.get("captures") if isinstance(content, dict) else None
+    return captures if isinstance(captures, list) else []
+
+
+def _outcomes(refusals: Sequence[_Refused], now: datetime) -> Iterator[Refused]:
+    """Gather what was refused for the same reason into as few notices as can name every value."""
+    part = 0
+    for (trigger, reason, rule), alike in groupby(refusals, key=_alike):
+        for named in batched(alike, _NAMED_IN_ONE_NOTICE, strict=False):
+            values = ", ".join(item.refusal.value for item in named if item.refusal.value)
+            outcome = Outcome(
+                status=Status.REJECTED,
+                trigger=trigger,
+                asked_at=now,
+                at=now,
+                reason=reason,
+                message=f"{rule}: {values}" if values else rule,
+                part=part,
+            )
+            yield Refused(outcome=outcome, count=len(named))
+            part += 1
+
+
+def _alike(item: _Refused) -> tuple[Trigger, Reason, str]:
+    return item.trigger, item.refusal.reason, item.refusal.message
+
+
+def _dead_letter(record: _Record, refusals: Sequence[_Refused], *, is_whole: bool) -> str:
+    """Return the event as it came; of an event from which captures were taken, only what was refused."""
+    contents = [item.refusal.content for item in refusals]
+    if not is_whole and None not in contents:
+        return json.dumps({"refused": contents})
+    return record.as_it_came if isinstance(record.as_it_came, str) else json.dumps(record.as_it_came)

@@ -1,0 +1,102 @@
+"""What SNS carries: one message for each outcome."""
+
+import json
+from typing import Any
+
+from agent_log_capture.core.capture import Outcome, Status, timestamp
+from agent_log_capture.core.printable import printable
+
+VERSION = "1"
+_SUBJECT_CHARACTERS = 100  # the most that SNS takes
+
+_HEADLINES = {
+    Status.REQUESTED: "The agent was asked to upload its log files.",
+    Status.REJECTED: "The log files cannot be had.",
+    Status.FAILED: "The log files could not be asked for, and it is no longer tried.",
+}
+_NEXT_STEPS = {
+    Status.REQUESTED: "They are in Cloud Files once the agent has uploaded them; an agent that is off uploads later.",
+    Status.REJECTED: "Trying again changes nothing: see the reason, mend it, and ask again.",
+    Status.FAILED: "It lies in the dead-letter queue: once the reason is gone, replay it from there.",
+}
+
+
+def to_json(outcome: Outcome) -> dict[str, Any]:
+    """Return the notice that subscribers read, version 1."""
+    return {
+        "version": VERSION,
+        "status": outcome.status.value,
+        "agent_id": outcome.agent_id,
+        "project_id": outcome.project_id,
+        "region": outcome.region,
+        "logfile": outcome.log_file and outcome.log_file.to_json(),
+        "reason": outcome.reason and outcome.reason.value,
+        "message": outcome.message,
+        "http_status": outcome.http_status,
+        "attempts": outcome.attempts,
+        "trigger": outcome.trigger.to_json(),
+        "asked_at": timestamp(outcome.asked_at),
+        "at": timestamp(outcome.at),
+        "outcome_id": outcome.outcome_id,
+    }
+
+
+def sns_message(outcome: Outcome) -> dict[str, Any]:
+    """Return the parameters of `Publish` for an outcome, without the topic."""
+    bodies = {"default": json.dumps(to_json(outcome), ensure_ascii=False), "email": email(outcome)}
+    return {
+        "Message": json.dumps(bodies, ensure_ascii=False),
+        "MessageStructure": "json",
+        "Subject": subject(outcome),
+        "MessageAttributes": {
+            name: {"DataType": "String", "StringValue": value} for name, value in _attributes(outcome).items()
+        },
+    }
+
+
+def subject(outcome: Outcome) -> str:
+    """Return a mail subject: the status and the agent first, in printable ASCII."""
+    parts = [outcome.status.value, outcome.agent_id or "(no agent)"]
+    if outcome.trigger.name:
+        parts.append(f"- {outcome.trigger.name}")
+    text = printable(" ".join(parts), 10 * _SUBJECT_CHARACTERS)
+    return text.encode("ascii", "replace").decode()[:_SUBJECT_CHARACTERS].rstrip()
+
+
+def email(outcome: Outcome) -> str:
+    """Return the notice as a person reads it at a glance."""
+    log_file = outcome.log_file
+    facts = {
+        "Agent": outcome.agent_id and f"{outcome.agent_id} ({outcome.region})",
+        "Project": outcome.project_id,
+        "Reason": outcome.reason and _reason(outcome),
+        "Log file": log_file and (log_file.id or log_file.location),
+        "Asked by": _trigger(outcome),
+        "Asked at": timestamp(outcome.asked_at),
+        "Attempts": str(outcome.attempts) if outcome.agent_id else None,
+        "Outcome": outcome.outcome_id,
+    }
+    lines = [f"{name + ':':<10} {fact}" for name, fact in facts.items() if fact]
+    return "\n".join([_HEADLINES[outcome.status], "", *lines, "", _NEXT_STEPS[outcome.status], ""])
+
+
+def _reason(outcome: Outcome) -> str:
+    code = f" (HTTP {outcome.http_status})" if outcome.http_status else ""
+    return f"{outcome.message or outcome.reason}{code}"
+
+
+def _trigger(outcome: Outcome) -> str:
+    trigger = outcome.trigger
+    return f"{trigger.type.value} {trigger.name or trigger.id}"
+
+
+def _attributes(outcome: Outcome) -> dict[str, str]:
+    """Return what a subscriber can filter by."""
+    attributes = {
+        "status": outcome.status.value,
+        "agent_id": outcome.agent_id,
+        "project_id": outcome.project_id,
+        "region": outcome.region,
+        "trigger_type": outcome.trigger.type.value,
+    }
+    return {name: value for name, value in attributes.items() if value}
