@@ -1,0 +1,32 @@
+"""The topic on which every outcome is told."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from agent_log_capture.adapters.batches import Entry, send_in_batches
+from agent_log_capture.core.capture import Outcome
+from agent_log_capture.core.notice import sns_message
+
+if TYPE_CHECKING:
+    from mypy_boto3_sns import SNSClient
+
+MAX_BYTES = 256 * 1024  # of a message, and of a batch of ten
+
+
+class OutcomeTopic:
+    """Publishes outcomes ten at a time."""
+
+    def __init__(self, client: "SNSClient", topic_arn: str) -> None:
+        self._client = client
+        self._topic_arn = topic_arn
+
+    def publish(self, outcomes: Sequence[Outcome]) -> Mapping[int, str]:
+        """Publish a notice for each outcome; return why by index, for those that could not be published."""
+
+        def send(batch: list[Entry]) -> Mapping[str, Any]:
+            return self._client.publish_batch(
+                TopicArn=self._topic_arn,
+                PublishBatchRequestEntries=batch,  # type: ignore[arg-type]
+            )
+
+        return send_in_batches([sns_message(outcome) for outcome in outcomes], send, max_bytes=MAX_BYTES)

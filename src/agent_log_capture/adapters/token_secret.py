@@ -1,0 +1,100 @@
+"""The auth token, from Secrets Manager."""
+
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from aws_lambda_powertools.utilities.parameters import SecretsProvider
+from aws_lambda_powertools.utilities.parameters.exceptions import GetParameterError
+
+from agent_log_capture.core.auth_token import AuthToken, TokenFormatError, parse_auth_token
+from agent_log_capture.core.capture import Reason
+from agent_log_capture.core.decision import TemporaryError, Trouble
+
+if TYPE_CHECKING:
+    from mypy_boto3_secretsmanager import SecretsManagerClient
+
+_CACHED_SECONDS = 300
+
+
+class TokenError(TemporaryError):
+    """There is no auth token that the API takes; the message names the secret and shows nothing of its content.
+
+    It is temporary: whoever owns the secret may have mended it by the next time.
+    """
+
+    def __init__(self, reason: Reason, secret_arn: str, problem: str) -> None:
+        super().__init__(Trouble(reason=reason, message=f"the secret {secret_arn} {problem}"))
+
+
+class TokenSecret:
+    """Reads the auth token from one secret, and keeps it for five minutes."""
+
+    def __init__(self, client: "SecretsManagerClient", secret_arn: str, default_project_id: str | None) -> None:
+        self._provider = SecretsProvider(boto3_client=client)
+        self.arn = secret_arn
+        self._default_project_id = default_project_id
+
+    def read(self, *, anew: bool) -> AuthToken:
+        """Return the token; `anew` asks Secrets Manager whatever is kept. TokenError when there is none to read."""
+        try:
+            secret = self._provider.get(
+                self.arn,
+                max_age=_CACHED_SECONDS,
+                force_fetch=anew,
+                VersionStage="AWSCURRENT",
+            )
+            return parse_auth_token(secret, self._default_project_id)
+        except GetParameterError as error:
+            raise TokenError(Reason.TOKEN_UNAVAILABLE, self.arn, f"cannot be read: {error}") from error
+        except TokenFormatError as error:
+            raise TokenError(Reason.TOKEN_UNAVAILABLE, self.arn, str(error)) from error
+
+
+class InvocationToken:
+    """The auth token as the workers of one invocation share it.
+
+    The secret is read when the first worker needs it, and once more when the API refuses the token: by one worker,
+    for all. What came of that is remembered, so that a bad token costs a few calls and not one for each agent.
+    """
+
+    def __init__(self, secret: TokenSecret) -> None:
+        self._secret = secret
+        self._lock = Lock()
+        self._token: AuthToken | None = None
+        self._error: TokenError | None = None
+        self._is_renewed = False
+
+    @property
+    def project_id(self) -> str | None:
+        """The project of the token that was read last; None when none could be read."""
+        return self._token.project_id if self._token else None
+
+    def current(self) -> AuthToken:
+        """Return the token; TokenError once it is known that there is none."""
+        with self._lock:
+            if self._error:
+                raise self._error.with_traceback(None)
+            if self._token is None:
+                self._token = self._read(anew=False)
+            return self._token
+
+    def renewed(self, refused: AuthToken) -> AuthToken:
+        """Return another token than the one that was `refused`; TokenError when there is no other."""
+        with self._lock:
+            if self._token == refused and self._error is None:
+                self._token = self._read_again(refused)
+        return self.current()
+
+    def _read_again(self, refused: AuthToken) -> AuthToken:
+        token = refused if self._is_renewed else self._read(anew=True)
+        self._is_renewed = True
+        if token == refused:
+            self._error = TokenError(Reason.TOKEN_REFUSED, self._secret.arn, "holds a token that the API refuses")
+        return token
+
+    def _read(self, *, anew: bool) -> AuthToken:
+        try:
+            return self._secret.read(anew=anew)
+        except TokenError as error:
+            self._error = error
+            raise
