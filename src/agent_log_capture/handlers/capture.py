@@ -1,0 +1,55 @@
+"""The door that Lambda knows: any event in, the answer that its source expects out."""
+
+from typing import TYPE_CHECKING, Any
+
+from aws_lambda_powertools.metrics import MetricUnit
+
+from agent_log_capture import bootstrap
+from agent_log_capture.core.envelope import is_sqs_event
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools import Metrics
+    from aws_lambda_powertools.utilities.typing import LambdaContext
+
+    from agent_log_capture.saving import Report
+
+_METRICS = {
+    "requested": "CapturesRequested",
+    "rejected": "CapturesRejected",
+    "deferred": "CapturesDeferred",
+    "failed": "CapturesFailed",
+}
+
+
+class NotSavedError(Exception):
+    """An outcome could not be told, or a capture not be kept: Lambda must bring the event again."""
+
+
+def lambda_handler(event: object, context: "LambdaContext") -> dict[str, Any]:
+    """Capture the log files of every agent that `event` names.
+
+    Returns `{"batchItemFailures": […]}` for SQS and a report for every other event; NotSavedError where a report
+    would be untrue.
+    """
+    function = bootstrap.capture_function()
+    function.logger.append_keys(function_request_id=context.aws_request_id)
+    report = function.workflow.run(event, context.aws_request_id)
+    function.logger.info("done", asked=report.asked, counts=report.counts, ignored=report.ignored)
+    _measure(report, function.metrics)
+    return _answer(event, report)
+
+
+def _measure(report: "Report", metrics: "Metrics") -> None:
+    for name, metric in _METRICS.items():
+        if report.counts[name]:
+            metrics.add_metric(metric, MetricUnit.Count, report.counts[name])
+    metrics.add_metric("NoticesPublished", MetricUnit.Count, report.notices_published)
+    metrics.flush_metrics()
+
+
+def _answer(event: object, report: "Report") -> dict[str, Any]:
+    if is_sqs_event(event) and None not in report.unsaved:
+        return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in report.unsaved]}
+    if report.unsaved:
+        raise NotSavedError("; ".join(report.unsaved.values()))
+    return report.to_json()
