@@ -62,9 +62,7 @@ class _Reader:
 
     def url(self, name: str, default: str) -> str:
         value = self._optional(name) or default
-        url = urlsplit(value)
-        is_local = url.scheme == "http" and url.hostname in _LOOPBACK_HOSTS
-        if not url.netloc or not (url.scheme == "https" or is_local):
+        if not _is_https_or_loopback(value):
             raise SettingError(f"{name} must be an https URL, and is '{value}'")
         return value.rstrip("/")
 
@@ -91,3 +89,12 @@ class _Reader:
 
     def _optional(self, name: str) -> str:
         return self._environment.get(name, "").strip()
+
+
+def _is_https_or_loopback(value: str) -> bool:
+    try:
+        url = urlsplit(value)
+    except ValueError:
+        return False
+    is_local = url.scheme == "http" and url.hostname in _LOOPBACK_HOSTS
+    return bool(url.hostname) and not url.query and not url.fragment and (url.scheme == "https" or is_local)

@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from agent_log_capture.core.capture import REGIONS, Reason, is_agent_id
 from agent_log_capture.core.printable import printable
@@ -17,6 +17,7 @@ MAX_VALUES = 500_000
 _AGENT_ID_KEYS = frozenset({"agentid", "agentids"})
 _ATTRIBUTE_VALUES = frozenset({"value", "stringvalue"})
 _PAIR_KEYS = (("name", "value"), ("Name", "Value"), ("key", "value"), ("Key", "Value"))
+_BEFORE_JSON = "\ufeff \t\r\n"
 _BETWEEN_IDS = re.compile(r"[,\s]+")
 _NOT_IN_KEYS = re.compile(r"[^a-z0-9]")
 _AWS_REGION = re.compile(r"[a-z]{2,4}(-[a-z]+)+-\d{1,2}")
@@ -49,24 +50,20 @@ class Refusal:
 
 def find(value: object, extra_keys: Collection[str] = ()) -> list[Found | Refusal]:
     """Return what `value` holds under agent ID keys and `extra_keys`, in the order in which it stands there."""
-    walk = _Walk(_AGENT_ID_KEYS | {_normal(key) for key in extra_keys})
-    try:
-        findings = list(walk.visit(value, depth=0))
-    except _TooManyValuesError:
-        return [Refusal(Reason.TOO_LARGE, f"more than {MAX_VALUES:,} values")]
-    if walk.is_too_deep:
-        findings.append(Refusal(Reason.TOO_DEEP, f"deeper than {MAX_DEPTH} levels: not looked at below"))
-    return findings
+    walk = _Walk(extra_keys)
+    return walk.gather(walk.visit(value, _ALONE, depth=0))
 
 
-def find_in_list(values: Iterable[object]) -> list[Found | Refusal]:
+def find_in_list(values: list[Any], extra_keys: Collection[str] = ()) -> list[Found | Refusal]:
     """Return the agent IDs of a bare list."""
-    return [_one_id(value, "list", _Siblings()) for value in values]
+    walk = _Walk(extra_keys)
+    return walk.gather(walk.ids(values, "list", _ALONE, depth=0))
 
 
 def find_in_text(text: str) -> list[Found | Refusal]:
     """Return the agent IDs of a text that separates them by commas, white space or lines."""
-    return [_one_id(part, "text", _Siblings()) for part in _split(text)]
+    walk = _Walk(())
+    return walk.gather(walk.ids(text, "text", _ALONE, depth=0))
 
 
 def parse_json(text: str) -> Any:  # noqa: ANN401 (it is what json.loads returns)
@@ -74,14 +71,14 @@ def parse_json(text: str) -> Any:  # noqa: ANN401 (it is what json.loads returns
     if not begins_like_json(text):
         return None
     try:
-        return json.loads(text.lstrip("\ufeff"))
+        return json.loads(text.lstrip(_BEFORE_JSON))
     except (ValueError, RecursionError):
         return None
 
 
 def begins_like_json(text: str) -> bool:
     """Tell whether the first character of `text` opens a JSON object or list."""
-    return text[:64].lstrip("\ufeff \t\r\n").startswith(("{", "["))
+    return text.lstrip(_BEFORE_JSON).startswith(("{", "["))
 
 
 class _TooManyValuesError(Exception):
@@ -98,80 +95,101 @@ class _Siblings:
     as_they_came: Mapping[str, Any] | None = None
 
 
-class _Walk:
-    def __init__(self, keys: Collection[str]) -> None:
-        self._keys = keys
-        self._values_left = MAX_VALUES
-        self.is_too_deep = False
+_ALONE = _Siblings()
 
-    def visit(self, value: object, depth: int) -> Iterator[Found | Refusal]:
-        self._values_left -= 1
-        if self._values_left < 0:
-            raise _TooManyValuesError
+
+class _Pair(NamedTuple):
+    """An object such as `{"name": …, "value": …}`, and which of its keys the value has."""
+
+    name: str
+    value: Any
+    value_key: str
+
+
+class _Walk:
+    def __init__(self, extra_keys: Collection[str]) -> None:
+        self._keys = _AGENT_ID_KEYS | {_normal(key) for key in extra_keys}
+        self._values_left = MAX_VALUES
+        self._is_too_deep = False
+
+    def gather(self, findings: Iterator[Found | Refusal]) -> list[Found | Refusal]:
+        """Return `findings`, or one refusal for far too many of them."""
+        try:
+            gathered = [self._counted(finding) for finding in findings]
+        except _TooManyValuesError:
+            return [Refusal(Reason.TOO_LARGE, f"more than {MAX_VALUES:,} values")]
+        if self._is_too_deep:
+            gathered.append(Refusal(Reason.TOO_DEEP, f"deeper than {MAX_DEPTH} levels: not looked at below"))
+        return gathered
+
+    def visit(self, value: object, around: _Siblings, depth: int) -> Iterator[Found | Refusal]:
+        """Look for agent IDs in any value; `around` is what the list that it stands in says with its pairs."""
+        self._counted(value)
         if isinstance(value, str):
             value = parse_json(value)
             depth += 1
         if not isinstance(value, (dict, list)):
             return
         if depth > MAX_DEPTH:
-            self.is_too_deep = True
+            self._is_too_deep = True
         elif isinstance(value, dict):
-            yield from self._visit_object(value, depth)
+            yield from self._visit_object(value, around, depth)
         else:
-            yield from self._visit_list(value, depth)
+            # The pairs of a list belong together as the fields of one object do.
+            pairs = _siblings((pair.name, pair.value) for item in value if (pair := _pair(item)))
+            for item in value:
+                yield from self.visit(item, pairs, depth + 1)
 
-    def _visit_object(self, fields: Mapping[str, Any], depth: int) -> Iterator[Found | Refusal]:
-        siblings = _siblings(fields.items())
-        for key, value in fields.items():
-            yield from self._visit_field(key, value, siblings, depth)
-        if pair := _pair(fields):
-            yield from self._visit_field(*pair, siblings, depth)
-
-    def _visit_list(self, values: list[Any], depth: int) -> Iterator[Found | Refusal]:
-        """Read a list; the pairs in it belong together as the fields of one object do."""
-        pairs = [_pair(value) for value in values]
-        siblings = _siblings(pair for pair in pairs if pair)
-        for value, pair in zip(values, pairs, strict=True):
-            if pair and _normal(pair[0]) in self._keys:
-                yield from self._visit_field(*pair, siblings, depth)
-            else:
-                yield from self.visit(value, depth + 1)
-
-    def _visit_field(self, key: str, value: object, siblings: _Siblings, depth: int) -> Iterator[Found | Refusal]:
-        if _normal(key) in self._keys:
-            yield from self._ids(value, key, siblings, depth)
-        else:
-            yield from self.visit(value, depth + 1)
-
-    def _ids(self, value: object, key: str, siblings: _Siblings, depth: int) -> Iterator[Found | Refusal]:
+    def ids(self, value: object, key: str, siblings: _Siblings, depth: int) -> Iterator[Found | Refusal]:
         """Read the value of an agent ID key."""
-        if isinstance(value, str) and (parsed := parse_json(value)) is not None:
-            value = parsed
+        value = _opened(value)
         if isinstance(value, str):
             yield from (_one_id(part, key, siblings) for part in _split(value))
         elif isinstance(value, list):
             for item in value:
-                yield from self._item(item, key, siblings, depth)
+                yield from self._item(_opened(item), key, siblings, depth)
         elif value is not None:
             yield from self._item(value, key, siblings, depth)
 
+    def _visit_object(self, fields: Mapping[str, Any], around: _Siblings, depth: int) -> Iterator[Found | Refusal]:
+        siblings = _siblings(fields.items())
+        pair = _pair(fields)
+        for key, value in fields.items():
+            if pair and key == pair.value_key and self._is_agent_id_key(pair.name):
+                yield from self.ids(value, pair.name, siblings if siblings.as_they_came else around, depth)
+            elif self._is_agent_id_key(key):
+                yield from self.ids(value, key, siblings, depth)
+            else:
+                yield from self.visit(value, _ALONE, depth + 1)
+
     def _item(self, value: object, key: str, siblings: _Siblings, depth: int) -> Iterator[Found | Refusal]:
-        """Read one value: an ID, a message attribute that holds one, or an object that has one inside."""
-        self._values_left -= 1
+        """Read one value: an ID, a message attribute that holds some, or an object that has some inside."""
         if not isinstance(value, (dict, list)):
             yield _one_id(value, key, siblings)
             return
         attribute = _attribute(value)
-        inside = _split_ids(attribute, key, siblings) if attribute else list(self.visit(value, depth + 1))
-        yield from inside or [_one_id(value, key, siblings)]
+        found = self.ids(attribute, key, siblings, depth + 1) if attribute else self.visit(value, _ALONE, depth + 1)
+        yield next(found, None) or _one_id(value, key, siblings)
+        yield from found
+
+    def _is_agent_id_key(self, key: str) -> bool:
+        return _normal(key) in self._keys
+
+    def _counted[T](self, value: T) -> T:
+        self._values_left -= 1
+        if self._values_left < 0:
+            raise _TooManyValuesError
+        return value
+
+
+def _opened(value: object) -> object:
+    """Return what a string is the JSON of, and anything else as it is."""
+    parsed = parse_json(value) if isinstance(value, str) else None
+    return value if parsed is None else parsed
 
 
 def _split(text: str) -> Iterator[str]:
     return (part for part in _BETWEEN_IDS.split(text.lstrip("\ufeff")) if part)
-
-
-def _split_ids(text: str, key: str, siblings: _Siblings) -> list[Found | Refusal]:
-    return [_one_id(part, key, siblings) for part in _split(text)]
 
 
 def _one_id(value: object, key: str, siblings: _Siblings) -> Found | Refusal:
@@ -189,7 +207,7 @@ def _siblings(fields: Iterable[tuple[str, Any]]) -> _Siblings:
     """Read the `region` and `force` of an object."""
     named = {name: value for key, value in fields if (name := _normal(key)) in {"region", "force"}}
     if not named:
-        return _Siblings()
+        return _ALONE
     try:
         region, force = _region(named.get("region")), _force(named.get("force"))
     except _RefusedFieldError as error:
@@ -220,13 +238,12 @@ def _force(value: object) -> bool:
     raise _RefusedFieldError(Reason.INVALID_FORCE, f"force {shown(value)} is not true or false")
 
 
-def _pair(value: object) -> tuple[str, Any] | None:
-    """Return the name and value of an object such as `{"name": …, "value": …}`."""
+def _pair(value: object) -> _Pair | None:
     if not isinstance(value, dict):
         return None
-    for name, content in _PAIR_KEYS:
-        if isinstance(value.get(name), str) and content in value:
-            return value[name], value[content]
+    for name_key, value_key in _PAIR_KEYS:
+        if isinstance(value.get(name_key), str) and value_key in value:
+            return _Pair(value[name_key], value[value_key], value_key)
     return None
 
 

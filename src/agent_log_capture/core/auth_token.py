@@ -41,8 +41,10 @@ def _fields(text: str) -> Mapping[str, Any]:
     try:
         fields = json.loads(text)
     except (ValueError, RecursionError):
-        # The error is not chained: a JSONDecodeError carries the whole text.
-        raise TokenFormatError("begins like JSON and is none") from None
+        fields = None
+    if fields is None:
+        # Raised out here so that nothing is chained to it: a JSONDecodeError carries the whole text.
+        raise TokenFormatError("begins like JSON and is none")
     return dict(fields)
 
 

@@ -15,6 +15,9 @@ _AGENT_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _OUTCOME_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://agent-log-capture/outcome")
 _TRIGGER_TEXT_LIMIT = 512
 _MOST_TRIES = 1_000_000
+_EARLIEST = datetime(2020, 1, 1, tzinfo=UTC)
+# Two instances' clocks differ by less; a retry window that starts later than that would never end.
+_CLOCK_SKEW = timedelta(hours=1)
 
 
 class Status(StrEnum):
@@ -146,12 +149,12 @@ class Capture:
             agent_id=_text(fields, "agent_id"),
             region=_text(fields, "region"),
             trigger=Trigger.from_json(fields.get("trigger")),
-            asked_at=_moment(fields, "asked_at") or now,
-            retry_from=_moment(fields, "retry_from") or now,
+            asked_at=_moment(fields, "asked_at", now) or now,
+            retry_from=_moment(fields, "retry_from", now) or now,
             attempts=_count(fields, "attempts"),
             replays=_count(fields, "replays"),
-            force=fields.get("force") is True,
-            unconfirmed_since=_moment(fields, "unconfirmed_since"),
+            force=_flag(fields, "force"),
+            unconfirmed_since=_moment(fields, "unconfirmed_since", now),
         )
 
 
@@ -230,8 +233,8 @@ def _object(value: object, name: str) -> Mapping[str, Any]:
 
 def _text(fields: Mapping[str, Any], name: str) -> str:
     value = fields.get(name)
-    if not isinstance(value, str) or not 0 < len(value) <= _TRIGGER_TEXT_LIMIT:
-        raise ValueError(f"{name} is not a text of 1 to {_TRIGGER_TEXT_LIMIT} characters")
+    if not isinstance(value, str) or not 0 < len(value) <= _TRIGGER_TEXT_LIMIT or not value.isprintable():
+        raise ValueError(f"{name} is not a line of 1 to {_TRIGGER_TEXT_LIMIT} characters")
     return value
 
 
@@ -242,11 +245,20 @@ def _count(fields: Mapping[str, Any], name: str) -> int:
     return value
 
 
-def _moment(fields: Mapping[str, Any], name: str) -> datetime | None:
+def _flag(fields: Mapping[str, Any], name: str) -> bool:
+    value = fields.get(name)
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} is not true or false")  # noqa: TRY004 (as above)
+    return value
+
+
+def _moment(fields: Mapping[str, Any], name: str, now: datetime) -> datetime | None:
     value = fields.get(name)
     if value is None:
         return None
     moment = datetime.fromisoformat(_text(fields, name))
     if moment.utcoffset() != timedelta(0):
         raise ValueError(f"{name} is not in UTC")
+    if not _EARLIEST <= moment <= now + _CLOCK_SKEW:
+        raise ValueError(f"{name} lies before this function was made, or ahead")
     return moment

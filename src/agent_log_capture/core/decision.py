@@ -112,11 +112,11 @@ class RetryPolicy:
 
     def defer(self, tried: Capture, trouble: Trouble, *, now: datetime, project_id: str | None) -> Deferred | GivenUp:
         """Decide what becomes of a capture that was tried, which its `attempts` count, and has to wait."""
+        waiting = replace(tried, unconfirmed_since=tried.unconfirmed_since or trouble.unconfirmed_since)
         if now - tried.retry_from >= timedelta(seconds=self.window_seconds):
             outcome = _outcome(tried, Status.FAILED, now, project_id)
             told = replace(outcome, reason=trouble.reason, message=trouble.message, http_status=trouble.http_status)
-            return GivenUp(tried, told)
-        waiting = replace(tried, unconfirmed_since=tried.unconfirmed_since or trouble.unconfirmed_since)
+            return GivenUp(waiting, told)
         return Deferred(waiting, self._delay_seconds(tried.attempts, trouble.retry_after_seconds), trouble)
 
     def _delay_seconds(self, attempts: int, retry_after_seconds: float) -> int:
@@ -175,7 +175,7 @@ def retry_after_seconds(header: str | None, now: datetime) -> float:
         return float(text)
     try:
         moment = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         return 0.0
     # A date in "-0000" comes without a zone, and means UTC.
     return max(0.0, (moment.replace(tzinfo=moment.tzinfo or UTC) - now).total_seconds())

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from agent_log_capture.core.agent_ids import begins_like_json, parse_json
 from agent_log_capture.core.capture import Trigger, TriggerType
@@ -13,7 +13,8 @@ _MOST_ENVELOPES = 16
 _TRIGGER_ID_LIMIT = 512
 _TRIGGER_NAME_LIMIT = 256
 
-_STATE_CHANGES = frozenset({"CloudWatch Alarm State Change", "CloudWatch Alarm Contributor State Change"})
+# A tuple, because what is looked up in it may be anything, and need not have a hash.
+_STATE_CHANGES = ("CloudWatch Alarm State Change", "CloudWatch Alarm Contributor State Change")
 _CONFIGURATION_CHANGE = "CloudWatch Alarm Configuration Change"
 
 
@@ -58,7 +59,7 @@ def open_envelopes(value: object, trigger: Trigger, depth: int = 0) -> Iterator[
         yield Letter(_trigger_of(value, trigger), value)
 
 
-def is_sqs_event(event: object) -> bool:
+def is_sqs_event(event: object) -> TypeGuard[dict[str, Any]]:
     """Tell whether Lambda reads `event` from a queue, and expects `batchItemFailures` for an answer."""
     return _has_records(event, "eventSource", "aws:sqs")
 

@@ -1,10 +1,11 @@
 """What arrives: any event at all is read into captures, or refused with a reason."""
 
 import json
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import batched, groupby
+from itertools import batched
 
 from agent_log_capture.core.agent_ids import Found, Refusal, find, find_in_list, find_in_text, shown
 from agent_log_capture.core.capture import Capture, Outcome, Reason, Status, Trigger, TriggerType
@@ -20,6 +21,8 @@ from agent_log_capture.core.envelope import (
 
 # So many refused values are named in one notice: it stays readable, and far below the 256 KiB that SNS carries.
 _NAMED_IN_ONE_NOTICE = 50
+# A message of nothing but garbage is not worth a thousand mails.
+_MOST_NOTICES = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,9 +37,9 @@ class Refused:
 class Arrival:
     """One SQS record, or the whole of any other event, read.
 
-    `message_id` is the SQS record's, None for other events. `dead_letter` is what has to go to the dead-letter
-    queue so that what was refused is not lost; None when nothing was. `ignored` is why there is nothing to do,
-    when there is nothing to do.
+    `trigger` is the first one inside. `message_id` is the SQS record's, None for other events. `dead_letter` is
+    what has to go to the dead-letter queue so that what was refused is not lost; None when nothing was. `ignored`
+    is why there is nothing to do, when there is nothing to do.
     """
 
     trigger: Trigger
@@ -66,7 +69,8 @@ class Reader:
         captures: dict[object, Capture] = {}
         refusals: list[_Refused] = []
         ignored: list[str] = []
-        for finding in self._findings(record, now):
+        letters = list(open_envelopes(record.content, record.outer))
+        for finding in self._findings(letters, now):
             match finding:
                 case Capture():
                     captures.setdefault(finding.key, finding)
@@ -77,7 +81,7 @@ class Reader:
         new = [capture for key, capture in captures.items() if key not in seen]
         seen.update(captures)
         return Arrival(
-            trigger=refusals[0].trigger if refusals else record.trigger,
+            trigger=letters[0].trigger,
             message_id=record.message_id,
             captures=new,
             refused=list(_outcomes(refusals, now)),
@@ -85,8 +89,8 @@ class Reader:
             ignored=None if new or refusals else next(iter(ignored), "another record names the same agents"),
         )
 
-    def _findings(self, record: "_Record", now: datetime) -> Iterator["Capture | _Refused | _Ignored"]:
-        for letter in open_envelopes(record.content, record.trigger):
+    def _findings(self, letters: Sequence[Letter], now: datetime) -> Iterator["Capture | _Refused | _Ignored"]:
+        for letter in letters:
             if because := ignored_because(letter):
                 yield _Ignored(because)
             elif waiting := _waiting(letter.content):
@@ -106,6 +110,7 @@ class Reader:
         findings = self._find(letter.content)
         if not findings and is_fleet_alarm(letter.content):
             yield _Ignored("an alarm over many time series: the event of each one names its agent")
+            return
         for finding in findings or [Refusal(Reason.NO_AGENT_ID, "the event holds no agent ID")]:
             if isinstance(finding, Refusal):
                 yield _Refused(letter.trigger, finding)
@@ -118,7 +123,7 @@ class Reader:
         if isinstance(content, PlainText):
             return find_in_text(content)
         if isinstance(content, list) and all(isinstance(item, str) for item in content):
-            return find_in_list(content)
+            return find_in_list(content, self.agent_id_keys)
         return find(content, self.agent_id_keys)
 
     def _capture(self, found: Found, trigger: Trigger, now: datetime) -> Capture:
@@ -135,7 +140,7 @@ class Reader:
 @dataclass(frozen=True, slots=True)
 class _Record:
     message_id: str | None
-    trigger: Trigger
+    outer: Trigger
     content: object
     as_it_came: object
 
@@ -153,42 +158,55 @@ class _Ignored:
 
 def _records(event: object, request_id: str) -> Iterator[_Record]:
     by_hand = Trigger(TriggerType.MANUAL, request_id)
-    if not (isinstance(event, dict) and is_sqs_event(event)):
+    if not is_sqs_event(event):
         yield _Record(None, by_hand, event, event)
         return
     for record in event["Records"]:
         message_id = record.get("messageId")
-        alone = {"Records": [record]}
-        trigger = Trigger(TriggerType.SQS, message_id) if isinstance(message_id, str) else by_hand
-        yield _Record(message_id, trigger, alone, record.get("body"))
+        is_known = isinstance(message_id, str)
+        yield _Record(message_id if is_known else None, by_hand, {"Records": [record]}, record.get("body"))
 
 
 def _waiting(content: object) -> list[object]:
-    captures = content.get("captures") if isinstance(content, dict) else None
+    """Return what is in a message of this function's own making, which says nothing but `captures`."""
+    if not isinstance(content, dict) or content.keys() != {"captures"}:
+        return []
+    captures = content["captures"]
     return captures if isinstance(captures, list) else []
 
 
 def _outcomes(refusals: Sequence[_Refused], now: datetime) -> Iterator[Refused]:
-    """Gather what was refused for the same reason into as few notices as can name every value."""
-    part = 0
-    for (trigger, reason, rule), alike in groupby(refusals, key=_alike):
-        for named in batched(alike, _NAMED_IN_ONE_NOTICE, strict=False):
-            values = ", ".join(item.refusal.value for item in named if item.refusal.value)
-            outcome = Outcome(
-                status=Status.REJECTED,
-                trigger=trigger,
-                asked_at=now,
-                at=now,
-                reason=reason,
-                message=f"{rule}: {values}" if values else rule,
-                part=part,
-            )
-            yield Refused(outcome=outcome, count=len(named))
-            part += 1
+    """Gather what was refused for the same reason, so that few notices name every value, or as many as is useful."""
+    groups = list(_alike(refusals))
+    for part, group in enumerate(groups[:_MOST_NOTICES]):
+        values = ", ".join(item.refusal.value for item in group if item.refusal.value)
+        rule = group[0].refusal.message
+        yield _told(group, f"{rule}: {values}" if values else rule, part, now)
+    if further := [item for group in groups[_MOST_NOTICES:] for item in group]:
+        yield _told(
+            further, f"{len(further):,} further values are refused; the dead letter holds them", len(groups), now
+        )
 
 
-def _alike(item: _Refused) -> tuple[Trigger, Reason, str]:
-    return item.trigger, item.refusal.reason, item.refusal.message
+def _alike(refusals: Sequence[_Refused]) -> Iterator[Sequence[_Refused]]:
+    alike: defaultdict[tuple[Trigger, Reason, str], list[_Refused]] = defaultdict(list)
+    for item in refusals:
+        alike[item.trigger, item.refusal.reason, item.refusal.message].append(item)
+    for items in alike.values():
+        yield from batched(items, _NAMED_IN_ONE_NOTICE, strict=False)
+
+
+def _told(group: Sequence[_Refused], message: str, part: int, now: datetime) -> Refused:
+    outcome = Outcome(
+        status=Status.REJECTED,
+        trigger=group[0].trigger,
+        asked_at=now,
+        at=now,
+        reason=group[0].refusal.reason,
+        message=message,
+        part=part,
+    )
+    return Refused(outcome=outcome, count=len(group))
 
 
 def _dead_letter(record: _Record, refusals: Sequence[_Refused], *, is_whole: bool) -> str:

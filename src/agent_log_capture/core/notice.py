@@ -11,14 +11,19 @@ _SUBJECT_CHARACTERS = 100  # the most that SNS takes
 
 _HEADLINES = {
     Status.REQUESTED: "The agent was asked to upload its log files.",
-    Status.REJECTED: "The log files cannot be had.",
-    Status.FAILED: "The log files could not be asked for, and it is no longer tried.",
+    Status.REJECTED: "The request for the agent's log files was refused.",
+    Status.FAILED: "The agent could not be asked for its log files, and it is not tried any longer.",
 }
 _NEXT_STEPS = {
-    Status.REQUESTED: "They are in Cloud Files once the agent has uploaded them; an agent that is off uploads later.",
-    Status.REJECTED: "Trying again changes nothing: see the reason, mend it, and ask again.",
-    Status.FAILED: "It lies in the dead-letter queue: once the reason is gone, replay it from there.",
+    Status.REQUESTED: (
+        "The log files will be in Cloud Files once the agent has uploaded them;\n"
+        "an agent that is offline does so when it is back."
+    ),
+    Status.REJECTED: "It is not tried again. See to the reason, then ask anew.",
+    Status.FAILED: "It is kept in the dead-letter queue. Once the reason is gone, replay it from there.",
 }
+_UNREADABLE_HEADLINE = "Log files were asked for in a way that cannot be read."
+_UNREADABLE_NEXT_STEP = "What cannot be read is kept in the dead-letter queue. Correct it, then send it anew."
 
 
 def to_json(outcome: Outcome) -> dict[str, Any]:
@@ -77,7 +82,10 @@ def email(outcome: Outcome) -> str:
         "Outcome": outcome.outcome_id,
     }
     lines = [f"{name + ':':<10} {fact}" for name, fact in facts.items() if fact]
-    return "\n".join([_HEADLINES[outcome.status], "", *lines, "", _NEXT_STEPS[outcome.status], ""])
+    headline, next_step = _HEADLINES[outcome.status], _NEXT_STEPS[outcome.status]
+    if outcome.agent_id is None:
+        headline, next_step = _UNREADABLE_HEADLINE, _UNREADABLE_NEXT_STEP
+    return "\n".join([headline, "", *lines, "", next_step, ""])
 
 
 def _reason(outcome: Outcome) -> str:

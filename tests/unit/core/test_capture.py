@@ -1,0 +1,158 @@
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent_log_capture.core.capture import Capture, LogFile, Trigger, TriggerType, is_agent_id, timestamp
+
+NOW = datetime(2026, 11, 23, 3, 12, 40, tzinfo=UTC)
+CAPTURE = Capture(
+    agent_id="an-agent",
+    region="DFW",
+    trigger=Trigger(TriggerType.ALARM, "arn@time", "an alarm"),
+    asked_at=NOW - timedelta(hours=3),
+    retry_from=NOW - timedelta(hours=2),
+    attempts=4,
+    replays=1,
+    force=True,
+    unconfirmed_since=NOW - timedelta(hours=1),
+)
+FIELDS = CAPTURE.to_json()
+TRIGGER = FIELDS["trigger"]
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.datetimes().map(datetime.isoformat),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+MOMENTS = st.datetimes(datetime(2020, 1, 2), datetime(2026, 11, 23), timezones=st.just(UTC)).map(  # noqa: DTZ001
+    lambda moment: moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+)
+LINES = st.text(min_size=1, max_size=512).filter(str.isprintable)
+
+
+@given(
+    capture=st.builds(
+        Capture,
+        agent_id=st.from_regex(r"[A-Za-z0-9_-]{1,128}", fullmatch=True),
+        region=st.sampled_from(["DFW", "ORD", "IAD", "LON", "SYD", "HKG"]),
+        trigger=st.builds(Trigger, st.sampled_from(TriggerType), LINES, st.none() | LINES),
+        asked_at=MOMENTS,
+        retry_from=MOMENTS,
+        attempts=st.integers(0, 1_000_000),
+        replays=st.integers(0, 1_000_000),
+        unconfirmed_since=st.none() | MOMENTS,
+    )
+)
+def test_a_capture_is_the_same_after_a_stay_in_the_queue(capture):
+    assert Capture.from_json(json.loads(json.dumps(capture.to_json())), NOW) == capture
+
+
+def test_a_dead_letter_starts_anew_and_keeps_what_it_stands_for():
+    replayed = Capture.from_json(CAPTURE.to_dead_letter(), NOW)
+    assert replayed == replace(CAPTURE, attempts=0, replays=2, retry_from=NOW)
+    assert replayed.key != CAPTURE.key
+
+
+@pytest.mark.parametrize("name", ["asked_at", "retry_from"])
+def test_a_time_that_is_not_known_yet_is_now(name):
+    assert getattr(Capture.from_json(FIELDS | {name: None}, NOW), name) == NOW
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        None,
+        [],
+        "capture",
+        *(FIELDS | {"agent_id": value} for value in (None, "", "a b", "a\n", "x" * 129, 7, ["a"])),
+        *(FIELDS | {"region": value} for value in (None, "dfw", "XYZ", 7)),
+        *(FIELDS | {"trigger": value} for value in (None, "alarm", [], {})),
+        *(FIELDS | {"trigger": TRIGGER | {"type": value}} for value in (None, "email", 7)),
+        *(FIELDS | {"trigger": TRIGGER | {"id": value}} for value in (None, "", "x" * 513, "a\nb", "\ud800", 7)),
+        *(FIELDS | {"trigger": TRIGGER | {"name": value}} for value in ("", "x" * 513, "a\u202eb", 7)),
+        *(FIELDS | {"attempts": value} for value in (None, -1, 1_000_001, 1.0, True, "4")),
+        *(FIELDS | {"replays": value} for value in (None, -1, 1_000_001, 1.0, False, "1")),
+        *(FIELDS | {"force": value} for value in (None, "true", 1)),
+        *(
+            FIELDS | {name: value}
+            for name in ("asked_at", "retry_from", "unconfirmed_since")
+            for value in (
+                7,
+                "",
+                "soon",
+                "2026-11-23",
+                "2026-11-23T03:12:40",
+                "2026-11-23T03:12:40+01:00",
+                "2026-13-23T03:12:40Z",
+                "0001-01-01T00:00:00Z",
+                "2019-12-31T23:59:59Z",
+                "2026-11-23T05:12:40Z",
+                "9999-12-31T23:59:59Z",
+            )
+        ),
+    ],
+)
+def test_what_is_no_capture_is_refused(fields):
+    with pytest.raises(ValueError, match=r"\w"):
+        Capture.from_json(fields, NOW)
+
+
+@given(value=VALUES | st.builds(lambda name, value: FIELDS | {name: value}, st.sampled_from(sorted(FIELDS)), VALUES))
+def test_any_json_is_a_capture_or_a_value_error(value):
+    try:
+        capture = Capture.from_json(value, NOW)
+    except ValueError:
+        return
+    assert Capture.from_json(capture.to_json(), NOW) == capture
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"agent_id": "another"},
+        {"region": "ORD"},
+        {"trigger": Trigger(TriggerType.ALARM, "arn@later")},
+        {"trigger": Trigger(TriggerType.SQS, "arn@time")},
+        {"replays": 2},
+    ],
+)
+def test_two_captures_differ_by_agent_region_trigger_and_replay(change):
+    assert replace(CAPTURE, **change).key != CAPTURE.key
+
+
+def test_how_far_a_capture_has_come_does_not_make_it_another():
+    assert replace(CAPTURE, attempts=9, force=False, unconfirmed_since=None).key == CAPTURE.key
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("a", True),
+        ("A-z_0" * 25, True),
+        ("", False),
+        ("x" * 129, False),
+        ("a\n", False),
+        ("ä", False),
+        ("a.b", False),
+    ],
+)
+def test_an_agent_id_is_1_to_128_letters_digits_underscores_and_hyphens(value, expected):
+    assert is_agent_id(value) is expected
+
+
+def test_a_timestamp_is_in_utc_with_milliseconds():
+    moment = datetime(2026, 11, 23, 5, 12, 40, 985_999, tzinfo=timezone(timedelta(hours=2)))
+    assert timestamp(moment) == "2026-11-23T03:12:40.985Z"
+    assert timestamp(NOW) == "2026-11-23T03:12:40.000Z"
+
+
+def test_a_log_file_is_told_with_what_is_known_of_it():
+    assert LogFile(id="a", links=({"rel": "self", "href": "https://x"},)).to_json() == {
+        "id": "a",
+        "date": None,
+        "state": None,
+        "location": None,
+        "links": [{"rel": "self", "href": "https://x"}],
+    }

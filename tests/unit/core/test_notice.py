@@ -1,0 +1,173 @@
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent_log_capture.core.capture import LogFile, Outcome, Reason, Status, Trigger, TriggerType
+from agent_log_capture.core.intake import Reader
+from agent_log_capture.core.notice import email, sns_message, subject, to_json
+
+OUTCOMES = Path(__file__).parents[3] / "events" / "outcomes"
+ASKED_AT = datetime(2026, 11, 23, 3, 12, 41, 31_000, tzinfo=UTC)
+AT = datetime(2026, 11, 23, 3, 12, 41, 642_000, tzinfo=UTC)
+AGENT = "8f135b4f-7a69-4b8a-947f-5e80d772fd97"
+LOCATION = f"https://dfw.backup.api.rackspacecloud.com/v2/110011/agents/{AGENT}/logfiles/a533a845-4279-4838-af13-276114e90234"
+LOG_FILE = LogFile(
+    id="a533a845-4279-4838-af13-276114e90234",
+    date="2026-11-23T03:12:41.606703Z",
+    state="requested",
+    location=LOCATION,
+    links=({"rel": "self", "href": LOCATION},),
+)
+REQUESTED = Outcome(
+    status=Status.REQUESTED,
+    trigger=Trigger(TriggerType.MANUAL, "7be0b2a4-64a5-4e2c-b8a5-0d5e3b1f5c7e"),
+    asked_at=ASKED_AT,
+    at=AT,
+    agent_id=AGENT,
+    project_id="110011",
+    region="DFW",
+    log_file=LOG_FILE,
+    http_status=202,
+    attempts=1,
+)
+REJECTED = replace(
+    REQUESTED,
+    status=Status.REJECTED,
+    trigger=Trigger(
+        TriggerType.ALARM,
+        "arn:aws:cloudwatch:us-east-1:123456789012:alarm:backup-failed-web-01@2026-11-23T03:12:40.989+0000",
+        "backup-failed-web-01",
+    ),
+    log_file=None,
+    reason=Reason.REFUSED,
+    message="Agent not found.",
+    http_status=404,
+)
+FAILED = replace(
+    REJECTED,
+    status=Status.FAILED,
+    reason=Reason.TEMPORARY,
+    message="Service Unavailable",
+    http_status=503,
+    attempts=192,
+    at=ASKED_AT + timedelta(hours=24, minutes=4),
+)
+UNREADABLE = Outcome(
+    status=Status.REJECTED,
+    trigger=Trigger(TriggerType.SQS, "f9264353-28eb-4473-94f8-2f6ef39e228c"),
+    asked_at=ASKED_AT,
+    at=ASKED_AT,
+    reason=Reason.INVALID_AGENT_ID,
+    message="agent_ids: an agent ID is 1 to 128 characters of A-Z a-z 0-9 _ -: 'web-01.example.com', 'db 02'",
+)
+SAMPLES = {"requested": REQUESTED, "rejected": REJECTED, "failed": FAILED, "unreadable": UNREADABLE}
+
+
+def as_published(outcome):
+    """Return what is published, with the JSON that it holds as text unfolded."""
+    message = sns_message(outcome)
+    bodies = json.loads(message["Message"])
+    return {
+        "Subject": message["Subject"],
+        "default": json.loads(bodies["default"]),
+        "email": bodies["email"],
+        "MessageAttributes": message["MessageAttributes"],
+    }
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_the_notice_is_as_the_sample_shows_it(name):
+    published = json.dumps(as_published(SAMPLES[name]), indent=2, ensure_ascii=False) + "\n"
+    assert published == (OUTCOMES / f"{name}.json").read_text(encoding="utf-8")
+
+
+def test_no_status_is_without_a_sample():
+    assert {path.stem for path in OUTCOMES.glob("*.json")} == {*Status, "unreadable"} == SAMPLES.keys()
+
+
+def test_every_protocol_gets_a_text():
+    message = sns_message(REQUESTED)
+    assert message["MessageStructure"] == "json"
+    assert json.loads(message["Message"]).keys() == {"default", "email"}
+    assert json.loads(json.loads(message["Message"])["default"]) == to_json(REQUESTED)
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_a_mail_fits_a_window(name):
+    text = email(SAMPLES[name])
+    assert all(len(line) <= 120 for line in text.splitlines())
+    assert "None" not in text
+
+
+# ------------------------------------------------------------------ subject and attributes
+
+
+@given(name=st.none() | st.text(), agent_id=st.none() | st.from_regex(r"[A-Za-z0-9_-]{1,128}", fullmatch=True))
+def test_a_subject_is_printable_ascii_with_the_status_and_the_agent_first(name, agent_id):
+    text = subject(replace(REJECTED, agent_id=agent_id, trigger=Trigger(TriggerType.ALARM, "an-alarm", name)))
+    assert len(text) <= 100
+    assert text.isascii()
+    assert text.isprintable()
+    assert text.startswith(f"rejected {agent_id or '(no agent)'}"[:100])
+
+
+def test_a_long_alarm_name_is_cut_in_the_subject():
+    text = subject(replace(REJECTED, trigger=Trigger(TriggerType.ALARM, "an-alarm", "ü\n" * 200)))
+    assert text == f"rejected {AGENT} - {'? ' * 25}?"
+
+
+@pytest.mark.parametrize("outcome", [*SAMPLES.values(), replace(FAILED, project_id=None)])
+def test_no_attribute_is_empty(outcome):
+    attributes = sns_message(outcome)["MessageAttributes"]
+    assert {"status", "trigger_type"} <= attributes.keys() <= {"agent_id", "project_id", "region"} | attributes.keys()
+    assert all(attribute["DataType"] == "String" and attribute["StringValue"] for attribute in attributes.values())
+
+
+# ------------------------------------------------------------------ outcome_id
+
+
+def test_the_same_outcome_told_again_has_the_same_id():
+    again = replace(REQUESTED, at=AT + timedelta(minutes=5), asked_at=AT, attempts=2, message="told again")
+    assert again.outcome_id == REQUESTED.outcome_id
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"agent_id": "another-agent"},
+        {"region": "ORD"},
+        {"status": Status.FAILED},
+        {"trigger": Trigger(TriggerType.MANUAL, "another-request")},
+        {"trigger": Trigger(TriggerType.SQS, REQUESTED.trigger.id)},
+        {"replays": 1},
+        {"log_file": replace(LOG_FILE, id="another-log-file")},
+        {"log_file": None},
+        {"part": 1},
+    ],
+)
+def test_another_outcome_has_another_id(change):
+    assert replace(REQUESTED, **change).outcome_id != REQUESTED.outcome_id
+
+
+# ------------------------------------------------------------------ size
+
+
+@pytest.mark.parametrize("character", ["\\", '"', "\x00", "𝄞", "é", "\ud800"])
+def test_a_notice_that_names_50_hostile_values_fits_into_a_message(character):
+    hostile = character * 5000
+    event = {
+        "detail-type": "CloudWatch Alarm State Change",
+        "resources": [hostile],
+        "detail": {"alarmName": hostile, "state": {"value": "ALARM", "timestamp": hostile}},
+        hostile + "agent_ids": [hostile] * 50,
+    }
+    (arrival,) = Reader(default_region="DFW").read(event, request_id="a-request", now=AT)
+    (refused,) = arrival.refused
+    assert refused.count == 50
+    assert refused.outcome.trigger.type is TriggerType.ALARM
+    assert len(json.dumps(sns_message(refused.outcome), ensure_ascii=False).encode()) < 256 * 1024

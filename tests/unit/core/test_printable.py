@@ -1,0 +1,31 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent_log_capture.core.printable import printable
+
+
+@pytest.mark.parametrize(
+    ("text", "limit", "expected"),
+    [
+        ("backup failed", 80, "backup failed"),
+        ("über 𝄞", 80, "über 𝄞"),
+        ("a\r\nb\tc\x1b[31m", 80, "a  b c [31m"),
+        ("safe\u202eelif\ufeff\ud800", 80, "safe elif  "),
+        ("abc", 3, "abc"),
+        ("abcd", 3, "ab…"),
+        ("", 3, ""),
+    ],
+)
+def test_a_text_is_put_on_one_line_and_cut(text, limit, expected):
+    assert printable(text, limit) == expected
+
+
+@given(
+    text=st.text() | st.binary().map(lambda data: data.decode("utf-8", "surrogateescape")), limit=st.integers(1, 50)
+)
+def test_whatever_comes_is_printable_and_short(text, limit):
+    shown = printable(text, limit)
+    assert shown.isprintable()
+    assert len(shown) == min(len(text), limit)
+    shown.encode()

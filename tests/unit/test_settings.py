@@ -1,0 +1,92 @@
+import re
+
+import pytest
+
+from agent_log_capture.settings import SettingError, Settings
+
+REQUIRED = {
+    "TOKEN_SECRET_ARN": "arn:aws:secretsmanager:us-east-1:123456789012:secret:token-AbCdEf",
+    "OUTCOME_TOPIC_ARN": "arn:aws:sns:us-east-1:123456789012:outcomes",
+    "CAPTURE_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/123456789012/captures",
+    "DEAD_LETTER_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/123456789012/dead-letters",
+    "CLOUD_BACKUP_REGION": "DFW",
+}
+
+
+def test_what_is_not_set_has_a_default():
+    assert Settings.from_environment(REQUIRED) == Settings(
+        token_secret_arn=REQUIRED["TOKEN_SECRET_ARN"],
+        outcome_topic_arn=REQUIRED["OUTCOME_TOPIC_ARN"],
+        capture_queue_url=REQUIRED["CAPTURE_QUEUE_URL"],
+        dead_letter_queue_url=REQUIRED["DEAD_LETTER_QUEUE_URL"],
+        cloud_backup_url="https://{region}.backup.api.rackspacecloud.com",
+        cloud_backup_region="DFW",
+        cloud_backup_project_id=None,
+        agent_id_keys=(),
+        retry_window_seconds=86_400,
+        concurrency=32,
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("CLOUD_BACKUP_URL", "https://backup.example.com:8443/api/", "https://backup.example.com:8443/api"),
+        ("CLOUD_BACKUP_URL", "http://127.0.0.1:8000", "http://127.0.0.1:8000"),
+        ("CLOUD_BACKUP_URL", "http://localhost:8000/{region}", "http://localhost:8000/{region}"),
+        ("CLOUD_BACKUP_URL", "http://[::1]:8000", "http://[::1]:8000"),
+        ("CLOUD_BACKUP_REGION", " lon ", "LON"),
+        ("CLOUD_BACKUP_PROJECT_ID", "110011", "110011"),
+        ("AGENT_ID_KEYS", "BackupClient, host.agent,,", ("BackupClient", "host.agent")),
+        ("RETRY_WINDOW_SECONDS", "0", 0),
+        ("CONCURRENCY", "1", 1),
+    ],
+)
+def test_each_setting_is_read_from_the_variable_of_its_name(name, value, expected):
+    settings = Settings.from_environment(REQUIRED | {name: value})
+    assert getattr(settings, name.lower()) == expected
+
+
+@pytest.mark.parametrize("name", ["CLOUD_BACKUP_URL", "AGENT_ID_KEYS", "RETRY_WINDOW_SECONDS", "CONCURRENCY"])
+def test_an_empty_variable_is_one_that_is_not_set(name):
+    assert Settings.from_environment(REQUIRED | {name: " "}) == Settings.from_environment(REQUIRED)
+
+
+@pytest.mark.parametrize("name", REQUIRED)
+def test_a_missing_setting_names_itself(name):
+    for environment in (REQUIRED | {name: ""}, {key: value for key, value in REQUIRED.items() if key != name}):
+        with pytest.raises(SettingError, match=f"^{name} is not set$"):
+            Settings.from_environment(environment)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "rule"),
+    [
+        *(
+            ("CLOUD_BACKUP_URL", value, "must be an https URL")
+            for value in (
+                "http://backup.example.com",
+                "http://127.0.0.1.example.com",
+                "http://10.0.0.1",
+                "ftp://localhost",
+                "//localhost",
+                "https://",
+                "https://:443",
+                "https://[::1",
+                "https://backup.example.com?a=b",
+                "https://backup.example.com#a",
+                "backup.example.com",
+            )
+        ),
+        ("CLOUD_BACKUP_REGION", "US-EAST-1", "must be one of DFW HKG IAD LON ORD SYD"),
+        ("CLOUD_BACKUP_PROJECT_ID", "../110011", "must be a project ID"),
+        *(
+            ("RETRY_WINDOW_SECONDS", value, "must be a whole number from 0 up")
+            for value in ("-1", "1.5", "a day", "٣", "1_000")
+        ),
+        ("CONCURRENCY", "0", "must be a whole number from 1 up"),
+    ],
+)
+def test_a_bad_setting_names_itself_its_rule_and_its_value(name, value, rule):
+    with pytest.raises(SettingError, match=f"^{re.escape(f"{name} {rule}, and is '{value}'")}$"):
+        Settings.from_environment(REQUIRED | {name: value})
