@@ -51,7 +51,7 @@ def _workflow(settings: Settings, logger: Logger) -> CaptureWorkflow:
     http = build_session(settings.concurrency)
     return CaptureWorkflow(
         reader=Reader(default_region=settings.cloud_backup_region, agent_id_keys=settings.agent_id_keys),
-        api=CloudBackup(http, settings.cloud_backup_url, _now),
+        api=CloudBackup(http, settings.cloud_backup_url, now),
         secret=TokenSecret(
             session.client("secretsmanager", config=config),
             settings.token_secret_arn,
@@ -61,10 +61,11 @@ def _workflow(settings: Settings, logger: Logger) -> CaptureWorkflow:
         topic=OutcomeTopic(session.client("sns", config=config), settings.outcome_topic_arn),
         policy=RetryPolicy(window_seconds=settings.retry_window_seconds, random=random.random),
         concurrency=settings.concurrency,
-        now=_now,
+        now=now,
         logger=logger,
     )
 
 
-def _now() -> datetime:
+def now() -> datetime:
+    """Return the moment, in UTC: the clock of the whole function."""
     return datetime.now(UTC)

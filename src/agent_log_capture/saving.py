@@ -96,7 +96,16 @@ class Saving:
         self._publish()
         for _, deferred in self._deferred:
             self._log_deferred(deferred)
-        self._put_back([(arrival, waits.capture, waits.delay_seconds) for arrival, waits in self._deferred])
+        # What a kept source brings again must not wait in the queue as well.
+        kept = [arrival for arrival, _ in self._deferred if self._is_kept(arrival)]
+        self._report.counts[_DEFERRED] += len(kept)
+        waiting = [item for item in self._deferred if not self._is_kept(item[0])]
+        self._put_back([(arrival, deferred.capture, deferred.delay_seconds) for arrival, deferred in waiting])
+
+    def lose(self, arrival: Arrival, why: str) -> None:
+        """Note that nothing is known of a capture, which its source must bring again."""
+        self._report.counts[_DEFERRED] += 1
+        self.keep(arrival, why)
 
     def keep(self, arrival: Arrival, why: str) -> None:
         """Note that an arrival must come again."""

@@ -62,8 +62,10 @@ class CaptureWorkflow:
             futures = {workers.submit(asking.ask, capture): arrival for arrival, capture in work}
             for future in as_completed(futures):
                 try:
-                    saving.add(futures[future], future.result())
+                    result = future.result()
                 except Exception as error:
-                    # Nothing is known of this capture, so its source must bring it again.
                     self.logger.exception("a worker failed")
-                    saving.keep(futures[future], f"{type(error).__name__} in a worker")
+                    saving.lose(futures[future], f"{type(error).__name__} in a worker")
+                else:
+                    # Outside of the try: an error in there is about other captures too, and must end the invocation.
+                    saving.add(futures[future], result)

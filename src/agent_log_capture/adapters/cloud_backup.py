@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from http import HTTPStatus
-from typing import Any
+from typing import Any, override
 from urllib.parse import quote, unquote, urlsplit
 
 import requests
@@ -24,9 +24,21 @@ _MESSAGE_CHARACTERS = 500
 _FIELD_CHARACTERS = 2048
 
 
+class _Session(requests.Session):
+    """Takes a redirect for the answer that it is.
+
+    Told not to follow, requests still reads all of its body and parses where it leads: one without an end would
+    hold a worker, and a hostile `Location` raises errors that are none of requests' own.
+    """
+
+    @override
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        return None
+
+
 def build_session(connections: int) -> requests.Session:
     """Return the one session for all calls, with room for so many connections at a time."""
-    session = requests.Session()
+    session = _Session()
     # Neither a proxy nor a .netrc of the environment may come between: they would see the token, or replace it.
     session.trust_env = False
     adapter = HTTPAdapter(pool_connections=connections, pool_maxsize=connections, max_retries=0)

@@ -47,6 +47,8 @@ class TokenSecret:
         except GetParameterError as error:
             raise TokenError(Reason.TOKEN_UNAVAILABLE, self.arn, f"cannot be read: {error}") from error
         except TokenFormatError as error:
+            # Not kept: whoever mends the secret is not to wait until it is read again.
+            self._provider.store.clear()
             raise TokenError(Reason.TOKEN_UNAVAILABLE, self.arn, str(error)) from error
 
 

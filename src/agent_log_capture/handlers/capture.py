@@ -13,12 +13,13 @@ if TYPE_CHECKING:
 
     from agent_log_capture.saving import Report
 
-_METRICS = {
+METRICS = {
     "requested": "CapturesRequested",
     "rejected": "CapturesRejected",
     "deferred": "CapturesDeferred",
     "failed": "CapturesFailed",
 }
+NOTICES_PUBLISHED = "NoticesPublished"
 
 
 class NotSavedError(Exception):
@@ -40,10 +41,10 @@ def lambda_handler(event: object, context: "LambdaContext") -> dict[str, Any]:
 
 
 def _measure(report: "Report", metrics: "Metrics") -> None:
-    for name, metric in _METRICS.items():
+    for name, metric in METRICS.items():
         if report.counts[name]:
             metrics.add_metric(metric, MetricUnit.Count, report.counts[name])
-    metrics.add_metric("NoticesPublished", MetricUnit.Count, report.notices_published)
+    metrics.add_metric(NOTICES_PUBLISHED, MetricUnit.Count, report.notices_published)
     metrics.flush_metrics()
 
 

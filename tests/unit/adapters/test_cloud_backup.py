@@ -1,0 +1,384 @@
+import errno
+import json
+import socket
+from datetime import timedelta
+from http.client import RemoteDisconnected
+
+import pytest
+import requests
+from urllib3.exceptions import ProtocolError
+
+from agent_log_capture.adapters.cloud_backup import (
+    CONNECT_TIMEOUT_SECONDS,
+    READ_TIMEOUT_SECONDS,
+    CloudBackup,
+    build_session,
+)
+from agent_log_capture.core.auth_token import AuthToken
+from agent_log_capture.core.capture import REGIONS, LogFile, Reason
+from agent_log_capture.core.decision import TemporaryError, is_pending
+
+AGENT = "8f135b4f-7a69-4b8a-947f-5e80d772fd97"
+LOG_FILE = "a533a845-4279-4838-af13-276114e90234"
+TOKEN = AuthToken("the-token-itself", "110011")
+URL = f"https://dfw.backup.api.rackspacecloud.com/v2/110011/agents/{AGENT}/logfiles"
+BODY = {
+    "id": LOG_FILE,
+    "date": "2014-09-23T12:22:40.606703Z",
+    "state": "requested",
+    "links": [{"href": f"{URL}/{LOG_FILE}", "rel": "self"}],
+}
+
+
+@pytest.fixture(params=["POST", "GET"])
+def method(request):
+    return request.param
+
+
+@pytest.fixture
+def capture(a_capture):
+    return a_capture()
+
+
+@pytest.fixture
+def ask(api, capture):
+    return lambda: api.request_log_file(TOKEN, capture)
+
+
+@pytest.fixture
+def look(api, capture):
+    return lambda is_wanted=is_pending: api.find_log_file(TOKEN, capture, is_wanted)
+
+
+@pytest.fixture
+def call(ask, look):
+    """Both calls of the API, by the method that they use."""
+    return {"POST": ask, "GET": look}
+
+
+def trouble_of(call):
+    with pytest.raises(TemporaryError) as caught:
+        call()
+    return caught.value.trouble
+
+
+@pytest.mark.parametrize("region", sorted(REGIONS))
+def test_each_region_has_its_own_host(wire, api, a_capture, region):
+    wire.post(URL.replace("dfw", region.lower()), status=202)
+    assert api.request_log_file(TOKEN, a_capture(region=region)).http_status == 202
+
+
+def test_a_url_without_a_region_serves_every_region(wire, now, a_capture):
+    wire.post(f"http://127.0.0.1:8080/v2/110011/agents/{AGENT}/logfiles", status=202)
+    with build_session(1) as session:
+        api = CloudBackup(session, "http://127.0.0.1:8080", lambda: now)
+        assert api.request_log_file(TOKEN, a_capture(region="SYD")).http_status == 202
+
+
+def test_ids_stay_in_their_place_of_the_path(wire, api, capture):
+    wire.post(URL.replace("110011", "..%2F..%2Fevil%3Fa%23b%20%C3%A9"), status=202)
+    # The secret's reader takes no such ID: this is the second of two locks.
+    api.request_log_file(AuthToken("t", "../../evil?a#b é"), capture)
+    assert len(wire.calls) == 1
+
+
+def test_a_call_carries_the_token_and_the_media_type_and_no_body(wire, call, method):
+    wire.add(method, URL, json={"logfiles": []})
+    call[method]()
+    [sent] = [made.request for made in wire.calls]
+    assert sent.headers["X-Auth-Token"] == TOKEN.value
+    assert sent.headers["Accept"] == sent.headers["Content-Type"] == "application/json"
+    assert not sent.body
+
+
+def test_a_call_has_a_timeout_for_connecting_and_one_for_reading(wire, call, method):
+    wire.add(method, URL, json={"logfiles": []})
+    call[method]()
+    assert wire.calls[0].request.req_kwargs["timeout"] == (CONNECT_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS)
+
+
+def test_one_session_has_a_connection_for_every_worker():
+    with build_session(32) as session:
+        pools = session.get_adapter(URL).poolmanager
+        assert pools.connection_pool_kw["maxsize"] == 32
+        assert session.get_adapter("http://127.0.0.1").poolmanager.connection_pool_kw["maxsize"] == 32
+
+
+def test_neither_a_proxy_nor_a_netrc_of_the_environment_comes_between(monkeypatch, tmp_path, wire, ask):
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine dfw.backup.api.rackspacecloud.com login somebody password something")
+    monkeypatch.setenv("NETRC", str(netrc))
+    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://proxy.example:3128")
+    wire.post(URL, status=202)
+    ask()
+    sent = wire.calls[0].request
+    assert not sent.req_kwargs["proxies"]
+    assert "Authorization" not in sent.headers
+
+
+@pytest.mark.parametrize("status", [300, 301, 302, 303, 304, 305, 307, 308])
+@pytest.mark.parametrize(
+    "location",
+    [
+        "https://elsewhere.example/",
+        "/v2/other",
+        "//elsewhere.example",
+        "http://[::1",
+        "http://\xff\xfe",
+        "",
+        None,
+    ],
+)
+def test_a_redirect_is_an_answer_and_never_followed(wire, call, method, status, location):
+    headers = {} if location is None else {"Location": location}
+    wire.add(method, URL, status=status, headers=headers)
+    assert call[method]().http_status == status
+    assert [made.request.url for made in wire.calls] == [URL]
+
+
+def test_the_log_file_that_was_made_is_read(wire, ask):
+    wire.post(URL, status=202, json=BODY, headers={"Location": f"{URL}/{LOG_FILE}"})
+    answer = ask()
+    assert (answer.http_status, answer.message, answer.retry_after_seconds) == (202, None, 0)
+    assert answer.log_file == LogFile(
+        id=LOG_FILE,
+        date=BODY["date"],
+        state="requested",
+        location=f"{URL}/{LOG_FILE}",
+        links=({"rel": "self", "href": f"{URL}/{LOG_FILE}"},),
+    )
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"no JSON", b"\xff\xfe", b"null", b"[]", b"[" * 100_000, b'"text"', b"{}", b'{"id": "cut off', b"1" * 5000],
+    ids=lambda body: repr(body[:12]),
+)
+def test_an_accepted_request_stays_accepted_whatever_its_body(wire, ask, body):
+    wire.post(URL, status=202, body=body)
+    assert (ask().http_status, ask().log_file) == (202, LogFile())
+
+
+@pytest.mark.parametrize("wrong", [None, 1, True, [], {}, ["a"], {"a": "b"}, ""], ids=repr)
+def test_fields_of_the_wrong_type_are_left_out(wire, ask, wrong):
+    wire.post(URL, status=202, json=dict.fromkeys(BODY, wrong))
+    assert ask().log_file == LogFile()
+
+
+@pytest.mark.parametrize(
+    ("links", "read"),
+    [
+        ([{"rel": "self"}, {"href": ""}, {"href": 1}, "text", None, ["href"]], ()),
+        ([{"href": "https://a.example", "rel": 7, "more": "x"}], ({"href": "https://a.example"},)),
+        ([{"href": "https://a.example/\n\u202eb"}], ({"href": "https://a.example/  b"},)),
+        ([{"href": "h" * 5000}], ({"href": "h" * 2047 + "…"},)),
+    ],
+)
+def test_links_are_read_as_far_as_they_are_links(wire, ask, links, read):
+    wire.post(URL, status=202, json={"links": links})
+    assert ask().log_file.links == read
+
+
+@pytest.mark.parametrize(
+    ("body_id", "location", "read"),
+    [
+        (LOG_FILE, "https://api.example/logfiles/other", LOG_FILE),
+        (None, f"https://api.example/logfiles/{LOG_FILE}", LOG_FILE),
+        (None, f"https://api.example/logfiles/{LOG_FILE}/", LOG_FILE),
+        (None, f"/v2/110011/logfiles/{LOG_FILE}?a=b#c", LOG_FILE),
+        ("../../etc", f"/logfiles/{LOG_FILE}", LOG_FILE),
+        ("x" * 129, None, None),
+        ("with space", None, None),
+        (None, "https://api.example/logfiles/..%2F..", None),
+        (None, "https://api.example/logfiles/<script>", None),
+        (None, "http://[::1", None),
+        (None, "https://api.example", None),
+        (None, "", None),
+        (None, None, None),
+    ],
+)
+def test_location_names_the_log_file_where_the_body_does_not(wire, ask, body_id, location, read):
+    headers = {} if location is None else {"Location": location}
+    wire.post(URL, status=202, json={"id": body_id}, headers=headers)
+    assert ask().log_file.id == read
+
+
+def test_a_location_is_kept_printable_and_short(wire, ask):
+    wire.post(URL, status=202, headers={"Location": "https://api.example/\x07\xad" + "a" * 5000})
+    location = ask().log_file.location
+    assert location.startswith("https://api.example/  a")
+    assert (len(location), location.isprintable()) == (2048, True)
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 409, 413, 429, 500, 501, 503, 599])
+def test_an_error_is_an_answer_without_a_log_file(wire, call, method, status):
+    wire.add(method, URL, status=status, json={"logfiles": [BODY], **BODY})
+    assert (call[method]().http_status, call[method]().log_file) == (status, None)
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (
+            '{"message": "Validation failed.", "errors": ["Name is required."]}',
+            "Validation failed. Name is required.",
+        ),
+        ('{"message": "Validation failed.", "errors": []}', "Validation failed."),
+        ('{"errors": ["One.", 2, "Three."]}', "One. Three."),
+        ('{"message": "Gone.", "errors": "none"}', "Gone."),
+        ('{"overLimit": {"code": 413, "message": "Slow down.", "details": "x"}}', "Slow down."),
+        ('{"code": 404, "itemNotFound": {"message": "No such agent."}}', "No such agent."),
+        ('{"message": {"message": "Inside."}}', "Inside."),
+        ('{"message": 7, "errors": {"a": 1}}', None),
+        ('{"message": ""}', None),
+        ('{"message": "   "}', None),
+        ("<html><title>503</title></html>", None),
+        ("", None),
+    ],
+)
+def test_the_message_of_an_error_is_read_in_each_of_its_forms(wire, call, method, body, message):
+    wire.add(method, URL, status=400, body=body)
+    assert call[method]().message == message
+
+
+def test_a_message_is_cut_at_500_characters_and_printable(wire, ask):
+    wire.post(URL, status=400, json={"message": "a\nb\x00c\u202e" + "x" * 1000})
+    message = ask().message
+    assert message.startswith("a b c x")
+    assert (len(message), message.isprintable()) == (500, True)
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("7", 7),
+        ("Mon, 23 Nov 2026 03:13:40 GMT", 59.015),
+        ("Mon, 23 Nov 2026 03:00:00 GMT", 0),
+        ("soon", 0),
+        (None, 0),
+    ],
+)
+def test_retry_after_is_read_as_seconds_or_as_a_date(wire, call, method, header, seconds):
+    wire.add(method, URL, status=503, headers={"Retry-After": header} if header else {})
+    assert call[method]().retry_after_seconds == pytest.approx(seconds)
+
+
+def broken(error):
+    """The error as requests raises it when a connection breaks off."""
+    return requests.ConnectionError(ProtocolError("Connection aborted.", error))
+
+
+NO_ANSWER = pytest.mark.parametrize(
+    "error",
+    [
+        requests.ReadTimeout("Read timed out. (read timeout=10)"),
+        broken(ConnectionResetError(errno.ECONNRESET, "Connection reset by peer")),
+        broken(RemoteDisconnected("Remote end closed connection without response")),
+        requests.ConnectionError(),
+    ],
+    ids=["read timeout", "reset", "closed", "unknown"],
+)
+
+
+@NO_ANSWER
+def test_an_answer_that_never_came_leaves_a_request_unconfirmed(wire, ask, now, error):
+    wire.post(URL, body=error)
+    trouble = trouble_of(ask)
+    assert (trouble.reason, trouble.unconfirmed_since) == (Reason.UNCONFIRMED, now)
+
+
+@NO_ANSWER
+def test_an_answer_that_never_came_leaves_a_look_no_more_than_temporary(wire, look, error):
+    wire.get(URL, body=error)
+    trouble = trouble_of(look)
+    assert (trouble.reason, trouble.unconfirmed_since) == (Reason.TEMPORARY, None)
+
+
+def test_the_moment_before_a_request_is_sent_is_the_one_that_counts(wire, capture, now):
+    moments = iter([now, now + timedelta(seconds=10)])
+    wire.post(URL, body=requests.ReadTimeout())
+    with build_session(1) as session:
+        api = CloudBackup(session, "https://{region}.backup.api.rackspacecloud.com", lambda: next(moments))
+        assert trouble_of(lambda: api.request_log_file(TOKEN, capture)).unconfirmed_since == now
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        requests.exceptions.ConnectTimeout("timed out. (connect timeout=3.05)"),
+        requests.exceptions.SSLError("certificate verify failed"),
+        requests.exceptions.ProxyError("no proxy is ever used"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_what_cannot_have_reached_the_api_needs_no_confirmation(wire, call, method, error):
+    wire.add(method, URL, body=error)
+    trouble = trouble_of(call[method])
+    assert (trouble.reason, trouble.unconfirmed_since) == (Reason.NOT_CONNECTED, None)
+    assert str(error) in trouble.message
+
+
+def test_a_host_without_an_address_is_not_connected(monkeypatch, call, method):
+    def fail(*_, **__):
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", fail)
+    assert trouble_of(call[method]).reason is Reason.NOT_CONNECTED
+
+
+@pytest.mark.parametrize("error", [requests.ReadTimeout("timed out"), requests.exceptions.SSLError("x" * 9000)])
+def test_an_error_is_short_and_does_not_show_the_token(wire, call, method, error):
+    wire.add(method, URL, body=error)
+    with pytest.raises(TemporaryError) as caught:
+        call[method]()
+    chain = [caught.value, caught.value.__cause__, caught.value.trouble]
+    assert not [link for link in chain if TOKEN.value in repr(link) + str(link)]
+    assert len(caught.value.trouble.message) <= 500
+    assert TOKEN.value not in repr(TOKEN)
+
+
+def listed(*log_files):
+    return {"logfiles": [BODY | log_file for log_file in log_files]}
+
+
+def test_the_latest_log_file_that_is_wanted_is_found(wire, look):
+    log_files = listed(
+        {"id": "older", "date": "2014-09-23T12:00:00Z"},
+        {"id": "undated", "date": None},
+        {"id": "latest", "date": "2014-09-23T14:00:00Z", "state": "started"},
+        {"id": "between", "date": "2014-09-23T13:00:00Z"},
+        {"id": "later", "date": "2014-09-23T15:00:00Z", "state": "completed"},
+    )
+    wire.get(URL, json=log_files)
+    answer = look()
+    assert (answer.http_status, answer.log_file.id, answer.log_file.state) == (200, "latest", "started")
+    assert answer.log_file.links == ({"rel": "self", "href": BODY["links"][0]["href"]},)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [{"logfiles": []}, {"logfiles": [None, 1, "text", []]}, listed({"state": "completed"}), listed({"state": 7})],
+)
+def test_no_log_file_may_be_wanted(wire, look, body):
+    wire.get(URL, json=body)
+    assert look().log_file is None
+
+
+@pytest.mark.parametrize(
+    "body", ["", "<html>", "[]", "{}", '{"logfiles": null}', '{"logfiles": {}}', '{"logfiles": [']
+)
+def test_a_list_that_cannot_be_read_is_no_empty_list(wire, look, body):
+    wire.get(URL, body=body)
+    trouble = trouble_of(look)
+    assert (trouble.reason, trouble.unconfirmed_since) == (Reason.TEMPORARY, None)
+    assert "could not be read" in trouble.message
+
+
+def test_a_body_is_read_up_to_1_mib_and_no_further(wire, ask):
+    body = {"id": "in-the-body", "padding": "x" * (1024 * 1024 - 100)}
+    fits, is_cut = json.dumps(body), json.dumps(body | {"more": "x" * 100})
+    headers = {"Location": "/logfiles/in-the-location"}
+    wire.post(URL, status=202, body=fits, headers=headers)
+    wire.post(URL, status=202, body=is_cut, headers=headers)
+    assert [ask().log_file.id, ask().log_file.id] == ["in-the-body", "in-the-location"]

@@ -1,0 +1,237 @@
+"""Real clients on wires that lead nowhere: moto behind boto3, `responses` behind requests."""
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+from unittest.mock import patch
+
+import boto3
+import pytest
+import responses
+from botocore.awsrequest import AWSResponse
+from moto import mock_aws
+from moto.sqs import models as sqs_models
+
+from agent_log_capture.adapters.batches import send_in_batches
+from agent_log_capture.adapters.capture_queue import CaptureQueue
+from agent_log_capture.adapters.cloud_backup import CloudBackup, build_session
+from agent_log_capture.adapters.outcome_topic import OutcomeTopic
+from agent_log_capture.adapters.token_secret import TokenSecret
+from agent_log_capture.core.capture import Capture, Outcome, Status, Trigger, TriggerType
+
+NOW = datetime(2026, 11, 23, 3, 12, 40, 985000, tzinfo=UTC)
+AGENT = "8f135b4f-7a69-4b8a-947f-5e80d772fd97"
+CAPTURE = Capture(
+    agent_id=AGENT,
+    region="DFW",
+    trigger=Trigger(TriggerType.ALARM, "arn:alarm@2026-11-23T03:12:00Z", "backup failed"),
+    asked_at=NOW,
+    retry_from=NOW,
+)
+OUTCOME = Outcome(
+    status=Status.REQUESTED,
+    trigger=CAPTURE.trigger,
+    asked_at=NOW,
+    at=NOW,
+    agent_id=AGENT,
+    project_id="110011",
+    region="DFW",
+    http_status=202,
+    attempts=1,
+)
+
+
+class FailedEntries:
+    """Lets entries of batch calls fail inside an answer that is itself a success; the others are delivered.
+
+    `calls` has the entries of every call, those that fail included.
+    """
+
+    def __init__(self, client, operation, entries_key):
+        self._key = entries_key
+        self._plans = []
+        self._failed = []
+        self._left = []
+        self.calls = []
+        service = client.meta.service_model.service_name
+        client.meta.events.register(f"provide-client-params.{service}.{operation}", self._take_out)
+        client.meta.events.register(f"before-call.{service}.{operation}", self._answer_an_empty_call)
+        client.meta.events.register(f"after-call.{service}.{operation}", self._tell)
+
+    def fail(self, is_failing, *, calls=1, is_sender_fault=False):
+        """Fail the entries that `is_failing` picks out, in so many calls that have such ones."""
+        self._plans += [(is_failing, is_sender_fault)] * calls
+
+    def _take_out(self, params, **_):
+        entries = params[self._key]
+        self.calls.append(entries)
+        is_failing, is_sender_fault = self._plans[0] if self._plans else (lambda _: False, False)
+        why = {"Code": "Throttled", "Message": "slow down", "SenderFault": is_sender_fault}
+        self._failed = [why | {"Id": entry["Id"]} for entry in entries if is_failing(entry)]
+        self._left = [entry for entry in entries if not is_failing(entry)]
+        if self._failed:
+            self._plans.pop(0)
+        return params | {self._key: self._left or entries}
+
+    def _answer_an_empty_call(self, **_):
+        return None if self._left else (AWSResponse("", 200, {}, None), {})
+
+    def _tell(self, parsed, **_):
+        parsed["Failed"] = [*parsed.get("Failed", []), *self._failed]
+
+
+class Inbox:
+    """A queue as its reader sees it once so many seconds have passed."""
+
+    def __init__(self, sqs, name):
+        self._sqs = sqs
+        attributes = {"VisibilityTimeout": "43200"}  # what was read does not come again
+        self.url = sqs.create_queue(QueueName=name, Attributes=attributes)["QueueUrl"]
+        self.arn = sqs.get_queue_attributes(QueueUrl=self.url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+
+    def messages(self, *, after_seconds=0):
+        moment = sqs_models.unix_time_millis() + 1000 * after_seconds
+        found = []
+        with patch.object(sqs_models, "unix_time_millis", lambda: moment):
+            while batch := self._receive():
+                found += batch
+        return found
+
+    def bodies(self, *, after_seconds=0):
+        return [json.loads(message["Body"]) for message in self.messages(after_seconds=after_seconds)]
+
+    def _receive(self):
+        answer = self._sqs.receive_message(
+            QueueUrl=self.url, MaxNumberOfMessages=10, MessageAttributeNames=["All"], WaitTimeSeconds=0
+        )
+        return answer.get("Messages", [])
+
+
+@pytest.fixture
+def now():
+    return NOW
+
+
+@pytest.fixture
+def a_capture():
+    return lambda **changes: replace(CAPTURE, **changes)
+
+
+@pytest.fixture
+def an_outcome():
+    return lambda **changes: replace(OUTCOME, **changes)
+
+
+@pytest.fixture(autouse=True)
+def pauses(monkeypatch):
+    """What would have been waited between the tries of a batch, in place of waiting."""
+    waited = []
+    monkeypatch.setitem(send_in_batches.__kwdefaults__, "pause", waited.append)
+    return waited
+
+
+@pytest.fixture(scope="session")
+def aws_session():
+    """One for all tests: it reads botocore's descriptions of the services once."""
+    return boto3.session.Session(region_name="us-east-1")
+
+
+@pytest.fixture
+def aws(aws_session):
+    with mock_aws():
+        yield aws_session.client
+
+
+@pytest.fixture
+def wire(aws):  # noqa: ARG001 (moto lays itself over requests too, and has to be there first)
+    """What the API answers."""
+    with responses.RequestsMock(assert_all_requests_are_fired=False) as wire:
+        yield wire
+
+
+@pytest.fixture
+def api(now):
+    with build_session(4) as session:
+        yield CloudBackup(session, "https://{region}.backup.api.rackspacecloud.com", lambda: now)
+
+
+@pytest.fixture
+def secrets(aws):
+    return aws("secretsmanager")
+
+
+@pytest.fixture
+def reads(secrets):
+    """What was asked of Secrets Manager: one dictionary for each GetSecretValue that went out."""
+    asked = []
+
+    def note(params, **_):
+        asked.append(json.loads(params["body"]))
+
+    secrets.meta.events.register("before-call.secretsmanager.GetSecretValue", note)
+    return asked
+
+
+@pytest.fixture
+def secret_arn(secrets):
+    value = '{"token": "first-token", "project_id": "110011"}'
+    return secrets.create_secret(Name="TokenSecret", SecretString=value)["ARN"]
+
+
+@pytest.fixture
+def secret(secrets, secret_arn):
+    return TokenSecret(secrets, secret_arn, None)
+
+
+@pytest.fixture
+def sqs(aws):
+    return aws("sqs")
+
+
+@pytest.fixture
+def waiting(sqs):
+    return Inbox(sqs, "CaptureQueue")
+
+
+@pytest.fixture
+def dead(sqs):
+    return Inbox(sqs, "CaptureDeadLetterQueue")
+
+
+@pytest.fixture
+def queue(sqs, waiting, dead):
+    return CaptureQueue(sqs, waiting.url, dead.url)
+
+
+@pytest.fixture
+def queue_entries(sqs):
+    return FailedEntries(sqs, "SendMessageBatch", "Entries")
+
+
+@pytest.fixture
+def sns(aws):
+    return aws("sns")
+
+
+@pytest.fixture
+def topic_arn(sns):
+    return sns.create_topic(Name="OutcomeTopic")["TopicArn"]
+
+
+@pytest.fixture
+def told(sqs, sns, topic_arn):
+    """What a subscriber of the topic reads."""
+    inbox = Inbox(sqs, "Subscriber")
+    attributes = {"RawMessageDelivery": "true"}
+    sns.subscribe(TopicArn=topic_arn, Protocol="sqs", Endpoint=inbox.arn, Attributes=attributes)
+    return inbox
+
+
+@pytest.fixture
+def topic(sns, topic_arn):
+    return OutcomeTopic(sns, topic_arn)
+
+
+@pytest.fixture
+def topic_entries(sns):
+    return FailedEntries(sns, "PublishBatch", "PublishBatchRequestEntries")

@@ -1,0 +1,331 @@
+import io
+import json
+import re
+from collections import Counter
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from threading import Event
+from uuid import uuid4
+
+import pytest
+import requests
+from aws_lambda_powertools import Logger
+from botocore.exceptions import ClientError
+
+from agent_log_capture.core.capture import Capture
+from agent_log_capture.core.decision import RetryPolicy
+from agent_log_capture.core.intake import Reader
+from agent_log_capture.core.notice import to_json
+from agent_log_capture.workflow import CAPTURES_IN_AN_INVOCATION, CaptureWorkflow
+
+TOKEN = "first-token"
+LOG_FILES = re.compile(r"https://dfw\.backup\.api\.rackspacecloud\.com/v2/110011/agents/([^/]+)/logfiles")
+DAY_SECONDS = 86_400
+
+
+class Answers(dict):
+    """What the API answers to each agent's request; 202 where nothing is said.
+
+    A status, an error, or a function that returns a status.
+    """
+
+    def __init__(self):
+        self.asked = Counter()
+
+
+@dataclass
+class Ends:
+    """Where everything ends up."""
+
+    told: object
+    waiting: object
+    dead: object
+
+
+@pytest.fixture
+def ends(told, waiting, dead):
+    return Ends(told, waiting, dead)
+
+
+@pytest.fixture(autouse=True)
+def answers(wire):
+    answers = Answers()
+
+    def answer(request):
+        agent_id = LOG_FILES.fullmatch(request.url)[1]
+        answers.asked[agent_id] += 1
+        found = answers.get(agent_id, 202)
+        if isinstance(found, Exception):
+            raise found
+        found = found() if callable(found) else found
+        return found, {}, json.dumps({"id": f"log-of-{agent_id}"} if found == 202 else {"message": "Its words."})
+
+    wire.add_callback("POST", LOG_FILES, answer)
+    return answers
+
+
+@pytest.fixture
+def log():
+    return io.StringIO()
+
+
+@pytest.fixture
+def workflow(*, api, secret, queue, topic, now, log):
+    return CaptureWorkflow(
+        reader=Reader(default_region="DFW"),
+        api=api,
+        secret=secret,
+        queue=queue,
+        topic=topic,
+        policy=RetryPolicy(window_seconds=DAY_SECONDS, random=lambda: 0.0),
+        concurrency=4,
+        now=lambda: now,
+        logger=Logger(service=str(uuid4()), stream=log),
+    )
+
+
+@pytest.fixture
+def run(workflow):
+    """Runs one invocation, and sees to it that whatever came of it adds up."""
+
+    def run(event):
+        report = workflow.run(event, "request-id")
+        assert sum(report.counts.values()) == report.asked
+        return report
+
+    return run
+
+
+@pytest.fixture
+def overdue(a_capture, now):
+    """A capture whose retry window has passed."""
+    return a_capture(agent_id="overdue", attempts=16, retry_from=now - timedelta(seconds=DAY_SECONDS))
+
+
+def break_calls(client, operation, error=None):
+    """Let every call of an operation end in an error."""
+    error = error or ClientError({"Error": {"Code": "Broken", "Message": "it is"}}, operation)
+
+    def fail(**_):
+        raise error
+
+    client.meta.events.register(f"before-call.*.{operation}", fail)
+
+
+def sqs_event(**bodies):
+    records = [
+        {
+            "eventSource": "aws:sqs",
+            "messageId": message_id,
+            "body": body if isinstance(body, str) else json.dumps(body),
+        }
+        for message_id, body in bodies.items()
+    ]
+    return {"Records": records}
+
+
+def counted(report):
+    return {name: count for name, count in report.counts.items() if count}
+
+
+def agents_of(notices):
+    return sorted(notice["agent_id"] or "" for notice in notices)
+
+
+def test_every_agent_is_asked_and_what_came_of_it_is_told(run, answers, ends):
+    answers.update(unknown=404, busy=503)
+    report = run({"agent_ids": ["one", "two", "unknown", "busy"]})
+    assert counted(report) == {"requested": 2, "rejected": 1, "deferred": 1}
+    assert answers.asked == Counter(["one", "two", "unknown", "busy"])
+    notices = {notice["agent_id"]: notice for notice in ends.told.bodies()}
+    assert {agent_id: notice["status"] for agent_id, notice in notices.items()} == {
+        "one": "requested",
+        "two": "requested",
+        "unknown": "rejected",
+    }
+    assert notices["one"]["logfile"]["id"] == "log-of-one"
+    assert notices["unknown"]["message"] == "Its words."
+    assert ends.waiting.bodies(after_seconds=4) == []
+    [body] = ends.waiting.bodies(after_seconds=6)
+    assert [(capture["agent_id"], capture["attempts"]) for capture in body["captures"]] == [("busy", 1)]
+    assert (ends.dead.messages(), report.unsaved, report.notices_published) == ([], {}, 3)
+
+
+def test_the_report_is_what_an_invocation_by_hand_answers(run, answers, ends):
+    answers.update(unknown=404, busy=503)
+    report = run({"agent_ids": ["one", "unknown", "busy"]}).to_json()
+    outcomes = report.pop("outcomes")
+    assert report == {"asked": 3, "requested": 1, "rejected": 1, "failed": 0, "deferred": 1, "ignored": None}
+    assert sorted(outcomes, key=str) == sorted(ends.told.bodies(), key=str)
+
+
+def test_what_is_ignored_is_reported_and_told_to_nobody(run, answers, log, ends):
+    report = run({"outcome_id": "x", "agent_id": "one"})
+    assert (report.asked, counted(report), answers.asked) == (0, {}, {})
+    assert "notice that this function published" in report.ignored
+    assert "notice that this function published" in log.getvalue()
+    assert ends.told.messages() == []
+
+
+def test_one_of_several_records_may_be_ignored(run, ends):
+    report = run(sqs_event(first="one", second={"outcome_id": "x"}))
+    assert (report.ignored, counted(report), agents_of(ends.told.bodies())) == (None, {"requested": 1}, ["one"])
+
+
+def test_an_event_that_names_no_agent_is_told_and_kept(run, answers, ends):
+    report = run({"detail": "nothing"})
+    [notice] = ends.told.bodies()
+    [letter] = ends.dead.messages()
+    assert (counted(report), report.unsaved, answers.asked) == ({"rejected": 1}, {}, {})
+    assert (notice["status"], notice["reason"], notice["agent_id"]) == ("rejected", "no_agent_id", None)
+    assert json.loads(letter["Body"]) == {"detail": "nothing"}
+    assert letter["MessageAttributes"]["reason"]["StringValue"] == "no_agent_id"
+
+
+def test_of_an_event_with_good_and_bad_ids_only_the_bad_ones_are_kept(run, ends):
+    bad = [f"bad {number}" for number in range(60)]
+    report = run({"agent_ids": ["one", *bad]})
+    assert counted(report) == {"requested": 1, "rejected": 60}
+    assert agents_of(ends.told.bodies()) == ["", "", "one"]
+    [letter] = ends.dead.bodies()
+    assert [refused["agent_id"] for refused in letter["refused"]] == bad
+
+
+def test_what_is_given_up_is_told_and_can_be_replayed(run, answers, overdue, now, ends):
+    answers["overdue"] = 503
+    report = run(sqs_event(record={"captures": [overdue.to_json()]}))
+    assert (counted(report), report.unsaved) == ({"failed": 1}, {})
+    [notice] = ends.told.bodies()
+    assert (notice["status"], notice["reason"], notice["attempts"]) == ("failed", "temporary", 17)
+    [letter] = ends.dead.messages()
+    attributes = {name: value["StringValue"] for name, value in letter["MessageAttributes"].items()}
+    assert attributes == {"reason": "temporary", "status": "failed", "attempts": "17", "trigger_type": "alarm"}
+
+    del answers["overdue"]
+    [replayed] = json.loads(letter["Body"])["captures"]
+    assert Capture.from_json(replayed, now) == replace(overdue, attempts=0, replays=1, retry_from=now)
+    assert counted(run(sqs_event(replayed=letter["Body"]))) == {"requested": 1}
+    [again] = ends.told.bodies()
+    assert (again["attempts"], again["trigger"]) == (1, notice["trigger"])
+    assert again["outcome_id"] != notice["outcome_id"]
+
+
+def test_a_notice_that_is_not_published_keeps_its_record_and_no_other(run, topic_entries, ends):
+    topic_entries.fail(lambda entry: entry["Subject"] == "requested two", calls=3)
+    report = run(sqs_event(first="one", second="two", third="three"))
+    assert report.unsaved == {"second": "the notice was not published: Throttled: slow down"}
+    assert (counted(report), report.notices_published) == ({"requested": 3}, 2)
+    assert agents_of(ends.told.bodies()) == ["one", "three"]
+
+
+def test_what_a_kept_record_brings_again_does_not_wait_in_the_queue_as_well(run, answers, topic_entries, ends):
+    answers["busy"] = 503
+    topic_entries.fail(lambda _: True, calls=3)
+    report = run(sqs_event(record="one busy"))
+    assert list(report.unsaved) == ["record"]
+    assert counted(report) == {"requested": 1, "deferred": 1}
+    assert ends.waiting.messages() == []
+
+
+def test_what_could_not_be_told_does_not_go_into_the_dead_letter_queue(run, answers, overdue, topic_entries, ends):
+    answers["overdue"] = 503
+    topic_entries.fail(lambda _: True, calls=3)
+    report = run(sqs_event(record={"captures": [overdue.to_json()]}, unreadable="{"))
+    assert sorted(report.unsaved) == ["record", "unreadable"]
+    assert (counted(report), report.notices_published, ends.dead.messages()) == ({"failed": 1, "rejected": 1}, 0, [])
+
+
+def test_a_dead_letter_that_is_not_sent_keeps_its_record_and_no_other(run, answers, overdue, queue_entries, ends):
+    answers["overdue"] = 503
+    queue_entries.fail(lambda entry: "refused" in entry["MessageBody"], is_sender_fault=True)
+    report = run(sqs_event(good="one", bad="two, not@good", given_up={"captures": [overdue.to_json()]}))
+    assert report.unsaved == {"bad": "the dead letter was not sent: Throttled: slow down"}
+    assert counted(report) == {"requested": 2, "rejected": 1, "failed": 1}
+    assert agents_of(ends.told.bodies()) == ["", "one", "overdue", "two"]
+    assert [list(body) for body in ends.dead.bodies()] == [["captures"]]
+
+
+def test_a_capture_that_is_not_put_back_keeps_its_record_and_no_other(run, answers, sqs, ends):
+    answers.update(two=503, three=503)
+    break_calls(sqs, "SendMessageBatch")
+    report = run(sqs_event(first="one", second="two", third="three"))
+    assert sorted(report.unsaved) == ["second", "third"]
+    assert report.unsaved["second"].startswith("the capture was not put back: ClientError: ")
+    assert counted(report) == {"requested": 1, "deferred": 2}
+    assert agents_of(ends.told.bodies()) == ["one"]
+
+
+def test_an_event_that_came_from_no_queue_is_kept_without_a_message_id(run, answers, sqs):
+    answers["one"] = 503
+    break_calls(sqs, "SendMessageBatch")
+    assert list(run({"agent_id": "one"}).unsaved) == [None]
+
+
+def test_more_than_500_captures_fan_out(run, answers, waiting):
+    agents = [f"agent-{number}" for number in range(CAPTURES_IN_AN_INVOCATION + 250)]
+    report = run(sqs_event(record=" ".join(agents)))
+    assert counted(report) == {"requested": 500, "deferred": 250}
+    assert answers.asked == Counter(agents[:500])
+    assert agents_of(map(to_json, report.outcomes)) == sorted(agents[:500])
+    bodies = waiting.bodies()
+    assert [len(body["captures"]) for body in bodies] == [100, 100, 50]
+    put_back = [capture for body in bodies for capture in body["captures"]]
+    assert [capture["agent_id"] for capture in put_back] == agents[500:]
+    assert {capture["attempts"] for capture in put_back} == {0}
+
+
+def test_captures_that_cannot_fan_out_keep_their_record(run, sqs):
+    agents = [f"agent-{number}" for number in range(CAPTURES_IN_AN_INVOCATION + 1)]
+    break_calls(sqs, "SendMessageBatch")
+    report = run(sqs_event(first=" ".join(agents[:-1]), second=agents[-1]))
+    assert list(report.unsaved) == ["second"]
+    assert counted(report) == {"requested": 500, "deferred": 1}
+
+
+def test_a_worker_that_raises_what_nobody_expected_keeps_its_record_and_no_other(run, answers, log, ends):
+    answers["two"] = RuntimeError("nobody expected this")
+    report = run(sqs_event(first="one", second="two", third="three"))
+    assert report.unsaved == {"second": "RuntimeError in a worker"}
+    assert counted(report) == {"requested": 2, "deferred": 1}
+    assert agents_of(ends.told.bodies()) == ["one", "three"]
+    assert "nobody expected this" in log.getvalue()
+
+
+def test_an_error_while_telling_ends_the_invocation_and_loses_nobody(workflow, sns):
+    break_calls(sns, "PublishBatch", RuntimeError("nobody expected this"))
+    with pytest.raises(RuntimeError):
+        workflow.run(sqs_event(record=" ".join(f"agent-{number}" for number in range(25))), "request-id")
+
+
+def test_outcomes_are_told_while_others_are_still_being_asked_for(run, answers, sns):
+    is_told = Event()
+    sns.meta.events.register("before-call.sns.PublishBatch", lambda **_: is_told.set())
+    answers["last"] = lambda: 202 if is_told.wait(timeout=10) else 500
+    agents = [f"agent-{number}" for number in range(20)]
+    assert counted(run({"agent_ids": [*agents, "last"]})) == {"requested": 21}
+
+
+def test_the_token_is_in_no_log_line(run, answers, overdue, log, ends):
+    answers.update(
+        two=RuntimeError("nobody expected this"), three=requests.ReadTimeout("timed out"), four=401, five=403
+    )
+    answers["overdue"] = requests.ConnectionError("reset")
+    run(sqs_event(first="one two three five", second={"captures": [overdue.to_json()]}, third="{"))
+    run(sqs_event(first="four"))
+    said = [
+        log.getvalue(),
+        *map(str, [*ends.waiting.messages(after_seconds=900), *ends.dead.messages(), *ends.told.messages()]),
+    ]
+    assert len(said) > 5
+    assert not [text for text in said if TOKEN in text]
+
+
+def test_each_log_line_names_its_trigger_and_what_came_of_it(run, answers, log):
+    answers.update(two=404, three=503)
+    run(sqs_event(first="one", second="two", third="three"))
+    lines = [json.loads(line) for line in log.getvalue().splitlines()]
+    assert {line["correlation_id"]: (line["message"], line["agent_id"], line["http_status"]) for line in lines} == {
+        "first": ("outcome", "one", 202),
+        "second": ("outcome", "two", 404),
+        "third": ("deferred", "three", 503),
+    }
