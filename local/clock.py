@@ -1,0 +1,32 @@
+"""The time of the embedded cloud."""
+
+import threading
+import time
+from datetime import UTC, datetime
+
+
+class Clock:
+    """A clock that runs `factor` times as fast as the one on the wall, and can be advanced by hand.
+
+    The queues, the stand-in and the function share it, so that a delay is as long for each of them.
+    """
+
+    def __init__(self, factor: float = 1.0) -> None:
+        self.factor = factor
+        self._started_at = time.time()
+        self._advanced_seconds = 0.0
+        self._lock = threading.Lock()
+
+    def time(self) -> float:
+        """Return the seconds since 1970."""
+        elapsed_seconds = (time.time() - self._started_at) * self.factor
+        return self._started_at + elapsed_seconds + self._advanced_seconds
+
+    def now(self) -> datetime:
+        """Return the moment, in UTC."""
+        return datetime.fromtimestamp(self.time(), UTC)
+
+    def advance(self, seconds: float) -> None:
+        """Let `seconds` pass at once."""
+        with self._lock:
+            self._advanced_seconds += seconds

@@ -1,0 +1,253 @@
+"""The embedded cloud: moto, set up from template.yaml, with the function and the stand-in APIs in one process."""
+
+import json
+import logging
+import os
+from collections.abc import Mapping
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any, Self
+from unittest.mock import patch
+
+import boto3
+import requests
+from moto.server import ThreadedMotoServer
+
+from agent_log_capture import bootstrap
+from agent_log_capture.core.envelope import is_sqs_event
+from agent_log_capture.handlers.capture import lambda_handler
+from local.clock import Clock
+from local.lambda_service import AsynchronousInvocations, Context, EventSourceMapping
+from local.stand_in import StandIn
+from local.template import translate
+
+_STACK = "agent-log-capture"
+_FUNCTION = "CaptureFunction"
+# What moto's CloudFormation creates as the template has it; the rest it skips, or cannot run.
+_CREATED_BY_MOTO = frozenset({"AWS::SQS::Queue", "AWS::SNS::Topic", "AWS::Events::Rule"})
+_LONGEST_DELAY_SECONDS = 900
+
+
+class EmbeddedCloud:
+    """The stack of template.yaml on this machine, for as long as the `with` block lasts.
+
+    Queues, topic, rules and the function's environment come from the template; only CLOUD_BACKUP_URL is the
+    stand-in's. The rules deliver into a queue beside it, from which `poll` invokes the function, since moto runs no
+    code. `secret` is what the secret holds; None leaves it without a value.
+    """
+
+    def __init__(
+        self,
+        stand_in: StandIn,
+        *,
+        clock: Clock,
+        secret: str | None,
+        parameters: Mapping[str, str] | None = None,
+    ) -> None:
+        self._stand_in = stand_in
+        self._clock = clock
+        self._secret = secret
+        self._parameters = parameters or {}
+        self._exits = ExitStack()
+
+    def __enter__(self) -> Self:
+        with self._exits:
+            self._start_moto()
+            self._share_the_clock()
+            self._deploy()
+            self._exits = self._exits.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._exits.close()
+
+    def send(self, body: str) -> None:
+        """Send a message to `CaptureQueue`."""
+        self.sqs.send_message(QueueUrl=self.queue_url, MessageBody=body)
+
+    def put_event(self, event: Mapping[str, Any]) -> None:
+        """Put an event on EventBridge's bus: the template's rules decide whether it reaches the function."""
+        entry = {
+            "Source": event["source"],
+            "DetailType": event["detail-type"],
+            "Detail": json.dumps(event["detail"]),
+            "Resources": event.get("resources", []),
+        }
+        self._events.put_events(Entries=[entry])  # type: ignore[list-item]
+
+    def deliver(self, event: object) -> str:
+        """Send an event through the door that it is made for; return which one that is."""
+        if is_sqs_event(event):
+            for record in event["Records"]:
+                self.send(record["body"])
+            return "into CaptureQueue"
+        if isinstance(event, dict) and {"source", "detail-type", "detail"} <= event.keys():
+            self.put_event(event)
+            return "through EventBridge and its rules"
+        self.invoke_asynchronously(event)
+        return "straight to the function"
+
+    def invoke(self, event: object) -> Any:  # noqa: ANN401 (it is what the handler returns)
+        """Invoke the function and wait for its answer, as the console's Test does."""
+        return lambda_handler(event, Context(function_name=_FUNCTION))  # type: ignore[arg-type]
+
+    def invoke_asynchronously(self, event: object) -> None:
+        """Invoke the function as SNS and alarms do: with retries, and the on-failure destination after them."""
+        self._asynchronous.invoke(self.invoke, event)
+
+    def poll(self) -> int:
+        """Deliver one batch of the queue, and every event that a rule has matched; return how many there were."""
+        delivered = self._mapping.poll(self.invoke)
+        for message in self._receive(self._deliveries_url):
+            self.invoke_asynchronously(json.loads(message["Body"]))
+            delivered += 1
+        return delivered
+
+    def drain(self) -> None:
+        """Deliver until the queue is empty, and let the time pass for which captures wait."""
+        while True:
+            while self.poll():
+                pass
+            if not self.waiting:
+                return
+            self._clock.advance(_LONGEST_DELAY_SECONDS)
+
+    @property
+    def waiting(self) -> int:
+        """How many messages are in `CaptureQueue`: visible, delayed or in flight."""
+        return self._depth(self.queue_url)
+
+    def notices(self) -> list[dict[str, Any]]:
+        """Return the notices that were published since the last call, oldest first."""
+        return [json.loads(message["Body"]) for message in self._receive(self._notices_url)]
+
+    def dead_letters(self) -> list[dict[str, Any]]:
+        """Take every message out of the dead-letter queue."""
+        return self._receive(self.dead_letter_queue_url)
+
+    def _start_moto(self) -> None:
+        logging.getLogger("werkzeug").setLevel(logging.ERROR)
+        server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+        server.start()
+        self._exits.callback(server.stop)
+        host, port = server.get_host_and_port()
+        self.endpoint_url = f"http://{host}:{port}"
+        # moto keeps its state in the process, and would hand it on to the next server.
+        requests.post(f"{self.endpoint_url}/moto-api/reset", timeout=10)
+        self._set_environment(
+            AWS_ENDPOINT_URL=self.endpoint_url,
+            AWS_ACCESS_KEY_ID="embedded",
+            AWS_SECRET_ACCESS_KEY="embedded",
+            AWS_DEFAULT_REGION="us-east-1",
+        )
+
+    def _share_the_clock(self) -> None:
+        """Let delays, hidden messages and the function go by one clock, which a demo may run faster."""
+        self._exits.enter_context(patch("moto.sqs.models.unix_time_millis", lambda: self._clock.time() * 1000))
+        self._exits.enter_context(patch.object(bootstrap, "now", self._clock.now))
+
+    def _deploy(self) -> None:
+        self.secret_arn = self._create_secret()
+        template = translate(parameters={**self._parameters, "TokenSecretArn": self.secret_arn})
+        resources = template["Resources"]
+        environment = resources[_FUNCTION]["Properties"]["Environment"]["Variables"]
+        values = _create_stack(template, environment | {"Deliveries": {"Ref": "Deliveries"}})
+        self._deliveries_url = values.pop("Deliveries")
+        self.queue_url = values["CAPTURE_QUEUE_URL"]
+        self.dead_letter_queue_url = values["DEAD_LETTER_QUEUE_URL"]
+        self.topic_arn = values["OUTCOME_TOPIC_ARN"]
+        self._set_environment(**values | {"CLOUD_BACKUP_URL": self._stand_in.url})
+        self._connect(resources)
+        bootstrap.capture_function.cache_clear()
+        self._exits.callback(bootstrap.capture_function.cache_clear)
+
+    def _create_secret(self) -> str:
+        secrets = boto3.client("secretsmanager")
+        arn: str = secrets.create_secret(Name="TokenSecret")["ARN"]
+        if self._secret is not None:
+            secrets.put_secret_value(SecretId=arn, SecretString=self._secret)
+        return arn
+
+    def _connect(self, resources: Mapping[str, Any]) -> None:
+        """Do for the function what Lambda does, with the figures of the template."""
+        self.sqs = boto3.client("sqs")
+        self._events = boto3.client("events")
+        mapping = resources["CaptureFunctionCaptureQueue"]["Properties"]
+        self._mapping = EventSourceMapping(
+            sqs=self.sqs,
+            queue_url=self.queue_url,
+            queue_arn=self._arn(self.queue_url),
+            batch_size=mapping["BatchSize"],
+        )
+        asynchronous = resources["CaptureFunctionEventInvokeConfig"]["Properties"]
+        self._asynchronous = AsynchronousInvocations(
+            sqs=self.sqs,
+            destination_url=self.dead_letter_queue_url,
+            retries=asynchronous["MaximumRetryAttempts"],
+            function_name=_FUNCTION,
+        )
+        self._notices_url = self._subscribe("notices")
+
+    def _subscribe(self, name: str) -> str:
+        """Subscribe a new queue to the topic, as a user's own subscriber would be."""
+        url: str = self.sqs.create_queue(QueueName=name)["QueueUrl"]
+        boto3.client("sns").subscribe(
+            TopicArn=self.topic_arn,
+            Protocol="sqs",
+            Endpoint=self._arn(url),
+            Attributes={"RawMessageDelivery": "true"},
+        )
+        return url
+
+    def _arn(self, queue_url: str) -> str:
+        answer = self.sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["QueueArn"])
+        return answer["Attributes"]["QueueArn"]
+
+    def _depth(self, queue_url: str) -> int:
+        names = [
+            "ApproximateNumberOfMessages",
+            "ApproximateNumberOfMessagesDelayed",
+            "ApproximateNumberOfMessagesNotVisible",
+        ]
+        answer = self.sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=names)  # type: ignore[arg-type]
+        return sum(int(depth) for depth in answer["Attributes"].values())
+
+    def _receive(self, queue_url: str) -> list[dict[str, Any]]:
+        received: list[Any] = []
+        while messages := self.sqs.receive_message(
+            QueueUrl=queue_url, MaxNumberOfMessages=10, WaitTimeSeconds=0, MessageAttributeNames=["All"]
+        ).get("Messages"):
+            for message in messages:
+                self.sqs.delete_message(QueueUrl=queue_url, ReceiptHandle=message["ReceiptHandle"])
+            received += messages
+        return received
+
+    def _set_environment(self, **variables: str) -> None:
+        self._exits.enter_context(patch.dict(os.environ, variables))
+
+
+def _create_stack(template: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, str]:
+    """Create what moto can create of a template; return the values of `wanted`, which may refer to its resources.
+
+    The rules' targets become a queue named Deliveries. Outputs are how CloudFormation tells what a reference is.
+    """
+    resources = {name: item for name, item in template["Resources"].items() if item["Type"] in _CREATED_BY_MOTO}
+    for resource in resources.values():
+        for target in resource["Properties"].get("Targets", []):
+            target["Arn"] = {"Fn::GetAtt": ["Deliveries", "Arn"]}
+    body = {
+        "Parameters": template["Parameters"],
+        "Conditions": template["Conditions"],
+        "Resources": resources | {"Deliveries": {"Type": "AWS::SQS::Queue", "Properties": {}}},
+        "Outputs": {f"Wanted{index}": {"Value": value} for index, value in enumerate(wanted.values())},
+    }
+    cloudformation = boto3.client("cloudformation")
+    cloudformation.create_stack(StackName=_STACK, TemplateBody=json.dumps(body))
+    outputs = cloudformation.describe_stacks(StackName=_STACK)["Stacks"][0]["Outputs"]
+    values = {output["OutputKey"]: output["OutputValue"] for output in outputs}
+    return {name: values[f"Wanted{index}"] for index, name in enumerate(wanted)}

@@ -1,0 +1,124 @@
+"""What Lambda does around a handler, in this process and one invocation after the other."""
+
+import json
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs import SQSClient
+    from mypy_boto3_sqs.type_defs import MessageTypeDef
+
+type Handler = Callable[[Any, Any], Any]
+
+_MOST_RECEIVED_AT_ONCE = 10  # SQS gives no more to one ReceiveMessage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """What Lambda hands to a handler beside the event, as far as it is read."""
+
+    function_name: str
+    aws_request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventSourceMapping:
+    """Invokes a handler with batches from a queue, as `AWS::Lambda::EventSourceMapping` does."""
+
+    sqs: "SQSClient"
+    queue_url: str
+    queue_arn: str
+    batch_size: int
+
+    def poll(self, handler: Callable[[Any], Any]) -> int:
+        """Hand one batch to `handler` and delete what it did not report; return how many messages there were.
+
+        What is not deleted becomes visible again after the queue's visibility timeout, and moves to the dead-letter
+        queue once it was received too often.
+        """
+        messages = self._receive()
+        if not messages:
+            return 0
+        try:
+            answer = handler({"Records": [_record(message, self.queue_arn) for message in messages]})
+        except Exception:  # noqa: BLE001 (whatever a function ends with, Lambda keeps the whole batch)
+            return len(messages)
+        failed = {item["itemIdentifier"] for item in answer["batchItemFailures"]}
+        self._delete([message for message in messages if message["MessageId"] not in failed])
+        return len(messages)
+
+    def _receive(self) -> Sequence["MessageTypeDef"]:
+        received: list[MessageTypeDef] = []
+        while len(received) < self.batch_size:
+            answer = self.sqs.receive_message(
+                QueueUrl=self.queue_url,
+                MaxNumberOfMessages=min(_MOST_RECEIVED_AT_ONCE, self.batch_size - len(received)),
+                WaitTimeSeconds=0,
+                MessageSystemAttributeNames=["All"],
+                MessageAttributeNames=["All"],
+            )
+            if not answer.get("Messages"):
+                break
+            received += answer["Messages"]
+        return received
+
+    def _delete(self, messages: Sequence["MessageTypeDef"]) -> None:
+        for message in messages:
+            self.sqs.delete_message(QueueUrl=self.queue_url, ReceiptHandle=message["ReceiptHandle"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AsynchronousInvocations:
+    """Invokes a handler as EventBridge, SNS and alarms do: tried again, then sent to the on-failure destination."""
+
+    sqs: "SQSClient"
+    destination_url: str
+    retries: int
+    function_name: str
+
+    def invoke(self, handler: Callable[[Any], Any], event: object) -> None:
+        """Hand `event` to `handler`, `retries` more times when it raises, without Lambda's waits between them."""
+        for _ in range(1 + self.retries):
+            try:
+                handler(event)
+            except Exception as error:  # noqa: BLE001 (whatever a function ends with, Lambda tries it again)
+                failure = error
+            else:
+                return
+        self.sqs.send_message(QueueUrl=self.destination_url, MessageBody=json.dumps(self._record(event, failure)))
+
+    def _record(self, event: object, error: Exception) -> Mapping[str, object]:
+        """Return what Lambda sends to a destination for an event whose retries are exhausted."""
+        return {
+            "version": "1.0",
+            "timestamp": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "requestContext": {
+                "requestId": str(uuid.uuid4()),
+                "functionArn": f"arn:aws:lambda:us-east-1:123456789012:function:{self.function_name}:$LATEST",
+                "condition": "RetriesExhausted",
+                "approximateInvokeCount": 1 + self.retries,
+            },
+            "requestPayload": event,
+            "responseContext": {"statusCode": 200, "executedVersion": "$LATEST", "functionError": "Unhandled"},
+            "responsePayload": {"errorMessage": str(error), "errorType": type(error).__name__},
+        }
+
+
+def _record(message: "MessageTypeDef", queue_arn: str) -> Mapping[str, object]:
+    return {
+        "messageId": message["MessageId"],
+        "receiptHandle": message["ReceiptHandle"],
+        "body": message["Body"],
+        "attributes": message["Attributes"],
+        "messageAttributes": {
+            name: {"stringValue": attribute.get("StringValue"), "dataType": attribute["DataType"]}
+            for name, attribute in message.get("MessageAttributes", {}).items()
+        },
+        "md5OfBody": message["MD5OfBody"],
+        "eventSource": "aws:sqs",
+        "eventSourceARN": queue_arn,
+        "awsRegion": "us-east-1",
+    }

@@ -1,0 +1,42 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from agent_log_capture.core.intake import Reader
+from local.clock import Clock
+from local.cloud import EmbeddedCloud
+from local.stand_in import StandIn
+
+EVENTS = Path(__file__).resolve().parents[2] / "events"
+
+
+@pytest.fixture
+def samples():
+    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in EVENTS.glob("*.json")}
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def api(clock, samples):
+    """The stand-in, with every agent that a sample names."""
+    with StandIn(clock=clock.time) as stand_in:
+        for event in samples.values():
+            for arrival in Reader(default_region="DFW").read(event, request_id="request", now=clock.now()):
+                stand_in.add_agents(*(capture.agent_id for capture in arrival.captures))
+        yield stand_in
+
+
+@pytest.fixture
+def token_json(api):
+    return json.dumps({"token": api.issue_token(lives_seconds=10**7), "project_id": api.project_id})
+
+
+@pytest.fixture
+def cloud(api, clock, token_json):
+    with EmbeddedCloud(api, clock=clock, secret=token_json) as embedded:
+        yield embedded

@@ -1,0 +1,226 @@
+"""The main path on the embedded cloud: from whatever arrives to an outcome on the topic."""
+
+import json
+from collections import Counter
+
+import boto3
+import pytest
+
+from agent_log_capture.handlers.capture import NotSavedError
+from local import demo
+from local.cloud import EmbeddedCloud
+from local.stand_in import Fault
+
+FLEET = [f"agent-{number:04}" for number in range(1000)]
+
+
+def told(cloud):
+    return {notice["agent_id"]: notice["status"] for notice in cloud.notices()}
+
+
+def put_secret(value):
+    secrets = boto3.client("secretsmanager")
+    secrets.put_secret_value(SecretId="TokenSecret", SecretString=value)
+
+
+def reasons(dead_letters):
+    return [letter["MessageAttributes"]["reason"]["StringValue"] for letter in dead_letters]
+
+
+def test_a_thousand_agents_in_ten_messages_are_asked_once_each_by_five_hundred_and_a_fan_out(api, cloud):
+    api.latency_seconds = 0.1
+    api.add_agents(*FLEET)
+    for start in range(0, 1000, 100):
+        cloud.send("\n".join(FLEET[start : start + 100]))
+
+    assert cloud.poll() == 10
+    assert sum(api.asked.values()) == 500
+    assert cloud.waiting == 5
+    assert len(cloud.notices()) == 500
+
+    cloud.drain()
+    assert api.asked == Counter(FLEET)
+    assert api.posts == Counter(FLEET)
+    assert len(cloud.notices()) == 500
+    assert api.most_at_once <= 32
+    assert cloud.dead_letters() == []
+
+
+@pytest.mark.parametrize(
+    ("name", "statuses"),
+    [
+        ("alarm-action", ["requested"]),
+        ("dead-letter-wrapped", ["requested"]),
+        ("eventbridge-alarm", ["requested"]),
+        ("eventbridge-alarm-contributor", ["requested"]),
+        ("eventbridge-alarm-metric-math", ["requested"] * 2),
+        ("eventbridge-alarm-ok", []),
+        ("eventbridge-alarm-tags", ["requested"]),
+        ("eventbridge-request", ["requested"] * 2),
+        ("manual", ["requested"] * 3),
+        ("sns-alarm", ["requested"]),
+        ("sqs-list", ["rejected"] + ["requested"] * 7),
+    ],
+)
+def test_every_sample_comes_to_its_outcomes_through_the_door_it_is_made_for(cloud, samples, name, statuses):
+    cloud.deliver(samples[name])
+    cloud.drain()
+    assert sorted(notice["status"] for notice in cloud.notices()) == statuses
+
+
+def test_every_sample_has_its_outcomes_checked(samples):
+    marks = test_every_sample_comes_to_its_outcomes_through_the_door_it_is_made_for.pytestmark
+    assert {name for name, _ in marks[0].args[1]} == set(samples)
+
+
+def test_a_test_by_hand_is_answered_with_a_report_whose_counts_add_up(api, cloud):
+    api.add_agents("there", "busy", "forbidden")
+    api.add_agents("forbidden", forbidden=True)
+    api.inject("busy", Fault(status=503))
+
+    report = cloud.invoke({"agent_ids": ["there", "busy", "forbidden", "unknown", "not an ID"]})
+
+    counts = {name: report[name] for name in ("requested", "rejected", "failed", "deferred")}
+    assert counts == {"requested": 1, "rejected": 3, "failed": 0, "deferred": 1}
+    assert report["asked"] == sum(counts.values())
+    assert len(report["outcomes"]) == 4
+    assert report["ignored"] is None
+
+
+def test_an_ok_alarm_by_hand_is_answered_with_why_it_is_ignored(cloud, samples):
+    report = cloud.invoke(samples["eventbridge-alarm-ok"])
+    assert report["asked"] == 0
+    assert "OK" in report["ignored"]
+
+
+def test_a_busy_api_is_asked_again_after_the_time_it_named(api, cloud, clock):
+    api.add_agents("busy")
+    api.inject("busy", Fault(status=503, headers={"Retry-After": "600"}))
+    cloud.send("busy")
+    cloud.poll()
+    clock.advance(590)
+    assert cloud.poll() == 0
+    clock.advance(15)
+    assert cloud.poll() == 1
+    assert [(notice["status"], notice["attempts"]) for notice in cloud.notices()] == [("requested", 2)]
+
+
+def test_an_answer_that_is_lost_after_the_server_acted_is_found_and_not_asked_twice(api, cloud):
+    api.add_agents("lost")
+    api.inject("lost", Fault(drop="after", method="POST"))
+    cloud.send("lost")
+    cloud.drain()
+    [notice] = cloud.notices()
+    assert notice["status"] == "requested"
+    assert notice["logfile"]["id"] == api.log_files("lost")[0]["id"]
+    assert api.asked["lost"] == 1
+
+
+def test_without_a_token_every_capture_waits_until_somebody_puts_one(api, clock, token_json):
+    api.add_agents(*FLEET[:40])
+    with EmbeddedCloud(api, clock=clock, secret=None) as cloud:
+        cloud.send("\n".join(FLEET[:40]))
+        cloud.poll()
+        assert cloud.notices() == []
+        assert api.asked == {}
+        assert cloud.waiting > 0
+        put_secret(token_json)
+        cloud.drain()
+        assert told(cloud) == dict.fromkeys(FLEET[:40], "requested")
+        assert cloud.dead_letters() == []
+
+
+def test_a_revoked_token_costs_a_few_calls_and_nothing_is_lost(api, cloud, token_json):
+    api.add_agents(*FLEET[:200])
+    api.revoke(json.loads(token_json)["token"])
+    cloud.send("\n".join(FLEET[:200]))
+    cloud.poll()
+    assert sum(api.asked.values()) <= 2 * 32
+    put_secret(json.dumps({"token": api.issue_token(lives_seconds=10**7), "project_id": api.project_id}))
+    cloud.drain()
+    assert told(cloud) == dict.fromkeys(FLEET[:200], "requested")
+
+
+def test_after_a_day_of_outage_a_capture_is_failed_and_can_be_replayed_as_it_is(api, cloud):
+    api.add_agents("down")
+    api.inject("down", Fault(status=503, message="Down for maintenance.", times=10_000))
+    cloud.send("down")
+    cloud.drain()
+    [failed] = cloud.notices()
+    assert (failed["status"], failed["reason"], failed["message"]) == ("failed", "temporary", "Down for maintenance.")
+    [letter] = cloud.dead_letters()
+    assert reasons([letter]) == ["temporary"]
+    assert letter["MessageAttributes"]["status"]["StringValue"] == "failed"
+    assert letter["MessageAttributes"]["attempts"]["StringValue"] == str(failed["attempts"])
+
+    api.add_agents("up-again")
+    cloud.send(letter["Body"].replace("down", "up-again"))
+    cloud.drain()
+    [replayed] = cloud.notices()
+    assert (replayed["status"], replayed["attempts"]) == ("requested", 1)
+    assert replayed["trigger"] == failed["trigger"]
+    assert replayed["asked_at"] == failed["asked_at"]
+    assert replayed["outcome_id"] != failed["outcome_id"]
+
+
+def test_a_message_that_cannot_be_told_comes_again_and_at_last_lies_in_the_dead_letter_queue(api, cloud, clock):
+    api.add_agents("agent")
+    boto3.client("sns").delete_topic(TopicArn=cloud.topic_arn)
+    cloud.send("agent")
+    for _ in range(5):
+        assert cloud.poll() == 1
+        assert cloud.waiting == 1
+        clock.advance(1801)
+    assert cloud.poll() == 0
+    assert [letter["Body"] for letter in cloud.dead_letters()] == ["agent"]
+
+
+def test_an_event_that_cannot_be_told_is_tried_three_times_and_wrapped_so_that_it_can_be_replayed(
+    api, cloud, samples
+):
+    boto3.client("sns").delete_topic(TopicArn=cloud.topic_arn)
+    agent_id = "4ce1e131-ee75-4ec5-ac6f-7491091f2705"
+    cloud.deliver(samples["eventbridge-alarm"])
+    cloud.drain()
+    assert api.asked[agent_id] == 3
+    [letter] = cloud.dead_letters()
+    wrapped = json.loads(letter["Body"])
+    assert wrapped["requestPayload"]["detail"] == samples["eventbridge-alarm"]["detail"]
+    assert wrapped["responsePayload"]["errorType"] == NotSavedError.__name__
+
+    boto3.client("sns").create_topic(Name=cloud.topic_arn.rpartition(":")[2])
+    cloud.send(letter["Body"])
+    cloud.drain()
+    assert api.asked[agent_id] == 4
+    assert cloud.dead_letters() == []
+
+
+def test_what_a_topic_sends_back_by_mistake_is_ignored(api, cloud):
+    api.add_agents("agent")
+    boto3.client("sns").subscribe(
+        TopicArn=cloud.topic_arn,
+        Protocol="sqs",
+        Endpoint=cloud.sqs.get_queue_attributes(QueueUrl=cloud.queue_url, AttributeNames=["QueueArn"])["Attributes"][
+            "QueueArn"
+        ],
+    )
+    cloud.send("agent")
+    cloud.drain()
+    assert api.asked == {"agent": 1}
+    assert len(cloud.notices()) == 1
+    assert cloud.dead_letters() == []
+
+
+@pytest.mark.parametrize("arguments", [[], ["events/sqs-list.json"], ["events/eventbridge-alarm-ok.json"]])
+def test_the_demo_accounts_for_every_agent(capsys, arguments):
+    assert demo.main([str(demo.ROOT / path) for path in arguments]) == 0
+    assert "it adds up: nothing is lost" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("content", [None, "no JSON"])
+def test_the_demo_says_so_when_an_event_cannot_be_read(capsys, tmp_path, content):
+    path = tmp_path / "event.json"
+    if content:
+        path.write_text(content)
+    assert demo.main([str(path)]) == 2
+    assert str(path) in capsys.readouterr().out.replace("\n", "")
