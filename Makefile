@@ -1,6 +1,6 @@
 # Every target does its own set-up. `make` alone says what there is.
 .DEFAULT_GOAL := help
-.PHONY: help test demo build lock clean lint types template unit
+.PHONY: help test demo lock clean lint types template unit
 
 UV_VERSION := 0.13.9
 # A uv that is installed is used; otherwise one is put into .uv, beside the project's own .venv.
@@ -22,7 +22,7 @@ help: ## say what there is
 	@touch $@
 
 demo: .venv/installed ## run the main job on the embedded cloud; EVENT=events/manual.json sends an event of your own
-	@$(BIN)/python -m local.demo $(EVENT)
+	@PYTHONPATH=src $(BIN)/python -m local.demo $(EVENT)
 
 test: lint types template unit ## install, lint, type-check and test
 
@@ -41,9 +41,6 @@ template: .venv/installed
 
 unit: .venv/installed
 	@$(BIN)/pytest --cov --cov-report=term
-
-build: .venv/installed ## pack the function as `sam deploy` uploads it
-	@$(BIN)/sam build
 
 lock: $(if $(filter .uv/bin/uv,$(UV)),.uv/bin/uv) ## pin the newest versions that fit, with hashes
 	@$(UV) pip compile --quiet --upgrade --universal --generate-hashes --no-emit-index-url --group dev pyproject.toml -o requirements-dev.txt

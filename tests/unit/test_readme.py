@@ -1,0 +1,116 @@
+"""What the README states about the code is read from it here and compared."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from agent_log_capture.core.capture import Reason, Status
+from agent_log_capture.core.intake import Reader
+from agent_log_capture.handlers import capture as handler
+from local.template import translate
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+NOTICE = json.loads((ROOT / "events/outcomes/requested.json").read_text(encoding="utf-8"))["default"]
+
+
+def section(title):
+    """Return the text below a heading, up to the next one of its level."""
+    return re.split(r"^## ", README.split(f"\n## {title}\n", 1)[1], maxsplit=1, flags=re.MULTILINE)[0]
+
+
+def table(text, heading):
+    """Return the rows of the table whose first heading this is, as lists of cells."""
+    lines = text[text.index(f"| {heading} |") :].split("\n\n")[0].splitlines()[2:]
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
+
+
+def names(cell):
+    return re.findall(r"`([^`]+)`", cell)
+
+
+def json_blocks(text):
+    return [json.loads(block) for block in re.findall(r"```json\n(.*?)```", text, flags=re.DOTALL)]
+
+
+@pytest.fixture(scope="module")
+def template():
+    return translate()
+
+
+def test_every_parameter_is_in_the_table_with_its_default_and_its_sentence(template):
+    expected = [
+        [
+            f"`{name}`",
+            f"`{parameter['Default']}`" if parameter["Default"] != "" else "empty",
+            parameter["Description"],
+        ]
+        for name, parameter in template["Parameters"].items()
+    ]
+    assert table(section("Parameters"), "parameter") == expected
+
+
+def test_every_output_is_in_the_table_with_its_sentence(template):
+    expected = [[f"`{name}`", output["Description"]] for name, output in template["Outputs"].items()]
+    assert table(section("Outputs"), "output") == expected
+
+
+def test_every_command_names_outputs_that_exist(template):
+    mentioned = set(re.findall(r"<([A-Z]\w+)>", README))
+    assert mentioned <= set(template["Outputs"])
+
+
+def test_every_status_is_explained():
+    rows = table(section("What each status means, and what to do"), "status")
+    assert [names(row[0])[0] for row in rows] == [status.value for status in Status]
+
+
+def test_every_reason_is_explained_with_the_status_it_comes_with():
+    rows = table(section("What each status means, and what to do"), "`reason`")
+    assert {names(row[0])[0] for row in rows} == {reason.value for reason in Reason}
+    assert {status for row in rows for status in names(row[1])} <= {status.value for status in Status}
+
+
+def test_every_field_of_the_notice_is_explained():
+    rows = table(section("The notice"), "field")
+    assert {name for row in rows for name in names(row[0])} == set(NOTICE)
+
+
+def test_the_notice_that_is_shown_is_the_one_that_is_published():
+    _, shown = json_blocks(section("One input, and what it gives"))
+    assert shown == NOTICE
+
+
+def test_the_event_that_is_shown_asks_for_the_agent_that_the_notice_names():
+    event, notice = json_blocks(section("One input, and what it gives"))
+    [arrival] = Reader(default_region="ORD").read(event, request_id="request", now=None)
+    assert [(capture.agent_id, capture.region) for capture in arrival.captures] == [
+        (notice["agent_id"], notice["region"])
+    ]
+
+
+def test_every_metric_is_named():
+    text = section("Logs and metrics")
+    assert {name for name in names(text) if name.startswith(("Captures", "Notices"))} == {
+        *handler.METRICS.values(),
+        handler.NOTICES_PUBLISHED,
+    }
+
+
+def test_every_make_target_that_is_mentioned_exists():
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
+    mentioned = set(re.findall(r"\bmake ([a-z]+)", README))
+    assert {"demo", "test"} <= mentioned <= targets
+
+
+def test_every_file_and_section_that_is_linked_or_named_exists():
+    links = re.findall(r"\]\(([^)]+)\)", README)
+    headings = {
+        re.sub(r"[^a-z -]", "", line[3:].lower()).replace(" ", "-") for line in README.splitlines() if "## " in line
+    }
+    for link in links:
+        assert link.startswith("https://") or link[1:] in headings or (ROOT / link).exists(), link
+    for path in re.findall(r"\b(?:events|src|tests|local)/[\w./-]+", README):
+        assert (ROOT / path.rstrip(".")).exists(), path
