@@ -1,4 +1,4 @@
-"""The one place that reads the environment and builds what the function is made of."""
+"""The one place that reads the environment and builds what the functions are made of."""
 
 import os
 import random
@@ -11,16 +11,23 @@ from aws_lambda_powertools import Logger, Metrics
 from botocore.config import Config
 
 from agent_log_capture.adapters.capture_queue import CaptureQueue
-from agent_log_capture.adapters.cloud_backup import CloudBackup, build_session
+from agent_log_capture.adapters.cloud_backup import CloudBackup
+from agent_log_capture.adapters.http_session import build_session
+from agent_log_capture.adapters.identity import Identity
 from agent_log_capture.adapters.outcome_topic import OutcomeTopic
+from agent_log_capture.adapters.recent_captures import RecentCaptures
 from agent_log_capture.adapters.token_secret import TokenSecret
 from agent_log_capture.core.decision import RetryPolicy
+from agent_log_capture.core.following import FollowPolicy
 from agent_log_capture.core.intake import Reader
-from agent_log_capture.settings import Settings
+from agent_log_capture.rotation import TokenRotation
+from agent_log_capture.settings import RotationSettings, Settings
 from agent_log_capture.workflow import CaptureWorkflow
 
 _CONNECT_TIMEOUT_SECONDS = 3
 _READ_TIMEOUT_SECONDS = 10
+# The cool-down stands before every request, and it is better left out than waited for.
+_TABLE_TIMEOUT_SECONDS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +35,15 @@ class CaptureFunction:
     """All that the capture handler works with."""
 
     workflow: CaptureWorkflow
+    logger: Logger
+    metrics: Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class RotationFunction:
+    """All that the rotation's handler works with."""
+
+    rotation: TokenRotation
     logger: Logger
     metrics: Metrics
 
@@ -42,30 +58,75 @@ def capture_function() -> CaptureFunction:
 
 def _workflow(settings: Settings, logger: Logger) -> CaptureWorkflow:
     session = boto3.session.Session()
-    config = Config(
-        connect_timeout=_CONNECT_TIMEOUT_SECONDS,
-        read_timeout=_READ_TIMEOUT_SECONDS,
-        retries={"mode": "standard"},
-    )
+    config = _client_config()
     queues = settings.capture_queue_url, settings.dead_letter_queue_url
-    http = build_session(settings.concurrency)
     return CaptureWorkflow(
         reader=Reader(default_region=settings.cloud_backup_region, agent_id_keys=settings.agent_id_keys),
-        api=CloudBackup(http, settings.cloud_backup_url, now),
+        api=CloudBackup(
+            build_session(settings.concurrency),
+            settings.cloud_backup_url,
+            now,
+            keeps_signed_links=settings.publish_download_url,
+        ),
         secret=TokenSecret(
             session.client("secretsmanager", config=config),
             settings.token_secret_arn,
             settings.cloud_backup_project_id,
+            is_rotated=settings.rotation_enabled,
         ),
         queue=CaptureQueue(session.client("sqs", config=config), *queues),
         topic=OutcomeTopic(session.client("sns", config=config), settings.outcome_topic_arn),
-        policy=RetryPolicy(window_seconds=settings.retry_window_seconds, random=random.random),
+        recent=_recent_captures(session, settings, logger),
+        retries=RetryPolicy(window_seconds=settings.retry_window_seconds, random=random.random),
+        follow=FollowPolicy(deadline_seconds=settings.capture_deadline_seconds, random=random.random),
         concurrency=settings.concurrency,
         now=now,
         logger=logger,
     )
 
 
+def _client_config() -> Config:
+    return Config(
+        connect_timeout=_CONNECT_TIMEOUT_SECONDS,
+        read_timeout=_READ_TIMEOUT_SECONDS,
+        retries={"mode": "standard"},
+    )
+
+
+def _recent_captures(session: boto3.session.Session, settings: Settings, logger: Logger) -> RecentCaptures | None:
+    if settings.recent_captures_table is None:
+        return None
+    config = Config(
+        connect_timeout=_TABLE_TIMEOUT_SECONDS,
+        read_timeout=_TABLE_TIMEOUT_SECONDS,
+        retries={"mode": "standard", "total_max_attempts": 2},
+        max_pool_connections=settings.concurrency,
+    )
+    return RecentCaptures(
+        session.client("dynamodb", config=config),
+        settings.recent_captures_table,
+        cool_down_seconds=settings.cool_down_seconds,
+        now=now,
+        logger=logger,
+    )
+
+
+@cache
+def token_rotation() -> RotationFunction:
+    """Build the function that rotates the token, once; SettingError for a setting that is missing or wrong."""
+    settings = RotationSettings.from_environment(os.environ)
+    logger = Logger()
+    http = build_session(1)
+    rotation = TokenRotation(
+        client=boto3.session.Session().client("secretsmanager", config=_client_config()),
+        identity=Identity(http, settings.identity_url),
+        api=CloudBackup(http, settings.cloud_backup_url, now),
+        region=settings.cloud_backup_region,
+        logger=logger,
+    )
+    return RotationFunction(rotation, logger, Metrics())
+
+
 def now() -> datetime:
-    """Return the moment, in UTC: the clock of the whole function."""
+    """Return the moment, in UTC: the clock of the functions."""
     return datetime.now(UTC)

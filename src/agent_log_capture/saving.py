@@ -10,7 +10,7 @@ from agent_log_capture.adapters.batches import MAX_ENTRIES
 from agent_log_capture.adapters.capture_queue import CaptureQueue, DeadLetter
 from agent_log_capture.adapters.outcome_topic import OutcomeTopic
 from agent_log_capture.core.capture import Capture, Outcome, Status
-from agent_log_capture.core.decision import Deferred, GivenUp, Result
+from agent_log_capture.core.decision import Deferred, GivenUp, Result, Told
 from agent_log_capture.core.intake import Arrival
 from agent_log_capture.core.notice import to_json
 
@@ -47,7 +47,7 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Told:
+class _Telling:
     """An outcome on its way to the topic, and what goes into the dead-letter queue once it is told."""
 
     arrival: Arrival
@@ -64,11 +64,12 @@ class Saving:
         self._topic = topic
         self._logger = logger
         self._report = report
-        self._told: list[_Told] = []
-        self._deferred: list[tuple[Arrival, Deferred]] = []
+        self._told: list[_Telling] = []
+        self._waiting: list[tuple[Arrival, Capture, int]] = []
 
     def fan_out(self, work: Sequence[tuple[Arrival, Capture]]) -> None:
         """Put captures into the queue at once, for other instances."""
+        self._report.counts[_DEFERRED] += len(work)
         self._put_back([(arrival, capture, 0) for arrival, capture in work])
 
     def refuse(self, arrivals: Sequence[Arrival]) -> None:
@@ -77,30 +78,29 @@ class Saving:
             for refused in arrival.refused:
                 is_last = refused is arrival.refused[-1]
                 letter = arrival.dead_letter if is_last else None
-                told = _Told(arrival=arrival, outcome=refused.outcome, count=refused.count, dead_letter=letter)
+                told = _Telling(arrival=arrival, outcome=refused.outcome, count=refused.count, dead_letter=letter)
                 self._tell(told)
 
     def add(self, arrival: Arrival, result: Result) -> None:
         """Take what came of one capture."""
         match result:
-            case Outcome():
-                self._tell(_Told(arrival=arrival, outcome=result))
+            case Told(outcome, then):
+                self._tell(_Telling(arrival=arrival, outcome=outcome))
+                if then:
+                    self._waiting.append((arrival, then.capture, then.delay_seconds))
             case GivenUp(capture, outcome):
                 letter = json.dumps({"captures": [capture.to_dead_letter()]})
-                self._tell(_Told(arrival=arrival, outcome=outcome, dead_letter=letter))
-            case Deferred():
-                self._deferred.append((arrival, result))
+                self._tell(_Telling(arrival=arrival, outcome=outcome, dead_letter=letter))
+            case Deferred(capture, delay_seconds):
+                self._report.counts[_DEFERRED] += 1
+                self._log_deferred(result)
+                self._waiting.append((arrival, capture, delay_seconds))
 
     def finish(self) -> None:
         """Save what has gathered."""
         self._publish()
-        for _, deferred in self._deferred:
-            self._log_deferred(deferred)
         # What a kept source brings again must not wait in the queue as well.
-        kept = [arrival for arrival, _ in self._deferred if self._is_kept(arrival)]
-        self._report.counts[_DEFERRED] += len(kept)
-        waiting = [item for item in self._deferred if not self._is_kept(item[0])]
-        self._put_back([(arrival, deferred.capture, deferred.delay_seconds) for arrival, deferred in waiting])
+        self._put_back([item for item in self._waiting if not self._is_kept(item[0])])
 
     def lose(self, arrival: Arrival, why: str) -> None:
         """Note that nothing is known of a capture, which its source must bring again."""
@@ -112,7 +112,7 @@ class Saving:
         self._report.unsaved[arrival.message_id] = why
         self._logger.error("not saved: its source brings it again", reason=why, correlation_id=arrival.trigger.id)
 
-    def _tell(self, told: _Told) -> None:
+    def _tell(self, told: _Telling) -> None:
         self._told.append(told)
         if len(self._told) == MAX_ENTRIES:
             self._publish()
@@ -130,13 +130,12 @@ class Saving:
         self._report.notices_published += len(told) - len(failed)
         self._give_up([item for item in told if item.dead_letter and not self._is_kept(item.arrival)])
 
-    def _give_up(self, items: Sequence[_Told]) -> None:
+    def _give_up(self, items: Sequence[_Telling]) -> None:
         letters = [DeadLetter(item.dead_letter or "", item.outcome) for item in items]
         for index, why in self._queue.give_up(letters).items():
             self.keep(items[index].arrival, f"the dead letter was not sent: {why}")
 
     def _put_back(self, waiting: Sequence[tuple[Arrival, Capture, int]]) -> None:
-        self._report.counts[_DEFERRED] += len(waiting)
         failed = self._queue.put_back([(capture, delay_seconds) for _, capture, delay_seconds in waiting])
         for index, why in failed.items():
             self.keep(waiting[index][0], f"the capture was not put back: {why}")

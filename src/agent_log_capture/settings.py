@@ -1,4 +1,4 @@
-"""What the function is told by its environment."""
+"""What the functions are told by their environment."""
 
 import re
 from collections.abc import Mapping
@@ -9,6 +9,9 @@ from urllib.parse import urlsplit
 from agent_log_capture.core.capture import REGIONS
 
 DEFAULT_CLOUD_BACKUP_URL = "https://{region}.backup.api.rackspacecloud.com"
+DEFAULT_IDENTITY_URL = "https://identity.api.rackspacecloud.com"
+_LONGEST_SECONDS = 604_800  # a week, as in the template; SQS keeps what waits for two
+_MOST_WORKERS = 1024  # the most threads that Lambda allows a function
 _LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
 _PROJECT_ID = re.compile(r"[A-Za-z0-9_-]{0,128}")
 
@@ -19,34 +22,68 @@ class SettingError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The function's settings; each field is the environment variable of the same name in upper case."""
+    """The capture function's settings; each field is the environment variable of the same name in upper case.
+
+    `recent_captures_table` is None only when `cool_down_seconds` is 0, which switches the cool-down off; 0 for
+    `capture_deadline_seconds` means that log files are not followed.
+    """
 
     token_secret_arn: str
     outcome_topic_arn: str
     capture_queue_url: str
     dead_letter_queue_url: str
+    recent_captures_table: str | None
     cloud_backup_url: str
     cloud_backup_region: str
     cloud_backup_project_id: str | None
     agent_id_keys: tuple[str, ...]
+    cool_down_seconds: int
     retry_window_seconds: int
+    capture_deadline_seconds: int
     concurrency: int
+    publish_download_url: bool
+    rotation_enabled: bool
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Self:
+        """Read the settings; SettingError for the first one that is missing or wrong."""
+        read = _Reader(environment)
+        cool_down_seconds = read.integer("COOL_DOWN_SECONDS", 600, 0, _LONGEST_SECONDS)
+        return cls(
+            token_secret_arn=read.text("TOKEN_SECRET_ARN"),
+            outcome_topic_arn=read.text("OUTCOME_TOPIC_ARN"),
+            capture_queue_url=read.text("CAPTURE_QUEUE_URL"),
+            dead_letter_queue_url=read.text("DEAD_LETTER_QUEUE_URL"),
+            recent_captures_table=read.text("RECENT_CAPTURES_TABLE") if cool_down_seconds else None,
+            cloud_backup_url=read.url("CLOUD_BACKUP_URL", DEFAULT_CLOUD_BACKUP_URL),
+            cloud_backup_region=read.region("CLOUD_BACKUP_REGION"),
+            cloud_backup_project_id=read.project_id("CLOUD_BACKUP_PROJECT_ID"),
+            agent_id_keys=tuple(read.words("AGENT_ID_KEYS")),
+            cool_down_seconds=cool_down_seconds,
+            retry_window_seconds=read.integer("RETRY_WINDOW_SECONDS", 86_400, 0, _LONGEST_SECONDS),
+            capture_deadline_seconds=read.integer("CAPTURE_DEADLINE_SECONDS", 86_400, 0, _LONGEST_SECONDS),
+            concurrency=read.integer("CONCURRENCY", 32, 1, _MOST_WORKERS),
+            publish_download_url=read.switch("PUBLISH_DOWNLOAD_URL", default=True),
+            rotation_enabled=read.switch("ROTATION_ENABLED", default=False),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RotationSettings:
+    """The settings of the function that keeps the token; each field is the variable of its name in upper case."""
+
+    identity_url: str
+    cloud_backup_url: str
+    cloud_backup_region: str
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Self:
         """Read the settings; SettingError for the first one that is missing or wrong."""
         read = _Reader(environment)
         return cls(
-            token_secret_arn=read.text("TOKEN_SECRET_ARN"),
-            outcome_topic_arn=read.text("OUTCOME_TOPIC_ARN"),
-            capture_queue_url=read.text("CAPTURE_QUEUE_URL"),
-            dead_letter_queue_url=read.text("DEAD_LETTER_QUEUE_URL"),
+            identity_url=read.url("IDENTITY_URL", DEFAULT_IDENTITY_URL),
             cloud_backup_url=read.url("CLOUD_BACKUP_URL", DEFAULT_CLOUD_BACKUP_URL),
             cloud_backup_region=read.region("CLOUD_BACKUP_REGION"),
-            cloud_backup_project_id=read.project_id("CLOUD_BACKUP_PROJECT_ID"),
-            agent_id_keys=tuple(read.words("AGENT_ID_KEYS")),
-            retry_window_seconds=read.integer("RETRY_WINDOW_SECONDS", 86_400, lowest=0),
-            concurrency=read.integer("CONCURRENCY", 32, lowest=1),
         )
 
 
@@ -81,11 +118,18 @@ class _Reader:
     def words(self, name: str) -> list[str]:
         return [word for part in self._optional(name).split(",") if (word := part.strip())]
 
-    def integer(self, name: str, default: int, *, lowest: int) -> int:
+    def integer(self, name: str, default: int, lowest: int, highest: int) -> int:
         value = self._optional(name) or str(default)
-        if not (value.isascii() and value.isdigit()) or int(value) < lowest:
-            raise SettingError(f"{name} must be a whole number from {lowest} up, and is '{value}'")
+        # Not isdigit alone: it takes digits of every script.
+        if not (value.isascii() and value.isdigit()) or not lowest <= int(value) <= highest:
+            raise SettingError(f"{name} must be a whole number from {lowest} to {highest}, and is '{value}'")
         return int(value)
+
+    def switch(self, name: str, *, default: bool) -> bool:
+        value = self._optional(name).lower()
+        if value not in {"", "true", "false"}:
+            raise SettingError(f"{name} must be true or false, and is '{value}'")
+        return value == "true" if value else default
 
     def _optional(self, name: str) -> str:
         return self._environment.get(name, "").strip()

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 from agent_log_capture.adapters.capture_queue import CaptureQueue
 from agent_log_capture.adapters.cloud_backup import CloudBackup
 from agent_log_capture.adapters.outcome_topic import OutcomeTopic
+from agent_log_capture.adapters.recent_captures import RecentCaptures
 from agent_log_capture.adapters.token_secret import InvocationToken, TokenSecret
 from agent_log_capture.asking import Asking
 from agent_log_capture.core.capture import Capture
 from agent_log_capture.core.decision import RetryPolicy
+from agent_log_capture.core.following import FollowPolicy
 from agent_log_capture.core.intake import Arrival, Reader
 from agent_log_capture.saving import Report, Saving
 
@@ -32,13 +34,20 @@ class CaptureWorkflow:
     secret: TokenSecret
     queue: CaptureQueue
     topic: OutcomeTopic
-    policy: RetryPolicy
+    recent: RecentCaptures | None
+    retries: RetryPolicy
+    follow: FollowPolicy
     concurrency: int
     now: Callable[[], datetime]
     logger: "Logger"
 
-    def run(self, event: object, request_id: str) -> Report:
-        """Work on everything that `event` carries; what could not be saved is in the report's `unsaved`."""
+    def run(self, event: object, *, request_id: str, remaining_millis: Callable[[], int]) -> Report:
+        """Work on everything that `event` carries; what could not be saved is in the report's `unsaved`.
+
+        `remaining_millis` tells how much time the invocation has left.
+        """
+        if self.recent:
+            self.recent.begin(remaining_millis)
         arrivals = self.reader.read(event, request_id=request_id, now=self.now())
         work = [(arrival, capture) for arrival in arrivals for capture in arrival.captures]
         report = Report(
@@ -57,9 +66,16 @@ class CaptureWorkflow:
 
     def _ask_all(self, work: Sequence[tuple[Arrival, Capture]], saving: Saving) -> None:
         """Ask with all workers, and tell outcomes while others are still being asked for."""
-        asking = Asking(api=self.api, token=InvocationToken(self.secret), policy=self.policy, now=self.now)
+        asking = Asking(
+            api=self.api,
+            token=InvocationToken(self.secret),
+            recent=self.recent,
+            retries=self.retries,
+            follow=self.follow,
+            now=self.now,
+        )
         with ThreadPoolExecutor(self.concurrency, thread_name_prefix="capture") as workers:
-            futures = {workers.submit(asking.ask, capture): arrival for arrival, capture in work}
+            futures = {workers.submit(asking.work_on, capture): arrival for arrival, capture in work}
             for future in as_completed(futures):
                 try:
                     result = future.result()

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from aws_lambda_powertools.utilities.parameters import SecretsProvider
 from aws_lambda_powertools.utilities.parameters.exceptions import GetParameterError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from agent_log_capture.core.auth_token import AuthToken, TokenFormatError, parse_auth_token
 from agent_log_capture.core.capture import Reason
@@ -29,10 +30,19 @@ class TokenError(TemporaryError):
 class TokenSecret:
     """Reads the auth token from one secret, and keeps it for five minutes."""
 
-    def __init__(self, client: "SecretsManagerClient", secret_arn: str, default_project_id: str | None) -> None:
+    def __init__(
+        self,
+        client: "SecretsManagerClient",
+        secret_arn: str,
+        default_project_id: str | None,
+        *,
+        is_rotated: bool = False,
+    ) -> None:
+        self._client = client
         self._provider = SecretsProvider(boto3_client=client)
         self.arn = secret_arn
         self._default_project_id = default_project_id
+        self._is_rotated = is_rotated
 
     def read(self, *, anew: bool) -> AuthToken:
         """Return the token; `anew` asks Secrets Manager whatever is kept. TokenError when there is none to read."""
@@ -50,6 +60,19 @@ class TokenSecret:
             # Not kept: whoever mends the secret is not to wait until it is read again.
             self._provider.store.clear()
             raise TokenError(Reason.TOKEN_UNAVAILABLE, self.arn, str(error)) from error
+
+    def ask_for_rotation(self) -> str:
+        """Ask Secrets Manager for a new token, where it rotates this secret; return in words what came of it."""
+        if not self._is_rotated:
+            return "put another one"
+        try:
+            self._client.rotate_secret(SecretId=self.arn)
+        except self._client.exceptions.InvalidRequestException as error:
+            # So Secrets Manager answers while the last rotation has not ended, and when none is set up.
+            return f"no further rotation is started: {error.response['Error']['Message']}"
+        except (BotoCoreError, ClientError) as error:
+            return f"its rotation could not be asked for: {error}"
+        return "its rotation was asked for"
 
 
 class InvocationToken:
@@ -91,7 +114,8 @@ class InvocationToken:
         token = refused if self._is_renewed else self._read(anew=True)
         self._is_renewed = True
         if token == refused:
-            self._error = TokenError(Reason.TOKEN_REFUSED, self._secret.arn, "holds a token that the API refuses")
+            problem = f"holds a token that the API refuses; {self._secret.ask_for_rotation()}"
+            self._error = TokenError(Reason.TOKEN_REFUSED, self._secret.arn, problem)
         return token
 
     def _read(self, *, anew: bool) -> AuthToken:

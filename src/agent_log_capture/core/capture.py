@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Self
+from urllib.parse import parse_qs
 
 # The six regions that the Cloud Backup API runs in.
 REGIONS = frozenset({"DFW", "ORD", "IAD", "LON", "SYD", "HKG"})
@@ -15,21 +16,29 @@ _AGENT_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _OUTCOME_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://agent-log-capture/outcome")
 _TRIGGER_TEXT_LIMIT = 512
 _MOST_TRIES = 1_000_000
+# The `rel` of the link that the API signs; its query says in Unix time until when it works.
+SIGNED_LINK = "logfile_temp_url"
+_OBJECT_LINK = "logfile"
+_UNIX_TIME_DIGITS = 11  # up to the year 5138; more is no time
 _EARLIEST = datetime(2020, 1, 1, tzinfo=UTC)
 # Two instances' clocks differ by less; a retry window that starts later than that would never end.
 _CLOCK_SKEW = timedelta(hours=1)
 
 
 class Status(StrEnum):
-    """What a notice says has become of a capture."""
+    """What a notice says has become of a capture; all but `requested` and `waiting` are endings."""
 
     REQUESTED = "requested"
+    WAITING = "waiting"
+    CAPTURED = "captured"
+    EXPIRED = "expired"
     REJECTED = "rejected"
     FAILED = "failed"
+    DUPLICATE = "duplicate"
 
 
 class Reason(StrEnum):
-    """Why a capture was rejected, failed or must wait; a stable word that programs can compare."""
+    """Why a capture came to what it came to, or must wait; a stable word that programs can compare."""
 
     REFUSED = "refused"
     REDIRECTED = "redirected"
@@ -39,6 +48,11 @@ class Reason(StrEnum):
     CONFLICT = "conflict"
     TOKEN_REFUSED = "token_refused"  # noqa: S105 (the name of a reason)
     TOKEN_UNAVAILABLE = "token_unavailable"  # noqa: S105 (the name of a reason)
+    IN_PROGRESS = "in_progress"
+    NOT_UPLOADED = "not_uploaded"
+    AGENT_OFFLINE = "agent_offline"
+    GONE = "gone"
+    COOL_DOWN = "cool_down"
     NO_AGENT_ID = "no_agent_id"
     INVALID_AGENT_ID = "invalid_agent_id"
     INVALID_REGION = "invalid_region"
@@ -87,12 +101,50 @@ class Trigger:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Following:
+    """A log file that was requested, and how far watching it has come.
+
+    `log_file_id` is None when the API accepted the request without naming it. `looks` counts how often it was looked
+    for; `is_seen` tells whether one of them was answered.
+    """
+
+    log_file_id: str | None
+    requested_at: datetime
+    looks: int = 0
+    is_seen: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the form in which it waits in the queue."""
+        return {
+            "logfile_id": self.log_file_id,
+            "requested_at": timestamp(self.requested_at),
+            "looks": self.looks,
+            "is_seen": self.is_seen,
+        }
+
+    @classmethod
+    def from_json(cls, value: object, now: datetime) -> Self:
+        """Read what `to_json` wrote; ValueError for anything else."""
+        fields = _object(value, "following")
+        log_file_id = fields.get("logfile_id")
+        if log_file_id is not None and not is_agent_id(_text(fields, "logfile_id")):
+            raise ValueError("logfile_id is not the ID of a log file")
+        return cls(
+            log_file_id=log_file_id,
+            requested_at=_moment(fields, "requested_at", now) or now,
+            looks=_count(fields, "looks"),
+            is_seen=_flag(fields, "is_seen"),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Capture:
     """One agent that was named by one trigger, and how far asking it for its log file has come.
 
     `retry_from` starts the retry window: the moment of its first try, or of its first try after a replay.
-    `unconfirmed_since` is set when a request was sent and no answer came back: the moment before it was sent.
-    `replays` counts how often it came back from the dead-letter queue.
+    `unconfirmed_since` is set when the request may have been served although no answer came back: no log file that
+    came of it is older. `replays` counts how often it came back from the dead-letter queue. `following` is set once
+    the API has accepted the request.
     """
 
     agent_id: str
@@ -104,6 +156,7 @@ class Capture:
     replays: int = 0
     force: bool = False
     unconfirmed_since: datetime | None = None
+    following: Following | None = None
 
     def __post_init__(self) -> None:
         if not is_agent_id(self.agent_id):
@@ -128,6 +181,7 @@ class Capture:
             "replays": self.replays,
             "force": self.force,
             "unconfirmed_since": self.unconfirmed_since and timestamp(self.unconfirmed_since),
+            "following": self.following and self.following.to_json(),
         }
 
     def to_dead_letter(self) -> dict[str, Any]:
@@ -145,6 +199,7 @@ class Capture:
         A retry window that has not been started starts `now`.
         """
         fields = _object(value, "capture")
+        following = fields.get("following")
         return cls(
             agent_id=_text(fields, "agent_id"),
             region=_text(fields, "region"),
@@ -155,6 +210,7 @@ class Capture:
             replays=_count(fields, "replays"),
             force=_flag(fields, "force"),
             unconfirmed_since=_moment(fields, "unconfirmed_since", now),
+            following=None if following is None else Following.from_json(following, now),
         )
 
 
@@ -172,6 +228,25 @@ class LogFile:
     location: str | None = None
     links: tuple[Mapping[str, str], ...] = ()
 
+    @property
+    def download_url(self) -> str | None:
+        """The signed link: whoever holds it can download the log file until it expires."""
+        return self._link(SIGNED_LINK)
+
+    @property
+    def object_url(self) -> str | None:
+        """Where the log file lies in Cloud Files, which wants a token."""
+        return self._link(_OBJECT_LINK)
+
+    @property
+    def download_expires_at(self) -> datetime | None:
+        """Until when the signed link works; None when it does not say so in a way that can be read."""
+        query = (self.download_url or "").partition("?")[2]
+        expires = next(iter(parse_qs(query).get("temp_url_expires", [])), "")
+        if not (expires.isascii() and expires.isdigit()) or len(expires) > _UNIX_TIME_DIGITS:
+            return None
+        return datetime.fromtimestamp(int(expires), UTC)
+
     def to_json(self) -> dict[str, Any]:
         """Return the form that notices carry."""
         return {
@@ -180,7 +255,19 @@ class LogFile:
             "state": self.state,
             "location": self.location,
             "links": [dict(link) for link in self.links],
+            "download_url": self.download_url,
+            "download_expires_at": self.download_expires_at and timestamp(self.download_expires_at),
         }
+
+    def _link(self, rel: str) -> str | None:
+        return next((link["href"] for link in self.links if link.get("rel") == rel), None)
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> Self:
+        """Read what `to_json` wrote."""
+        return cls(
+            **{name: fields[name] for name in ("id", "date", "state", "location")}, links=tuple(fields["links"])
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

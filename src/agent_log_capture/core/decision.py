@@ -1,13 +1,14 @@
 """What an answer of the Cloud Backup API means for a capture."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from http import HTTPStatus
+from typing import Any, Self
 
-from agent_log_capture.core.capture import Capture, LogFile, Outcome, Reason, Status
+from agent_log_capture.core.capture import Capture, LogFile, Outcome, Reason, Status, Trigger, timestamp
 
 MAX_DELAY_SECONDS = 900  # the longest that SQS delays a message
 MIN_DELAY_SECONDS = 5
@@ -62,6 +63,7 @@ class Answer:
     message: str | None = None
     log_file: LogFile | None = None
     retry_after_seconds: float = 0
+    is_online: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +102,15 @@ class GivenUp:
     outcome: Outcome
 
 
-type Result = Outcome | Deferred | GivenUp
+@dataclass(frozen=True, slots=True)
+class Told:
+    """An outcome, and how its log file is watched further; None when it is an ending."""
+
+    outcome: Outcome
+    then: Deferred | None = None
+
+
+type Result = Told | Deferred | GivenUp
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,8 +124,8 @@ class RetryPolicy:
         """Decide what becomes of a capture that was tried, which its `attempts` count, and has to wait."""
         waiting = replace(tried, unconfirmed_since=tried.unconfirmed_since or trouble.unconfirmed_since)
         if now - tried.retry_from >= timedelta(seconds=self.window_seconds):
-            outcome = _outcome(tried, Status.FAILED, now, project_id)
-            told = replace(outcome, reason=trouble.reason, message=trouble.message, http_status=trouble.http_status)
+            failed = outcome(tried, Status.FAILED, now=now, project_id=project_id)
+            told = replace(failed, reason=trouble.reason, message=trouble.message, http_status=trouble.http_status)
             return GivenUp(waiting, told)
         return Deferred(waiting, self._delay_seconds(tried.attempts, trouble.retry_after_seconds), trouble)
 
@@ -127,10 +137,53 @@ class RetryPolicy:
         return round(min(MAX_DELAY_SECONDS, delay))
 
 
-def requested(capture: Capture, answer: Answer, *, now: datetime, project_id: str | None) -> Outcome:
-    """Return the outcome of a request that the API has accepted, with this answer or an earlier one."""
-    outcome = _outcome(capture, Status.REQUESTED, now, project_id)
-    return replace(outcome, log_file=answer.log_file, http_status=answer.http_status)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """A request that the API has accepted: on whose behalf, when, and with which answer."""
+
+    trigger: Trigger
+    replays: int
+    requested_at: datetime
+    answer: Answer
+
+    def is_by(self, capture: Capture) -> bool:
+        """Tell whether it was made for this capture, in this delivery or an earlier one."""
+        return (self.trigger, self.replays) == (capture.trigger, capture.replays)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the form in which it is remembered."""
+        return {
+            "trigger": self.trigger.to_json(),
+            "replays": self.replays,
+            "requested_at": timestamp(self.requested_at),
+            "http_status": self.answer.http_status,
+            "logfile": self.answer.log_file and self.answer.log_file.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> Self:
+        """Read what `to_json` wrote."""
+        log_file = fields["logfile"] and LogFile.from_json(fields["logfile"])
+        return cls(
+            trigger=Trigger.from_json(fields["trigger"]),
+            replays=int(fields["replays"]),
+            requested_at=datetime.fromisoformat(fields["requested_at"]),
+            answer=Answer(http_status=int(fields["http_status"]), log_file=log_file),
+        )
+
+
+def requested(capture: Capture, accepted: Accepted, *, now: datetime, project_id: str | None) -> Outcome:
+    """Return the outcome of a request that the API has accepted for this capture."""
+    told = outcome(capture, Status.REQUESTED, now=now, project_id=project_id)
+    return replace(told, log_file=accepted.answer.log_file, http_status=accepted.answer.http_status)
+
+
+def duplicate(capture: Capture, accepted: Accepted, *, now: datetime, project_id: str | None) -> Outcome:
+    """Return the outcome of a capture whose agent was asked a short while ago for somebody else."""
+    first = accepted.trigger
+    message = f"the agent was asked at {timestamp(accepted.requested_at)} already, for {first.name or first.id}"
+    told = outcome(capture, Status.DUPLICATE, now=now, project_id=project_id)
+    return replace(told, log_file=accepted.answer.log_file, reason=Reason.COOL_DOWN, message=message)
 
 
 def rejected(capture: Capture, answer: Answer, *, now: datetime, project_id: str | None) -> Outcome:
@@ -139,8 +192,8 @@ def rejected(capture: Capture, answer: Answer, *, now: datetime, project_id: str
     if judge(answer.http_status) is Verdict.REDIRECTED:
         reason = Reason.REDIRECTED
         message = "a redirect is not followed: the token must not reach another host"
-    outcome = _outcome(capture, Status.REJECTED, now, project_id)
-    return replace(outcome, reason=reason, message=message, http_status=answer.http_status)
+    told = outcome(capture, Status.REJECTED, now=now, project_id=project_id)
+    return replace(told, reason=reason, message=message, http_status=answer.http_status)
 
 
 def is_pending(log_file: LogFile) -> bool:
@@ -181,7 +234,8 @@ def retry_after_seconds(header: str | None, now: datetime) -> float:
     return max(0.0, (moment.replace(tzinfo=moment.tzinfo or UTC) - now).total_seconds())
 
 
-def _outcome(capture: Capture, status: Status, now: datetime, project_id: str | None) -> Outcome:
+def outcome(capture: Capture, status: Status, *, now: datetime, project_id: str | None) -> Outcome:
+    """Return what became of a capture, to be completed with why and with which log file."""
     return Outcome(
         status=status,
         trigger=capture.trigger,

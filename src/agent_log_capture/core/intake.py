@@ -1,10 +1,11 @@
 """What arrives: any event at all is read into captures, or refused with a reason."""
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from itertools import batched
 
 from agent_log_capture.core.agent_ids import Found, Refusal, find, find_in_list, find_in_text, shown
@@ -23,6 +24,8 @@ from agent_log_capture.core.envelope import (
 _NAMED_IN_ONE_NOTICE = 50
 # A message of nothing but garbage is not worth a thousand mails.
 _MOST_NOTICES = 20
+_NUMBER = re.compile(r"[0-9]{1,14}")
+_LONGEST_IN_A_QUEUE = timedelta(days=14)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +66,7 @@ class Reader:
         Each agent comes once for each trigger, in the order in which the event names them.
         """
         seen: set[object] = set()
-        return [self._arrival(record, seen, now) for record in _records(event, request_id)]
+        return [self._arrival(record, seen, now) for record in _records(event, request_id, now)]
 
     def _arrival(self, record: "_Record", seen: set[object], now: datetime) -> Arrival:
         captures: dict[object, Capture] = {}
@@ -73,7 +76,7 @@ class Reader:
         for finding in self._findings(letters, now):
             match finding:
                 case Capture():
-                    captures.setdefault(finding.key, finding)
+                    captures.setdefault(finding.key, _come_again(finding, record.first_received_at))
                 case _Refused():
                     refusals.append(finding)
                 case _Ignored():
@@ -143,6 +146,7 @@ class _Record:
     outer: Trigger
     content: object
     as_it_came: object
+    first_received_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,15 +160,35 @@ class _Ignored:
     because: str
 
 
-def _records(event: object, request_id: str) -> Iterator[_Record]:
+def _records(event: object, request_id: str, now: datetime) -> Iterator[_Record]:
     by_hand = Trigger(TriggerType.MANUAL, request_id)
     if not is_sqs_event(event):
         yield _Record(None, by_hand, event, event)
         return
     for record in event["Records"]:
         message_id = record.get("messageId")
-        is_known = isinstance(message_id, str)
-        yield _Record(message_id if is_known else None, by_hand, {"Records": [record]}, record.get("body"))
+        yield _Record(
+            message_id=message_id if isinstance(message_id, str) else None,
+            outer=by_hand,
+            content={"Records": [record]},
+            as_it_came=record.get("body"),
+            first_received_at=_first_received_at(record.get("attributes"), now),
+        )
+
+
+def _first_received_at(attributes: object, now: datetime) -> datetime | None:
+    """Return when a record that comes again came first; None for one that comes for the first time."""
+    fields = attributes if isinstance(attributes, dict) else {}
+    names = ("ApproximateReceiveCount", "ApproximateFirstReceiveTimestamp")
+    count, millis = (int(text) if _NUMBER.fullmatch(text := str(fields.get(name))) else 0 for name in names)
+    moment = datetime.fromtimestamp(millis / 1000, UTC)
+    return moment if count > 1 and timedelta() <= now - moment <= _LONGEST_IN_A_QUEUE else None
+
+
+def _come_again(capture: Capture, first_received_at: datetime | None) -> Capture:
+    """Note that an earlier delivery may have asked the agent before it broke off."""
+    since = [moment for moment in (capture.unconfirmed_since, first_received_at) if moment]
+    return replace(capture, unconfirmed_since=min(since, default=None))
 
 
 def _waiting(content: object) -> list[object]:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from aws_lambda_powertools.metrics import MetricUnit
 
 from agent_log_capture import bootstrap
+from agent_log_capture.core.capture import Status
 from agent_log_capture.core.envelope import is_sqs_event
 
 if TYPE_CHECKING:
@@ -18,7 +19,11 @@ METRICS = {
     "rejected": "CapturesRejected",
     "deferred": "CapturesDeferred",
     "failed": "CapturesFailed",
+    "captured": "CapturesCompleted",
+    "expired": "CapturesExpired",
+    "duplicate": "CapturesDuplicate",
 }
+CAPTURE_SECONDS = "CaptureSeconds"
 NOTICES_PUBLISHED = "NoticesPublished"
 
 
@@ -34,7 +39,11 @@ def lambda_handler(event: object, context: "LambdaContext") -> dict[str, Any]:
     """
     function = bootstrap.capture_function()
     function.logger.append_keys(function_request_id=context.aws_request_id)
-    report = function.workflow.run(event, context.aws_request_id)
+    report = function.workflow.run(
+        event,
+        request_id=context.aws_request_id,
+        remaining_millis=context.get_remaining_time_in_millis,
+    )
     function.logger.info("done", asked=report.asked, counts=report.counts, ignored=report.ignored)
     _measure(report, function.metrics)
     return _answer(event, report)
@@ -44,6 +53,9 @@ def _measure(report: "Report", metrics: "Metrics") -> None:
     for name, metric in METRICS.items():
         if report.counts[name]:
             metrics.add_metric(metric, MetricUnit.Count, report.counts[name])
+    for outcome in report.outcomes:
+        if outcome.status is Status.CAPTURED:
+            metrics.add_metric(CAPTURE_SECONDS, MetricUnit.Seconds, (outcome.at - outcome.asked_at).total_seconds())
     metrics.add_metric(NOTICES_PUBLISHED, MetricUnit.Count, report.notices_published)
     metrics.flush_metrics()
 

@@ -1,0 +1,128 @@
+"""The cool-down: which agents were asked a short while ago, and what the API answered."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from aws_lambda_powertools.utilities.idempotency import (
+    DynamoDBPersistenceLayer,
+    IdempotencyConfig,
+    idempotent_function,
+)
+from aws_lambda_powertools.utilities.idempotency.exceptions import BaseError, IdempotencyAlreadyInProgressError
+
+from agent_log_capture.core.capture import Reason
+from agent_log_capture.core.decision import Accepted, TemporaryError, Trouble
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools import Logger
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+_KEY_PREFIX = "capture"
+
+type RemainingMillis = Callable[[], int]
+
+
+class RecentCaptures:
+    """Lets one request for an agent through in so many seconds, and remembers the answer when it was accepted.
+
+    When the table cannot be reached, requests go through all the same: an alarm is worth a second log file.
+    """
+
+    def __init__(
+        self,
+        client: "DynamoDBClient",
+        table: str,
+        *,
+        cool_down_seconds: int,
+        now: Callable[[], datetime],
+        logger: "Logger",
+    ) -> None:
+        self._now = now
+        self._logger = logger
+        self._is_reachable = True
+        self._invocation_millis = 0
+        self._config = IdempotencyConfig(expires_after_seconds=cool_down_seconds)
+        layer = DynamoDBPersistenceLayer(table_name=table, boto3_client=client)
+        # The first call would do it, and let others in while it does: those would remember for an hour.
+        layer.configure(self._config, key_prefix=_KEY_PREFIX)
+        # The one function on this layer: with a second one, threads would mix up their records.
+        self._remembered = idempotent_function(
+            _request,
+            data_keyword_argument="key",
+            persistence_store=layer,
+            config=self._config,
+            key_prefix=_KEY_PREFIX,
+        )
+
+    def begin(self, remaining_millis: RemainingMillis) -> None:
+        """Begin an invocation; `remaining_millis` tells how much time it has left."""
+        self._is_reachable = True
+        self._invocation_millis = remaining_millis()
+        self._config.register_lambda_context(_Context(remaining_millis))  # type: ignore[arg-type]
+
+    def once(self, key: str, request: Callable[[], Accepted]) -> Accepted:
+        """Return what `request` returns, or what it returned to whoever was the first with this key.
+
+        What `request` raises is raised, and nothing is remembered. TemporaryError when somebody else is asking now.
+        """
+        if not self._is_reachable:
+            return request()
+        observed = _Observed(request)
+        try:
+            return Accepted.from_json(self._remembered(key=key, request=observed))
+        except IdempotencyAlreadyInProgressError as error:
+            raise TemporaryError(self._in_progress()) from error
+        except BaseError as error:
+            self._bypass(error)
+        return observed.result()
+
+    def _in_progress(self) -> Trouble:
+        """Somebody is asking, or was killed while asking: then the agent's log files tell whether it was asked."""
+        return Trouble(
+            reason=Reason.IN_PROGRESS,
+            message="another invocation is asking this agent right now",
+            unconfirmed_since=self._now() - timedelta(milliseconds=self._invocation_millis),
+        )
+
+    def _bypass(self, error: BaseError) -> None:
+        if self._is_reachable:
+            self._is_reachable = False
+            self._logger.warning(
+                "the cool-down table cannot be reached: agents are asked without it", reason=f"{error}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class _Context:
+    """As much of Lambda's context as Powertools reads."""
+
+    get_remaining_time_in_millis: RemainingMillis
+
+
+class _Observed:
+    """A request that is not lost when what was to remember it fails: it is made once, before or after."""
+
+    def __init__(self, request: Callable[[], Accepted]) -> None:
+        self._request = request
+        self._accepted: Accepted | None = None
+        self._error: Exception | None = None
+
+    def __call__(self) -> Accepted:
+        try:
+            self._accepted = self._request()
+        except Exception as error:
+            self._error = error
+            raise
+        return self._accepted
+
+    def result(self) -> Accepted:
+        """Return or raise what the request came to; make it when it was not made yet."""
+        if self._error:
+            raise self._error
+        return self._accepted or self._request()
+
+
+def _request(*, key: str, request: _Observed) -> dict[str, Any]:  # noqa: ARG001 (Powertools reads the key)
+    return request().to_json()
