@@ -3,19 +3,27 @@ import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
 from moto.events.models import EventPattern
 
-from agent_log_capture.settings import Settings
+from agent_log_capture.adapters.http_session import CONNECT_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS
+from agent_log_capture.core.auth_token import TokenFormatError, parse_auth_token
+from agent_log_capture.core.credentials import parse_credentials
+from agent_log_capture.settings import RotationSettings, Settings
 from local.template import TEMPLATE, translate
 
 ROOT = TEMPLATE.parent
 CONFIG = ROOT / "samconfig.toml"
 ALARMS = sorted((ROOT / "events").glob("eventbridge-alarm*.json"))
 FOURTEEN_DAYS = 14 * 24 * 3600
+SETTINGS = {"CaptureFunction": Settings, "RotateTokenFunction": RotationSettings}
+THE_SECRET = {"Fn::If": ["CreatesTokenSecret", {"Ref": "TokenSecret"}, {"Ref": "TokenSecretArn"}]}
+
+both_functions = pytest.mark.parametrize("function", SETTINGS)
 
 
 @pytest.fixture(scope="module")
@@ -42,9 +50,25 @@ def of_type(template):
 
 
 @pytest.fixture
-def role_statements(properties):
-    (policy,) = properties("CaptureFunctionRole")["Policies"]
-    return [branch for each in policy["PolicyDocument"]["Statement"] for branch in branches(each)]
+def statements(properties):
+    def of_role(function: str) -> list[dict[str, Any]]:
+        (policy,) = properties(f"{function}Role")["Policies"]
+        return [branch for each in policy["PolicyDocument"]["Statement"] for branch in branches(each)]
+
+    return of_role
+
+
+@pytest.fixture
+def conditional(properties):
+    """The condition that each conditional statement of a role hangs on."""
+
+    def of_role(function: str) -> dict[str, str]:
+        (policy,) = properties(f"{function}Role")["Policies"]
+        choices = [each["Fn::If"] for each in policy["PolicyDocument"]["Statement"] if "Fn::If" in each]
+        assert all(otherwise == {"Ref": "AWS::NoValue"} for _, _, otherwise in choices)
+        return {statement["Sid"]: condition for condition, statement, _ in choices}
+
+    return of_role
 
 
 class RecordedEnvironment(Mapping[str, str]):
@@ -91,10 +115,14 @@ def with_defaults(node: Any, parameters: dict[str, Any]) -> Any:
     return {key: with_defaults(each, parameters) for key, each in node.items()}
 
 
-def function_environment(template: dict[str, Any]) -> dict[str, str]:
-    """Return the function's variables; what only a deployed stack knows is made up."""
-    variables = template["Resources"]["CaptureFunction"]["Properties"]["Environment"]["Variables"]
-    made_up = {"ARN": "arn:aws:service:us-east-1::name", "URL": "https://sqs.us-east-1.amazonaws.com/queue"}
+def function_environment(template: dict[str, Any], function: str) -> dict[str, str]:
+    """Return a function's variables; what only a deployed stack knows is made up."""
+    variables = template["Resources"][function]["Properties"]["Environment"]["Variables"]
+    made_up = {
+        "ARN": "arn:aws:service:us-east-1::name",
+        "URL": "https://sqs.us-east-1.amazonaws.com/queue",
+        "TABLE": "table",
+    }
     values = with_defaults(variables, template["Parameters"])
     return {
         name: made_up[name.rpartition("_")[2]] if isinstance(value, dict) else str(value)
@@ -132,17 +160,29 @@ class TestTranslation:
             translate(parameters={"NoSuchParameter": "x"})
 
 
-class TestFunction:
-    def test_gets_every_variable_that_the_settings_read_and_no_other(self, template):
-        environment = RecordedEnvironment(function_environment(template))
-        Settings.from_environment(environment)
+@both_functions
+class TestFunctions:
+    def test_gets_every_variable_that_its_settings_read_and_no_other(self, template, function):
+        environment = RecordedEnvironment(function_environment(template, function))
+        SETTINGS[function].from_environment(environment)
         own = {name for name in environment if not name.startswith("POWERTOOLS_")}
         assert {name for name in environment.read if not name.startswith("POWERTOOLS_")} == own
 
-    def test_logs_into_a_group_whose_entries_expire(self, properties):
-        group = properties("CaptureFunction")["LoggingConfig"]["LogGroup"]
-        assert "RetentionInDays" in properties(group["Ref"])
+    def test_has_a_handler_that_is_there(self, properties, function):
+        module, _, name = properties(function)["Handler"].rpartition(".")
+        assert callable(getattr(import_module(module), name))
 
+    def test_logs_into_a_group_of_its_own_whose_entries_expire(self, properties, function):
+        assert properties(function)["LoggingConfig"]["LogGroup"] == {"Ref": f"{function}LogGroup"}
+        assert "RetentionInDays" in properties(f"{function}LogGroup")
+        assert properties(function)["LoggingConfig"]["LogFormat"] == "Text"
+
+    def test_has_a_role_of_its_own(self, properties, function):
+        assert properties(function)["Role"] == arn_of(f"{function}Role")
+        assert "ManagedPolicyArns" not in properties(f"{function}Role")
+
+
+class TestFunction:
     def test_answers_for_single_records_of_a_batch(self, of_type):
         (mapping,) = of_type("AWS::Lambda::EventSourceMapping").values()
         assert mapping["EventSourceArn"] == arn_of("CaptureQueue")
@@ -203,31 +243,133 @@ class TestPolicies:
         owned = of_type("AWS::SQS::Queue").keys() | of_type("AWS::SNS::Topic").keys()
         assert {each["Ref"] for each in guarded} == owned
 
-    def test_every_statement_of_the_role_names_its_resources(self, role_statements):
-        resources = [each for statement in role_statements for each in as_list(statement["Resource"])]
+    @both_functions
+    def test_every_statement_of_a_role_names_its_resources(self, statements, function):
+        resources = [each for statement in statements(function) for each in as_list(statement["Resource"])]
         assert resources
         assert not [each for each in resources if "*" in json.dumps(each)]
 
-    def test_no_statement_of_the_role_allows_a_wildcard(self, role_statements):
-        actions = [each for statement in role_statements for each in as_list(statement["Action"])]
+    @both_functions
+    def test_no_statement_of_a_role_allows_a_wildcard(self, statements, function):
+        actions = [each for statement in statements(function) for each in as_list(statement["Action"])]
         assert actions
         assert not [each for each in actions if "*" in each]
 
-    def test_the_function_has_that_role_alone(self, properties, of_type):
-        assert properties("CaptureFunction")["Role"] == arn_of("CaptureFunctionRole")
-        assert of_type("AWS::IAM::Role").keys() == {"CaptureFunctionRole"}
-        assert "ManagedPolicyArns" not in properties("CaptureFunctionRole")
+    def test_no_role_is_there_beside_the_functions(self, of_type):
+        assert of_type("AWS::Lambda::Function").keys() == SETTINGS.keys()
+        assert of_type("AWS::IAM::Role").keys() == {f"{function}Role" for function in SETTINGS}
 
-    def test_a_customer_key_is_used_only_for_the_secret(self, role_statements):
-        (decrypt,) = [each for each in role_statements if each["Action"] == "kms:Decrypt"]
-        (read,) = [each for each in role_statements if each["Action"] == "secretsmanager:GetSecretValue"]
-        assert decrypt["Condition"]["StringEquals"]["kms:EncryptionContext:SecretARN"] == read["Resource"]
+    @pytest.mark.parametrize(
+        ("function", "actions"),
+        [("CaptureFunction", ["kms:Decrypt"]), ("RotateTokenFunction", ["kms:Decrypt", "kms:GenerateDataKey"])],
+    )
+    def test_a_customer_key_is_used_only_for_the_secret(self, statements, function, actions):
+        (use,) = [each for each in statements(function) if as_list(each["Action"])[0].startswith("kms:")]
+        assert as_list(use["Action"]) == actions
+        assert use["Resource"] == {"Ref": "TokenSecretKmsKeyArn"}
+        assert use["Condition"]["StringEquals"] == {
+            "kms:ViaService": {"Fn::Sub": "secretsmanager.${AWS::Region}.${AWS::URLSuffix}"},
+            "kms:EncryptionContext:SecretARN": THE_SECRET,
+        }
+
+    @both_functions
+    def test_no_secret_but_the_one_is_touched(self, statements, function):
+        touching = [each for each in statements(function) if "secretsmanager:" in json.dumps(each["Action"])]
+        assert touching
+        assert all(each["Resource"] == THE_SECRET for each in touching)
+
+    def test_what_is_switched_off_is_not_allowed(self, conditional):
+        assert conditional("CaptureFunction") == {
+            "DecryptTheToken": "HasTokenSecretKmsKey",
+            "AskForRotation": "RotatesToken",
+            "LetRotationStart": "RotatesToken",
+            "RememberWhoWasAsked": "HasCoolDown",
+        }
+        assert conditional("RotateTokenFunction") == {"DecryptAndEncryptTheToken": "HasTokenSecretKmsKey"}
 
     def test_the_topic_is_encrypted(self, properties):
         assert properties("OutcomeTopic")["KmsMasterKeyId"] == "alias/aws/sns"
 
-    def test_the_created_secret_holds_no_made_up_token(self, properties):
-        assert not properties("TokenSecret").keys() & {"SecretString", "GenerateSecretString"}
+
+class TestCoolDown:
+    def test_the_table_is_paid_by_request_and_keyed_as_powertools_writes_it(self, properties):
+        table = properties("RecentCapturesTable")
+        assert table["BillingMode"] == "PAY_PER_REQUEST"
+        assert table["KeySchema"] == [{"AttributeName": "id", "KeyType": "HASH"}]
+        assert table["AttributeDefinitions"] == [{"AttributeName": "id", "AttributeType": "S"}]
+
+    def test_what_has_passed_is_deleted(self, properties):
+        ttl = properties("RecentCapturesTable")["TimeToLiveSpecification"]
+        assert ttl == {"AttributeName": "expiration", "Enabled": True}
+
+    def test_the_table_is_encrypted_and_may_be_recoverable(self, properties):
+        table = properties("RecentCapturesTable")
+        assert table["SSESpecification"] == {"SSEEnabled": True}
+        recovery = table["PointInTimeRecoverySpecification"]
+        assert recovery == {"PointInTimeRecoveryEnabled": {"Ref": "PointInTimeRecovery"}}
+
+    def test_without_a_cool_down_there_is_no_table_and_the_function_is_told_none(self, template, properties):
+        assert template["Conditions"]["HasCoolDown"] == {
+            "Fn::Not": [{"Fn::Equals": [{"Ref": "CoolDownSeconds"}, 0]}],
+        }
+        assert template["Resources"]["RecentCapturesTable"]["Condition"] == "HasCoolDown"
+        table = properties("CaptureFunction")["Environment"]["Variables"]["RECENT_CAPTURES_TABLE"]
+        assert table == {"Fn::If": ["HasCoolDown", {"Ref": "RecentCapturesTable"}, ""]}
+
+    def test_the_table_goes_with_the_stack(self, template):
+        table = template["Resources"]["RecentCapturesTable"]
+        assert (table["DeletionPolicy"], table["UpdateReplacePolicy"]) == ("Delete", "Delete")
+
+
+class TestTokenSecret:
+    def test_is_created_with_a_constant_that_holds_no_token(self, properties):
+        assert properties("TokenSecret")["SecretString"] == "{}"
+        assert "GenerateSecretString" not in properties("TokenSecret")
+
+    def test_reads_as_a_secret_without_a_token_or_credentials(self, properties):
+        value = properties("TokenSecret")["SecretString"]
+        with pytest.raises(TokenFormatError, match=r"^has no 'token'$"):
+            parse_auth_token(value, None)
+        with pytest.raises(TokenFormatError, match=r"^has no 'username'"):
+            parse_credentials(value)
+
+
+class TestRotation:
+    RESOURCES = ("TokenRotation", "RotateTokenPermission")
+
+    @pytest.mark.parametrize("kind", ["", "LogGroup", "Role"])
+    def test_nothing_of_it_is_there_unless_it_is_wanted(self, template, kind):
+        for name in (*self.RESOURCES, f"RotateTokenFunction{kind}"):
+            assert template["Resources"][name]["Condition"] == "RotatesToken"
+
+    def test_begins_with_the_credentials_and_not_with_the_stack(self, template, properties):
+        schedule = properties("TokenRotation")
+        assert schedule["RotateImmediatelyOnUpdate"] is False
+        assert schedule["SecretId"] == THE_SECRET
+        assert schedule["RotationLambdaARN"] == arn_of("RotateTokenFunction")
+        assert template["Resources"]["TokenRotation"]["DependsOn"] == "RotateTokenPermission"
+
+    def test_comes_often_enough_to_fail_twice_before_a_token_ends(self, properties):
+        schedule = properties("TokenRotation")["RotationRules"]["ScheduleExpression"]
+        hours = int(re.fullmatch(r"rate\(([0-9]+) hours\)", schedule)[1])
+        assert 4 <= hours <= 24 / 3
+
+    def test_only_secrets_manager_may_invoke_its_function_and_for_that_secret_alone(self, properties):
+        assert properties("RotateTokenPermission") == {
+            "Action": "lambda:InvokeFunction",
+            "FunctionName": {"Ref": "RotateTokenFunction"},
+            "Principal": "secretsmanager.amazonaws.com",
+            "SourceAccount": {"Ref": "AWS::AccountId"},
+            "SourceArn": THE_SECRET,
+        }
+
+    def test_may_be_asked_for_by_the_capture_function(self, statements):
+        ask, start = [each for each in statements("CaptureFunction") if "Rotation" in each["Sid"]]
+        assert (ask["Action"], ask["Resource"]) == ("secretsmanager:RotateSecret", THE_SECRET)
+        assert (start["Action"], start["Resource"]) == ("lambda:InvokeFunction", arn_of("RotateTokenFunction"))
+
+    def test_a_step_has_time_for_identity_and_the_api(self, properties):
+        assert properties("RotateTokenFunction")["Timeout"] >= 4 * (CONNECT_TIMEOUT_SECONDS + READ_TIMEOUT_SECONDS)
 
 
 @pytest.mark.parametrize("rule", ["AlarmRule", "RequestRule"])
@@ -328,6 +470,20 @@ class TestParameters:
     )
     def test_the_api_is_called_over_https_alone(self, parameters, url, is_taken):
         assert bool(re.search(parameters["CloudBackupUrl"]["AllowedPattern"], url)) is is_taken
+
+    @pytest.mark.parametrize(
+        ("url", "is_taken"),
+        [
+            ("https://identity.api.rackspacecloud.com", True),
+            ("https://proxy.example.com:8443/identity", True),
+            ("http://identity.api.rackspacecloud.com", False),
+            ("https://{region}.identity.api.rackspacecloud.com", False),
+            ("https://user@example.com", False),
+            ("https://example.com/?x=1", False),
+        ],
+    )
+    def test_identity_is_called_over_https_alone(self, parameters, url, is_taken):
+        assert bool(re.search(parameters["IdentityUrl"]["AllowedPattern"], url)) is is_taken
 
 
 class TestOutputs:
