@@ -2,7 +2,8 @@
 
 import threading
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, tzinfo
+from types import SimpleNamespace
 
 
 class Clock:
@@ -25,6 +26,17 @@ class Clock:
     def now(self) -> datetime:
         """Return the moment, in UTC."""
         return datetime.fromtimestamp(self.time(), UTC)
+
+    def datetime_module(self) -> SimpleNamespace:
+        """Return as much of the module `datetime` as tells the time, by this clock and without a zone."""
+        clock = self
+
+        class Now(datetime):
+            @classmethod
+            def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+                return datetime.fromtimestamp(clock.time(), tz)
+
+        return SimpleNamespace(datetime=Now, timedelta=timedelta)
 
     def advance(self, seconds: float) -> None:
         """Let `seconds` pass at once."""

@@ -3,7 +3,7 @@
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Self
@@ -15,16 +15,25 @@ from moto.server import ThreadedMotoServer
 
 from agent_log_capture import bootstrap
 from agent_log_capture.core.envelope import is_sqs_event
-from agent_log_capture.handlers.capture import lambda_handler
+from agent_log_capture.handlers import capture, rotate_token
 from local.clock import Clock
 from local.lambda_service import AsynchronousInvocations, Context, EventSourceMapping
+from local.rotation import Rotations
 from local.stand_in import StandIn
 from local.template import translate
 
 _STACK = "agent-log-capture"
 _FUNCTION = "CaptureFunction"
+_ROTATION = "RotateTokenFunction"
 # What moto's CloudFormation creates as the template has it; the rest it skips, or cannot run.
-_CREATED_BY_MOTO = frozenset({"AWS::SQS::Queue", "AWS::SNS::Topic", "AWS::Events::Rule"})
+_CREATED_BY_MOTO = frozenset({"AWS::SQS::Queue", "AWS::SNS::Topic", "AWS::Events::Rule", "AWS::DynamoDB::Table"})
+# The modules of Powertools that ask for the time when a record of the cool-down expires.
+_COOL_DOWN_CLOCKS = (
+    "aws_lambda_powertools.utilities.idempotency.base.dt",
+    "aws_lambda_powertools.utilities.idempotency.persistence.base.dt",
+    "aws_lambda_powertools.utilities.idempotency.persistence.datarecord.dt",
+    "aws_lambda_powertools.utilities.idempotency.persistence.dynamodb.dt",
+)
 _LONGEST_DELAY_SECONDS = 900
 
 
@@ -54,6 +63,7 @@ class EmbeddedCloud:
         with self._exits:
             self._start_moto()
             self._share_the_clock()
+            self._take_over_rotation()
             self._deploy()
             self._exits = self._exits.pop_all()
         return self
@@ -94,19 +104,28 @@ class EmbeddedCloud:
 
     def invoke(self, event: object) -> Any:  # noqa: ANN401 (it is what the handler returns)
         """Invoke the function and wait for its answer, as the console's Test does."""
-        return lambda_handler(event, Context(function_name=_FUNCTION))  # type: ignore[arg-type]
+        context = Context(function_name=_FUNCTION, timeout_seconds=self._timeout_seconds)
+        return capture.lambda_handler(event, context)  # type: ignore[arg-type]
 
     def invoke_asynchronously(self, event: object) -> None:
         """Invoke the function as SNS and alarms do: with retries, and the on-failure destination after them."""
         self._asynchronous.invoke(self.invoke, event)
 
-    def poll(self) -> int:
-        """Deliver one batch of the queue, and every event that a rule has matched; return how many there were."""
-        delivered = self._mapping.poll(self.invoke)
+    def rotate_secret(self) -> None:
+        """Ask for a rotation of the secret, as a user does after the deployment; `poll` does it."""
+        boto3.client("secretsmanager").rotate_secret(SecretId=self.secret_arn)
+
+    def poll(self, handler: Callable[[Any], Any] | None = None) -> int:
+        """Deliver one batch of the queue, every event that a rule has matched, and rotations that were asked for.
+
+        Returns how many there were.
+        `handler` takes the batch in place of the function.
+        """
+        delivered = self._mapping.poll(handler or self.invoke)
         for message in self._receive(self._deliveries_url):
             self.invoke_asynchronously(json.loads(message["Body"]))
             delivered += 1
-        return delivered
+        return delivered + self.rotations.run(self._rotate)
 
     def drain(self) -> None:
         """Deliver until the queue is empty, and let the time pass for which captures wait."""
@@ -150,21 +169,42 @@ class EmbeddedCloud:
         """Let delays, hidden messages and the function go by one clock, which a demo may run faster."""
         self._exits.enter_context(patch("moto.sqs.models.unix_time_millis", lambda: self._clock.time() * 1000))
         self._exits.enter_context(patch.object(bootstrap, "now", self._clock.now))
+        for name in _COOL_DOWN_CLOCKS:
+            self._exits.enter_context(patch(name, self._clock.datetime_module()))
+
+    def _take_over_rotation(self) -> None:
+        schedule = translate()["Resources"]["TokenRotation"]["Properties"]["RotationRules"]["ScheduleExpression"]
+        hours = int(schedule.removeprefix("rate(").removesuffix(" hours)"))
+        self.rotations = Rotations(self._clock, every_seconds=hours * 3600)
+
+        def rotate_secret(backend: Any, secret_id: str, **options: object) -> str:  # noqa: ANN401 (moto's own)
+            return self.rotations.rotate_secret(backend, secret_id, **options)
+
+        self._exits.enter_context(
+            patch("moto.secretsmanager.models.SecretsManagerBackend.rotate_secret", rotate_secret)
+        )
+
+    def _rotate(self, event: object) -> None:
+        context = Context(function_name=_ROTATION, timeout_seconds=self._timeout_seconds)
+        rotate_token.lambda_handler(event, context)  # type: ignore[arg-type]
 
     def _deploy(self) -> None:
         self.secret_arn = self._create_secret()
         template = translate(parameters={**self._parameters, "TokenSecretArn": self.secret_arn})
         resources = template["Resources"]
-        environment = resources[_FUNCTION]["Properties"]["Environment"]["Variables"]
-        values = _create_stack(template, environment | {"Deliveries": {"Ref": "Deliveries"}})
+        functions = [resources[name]["Properties"] for name in (_FUNCTION, _ROTATION)]
+        asking, rotating = (function["Environment"]["Variables"] for function in functions)
+        values = _create_stack(template, rotating | asking | {"Deliveries": {"Ref": "Deliveries"}})
         self._deliveries_url = values.pop("Deliveries")
+        self._timeout_seconds = functions[0]["Timeout"]
         self.queue_url = values["CAPTURE_QUEUE_URL"]
         self.dead_letter_queue_url = values["DEAD_LETTER_QUEUE_URL"]
         self.topic_arn = values["OUTCOME_TOPIC_ARN"]
-        self._set_environment(**values | {"CLOUD_BACKUP_URL": self._stand_in.url})
+        self._set_environment(**values | {"CLOUD_BACKUP_URL": self._stand_in.url, "IDENTITY_URL": self._stand_in.url})
         self._connect(resources)
-        bootstrap.capture_function.cache_clear()
-        self._exits.callback(bootstrap.capture_function.cache_clear)
+        for built in (bootstrap.capture_function, bootstrap.token_rotation):
+            built.cache_clear()
+            self._exits.callback(built.cache_clear)
 
     def _create_secret(self) -> str:
         secrets = boto3.client("secretsmanager")

@@ -25,33 +25,52 @@ from local.stand_in import Fault, StandIn
 
 ROOT = Path(__file__).resolve().parent.parent
 LOG_FILE = ROOT / "demo.log"
-TIME_FACTOR = 10
+TIME_FACTOR = 60
 LONGEST_SECONDS = 25
+# A log file that does not come is waited for ten minutes in place of a day.
+PARAMETERS = {"RotateToken": "true", "CaptureDeadlineSeconds": "600"}
 _POLL_SECONDS = 0.05
 _SHORT = 8  # characters of an ID: enough to tell one from the other
 _FLEET = uuid.UUID("5f6f2e3a-6a52-4c1f-9b43-6d0c2f1a7c55")
-_COLOURS = {"requested": "green", "rejected": "yellow", "failed": "red"}
+_ENDINGS = {"captured": "green", "expired": "yellow", "rejected": "yellow", "failed": "red", "duplicate": "cyan"}
+_COLOURS = {"requested": "dim", "waiting": "magenta"} | _ENDINGS
+
+
+@dataclass
+class Journey:
+    """What one trigger has been told of one agent."""
+
+    statuses: list[str]
+    notice: Mapping[str, Any]
+    seconds: float
 
 
 @dataclass
 class Run:
-    """What was asked, and what has been told so far."""
+    """What was asked, and what has been told so far; `returning` is an agent that comes back when it is missed."""
 
     asked: int = 0
+    returning: str | None = None
     ignored: list[str] = field(default_factory=list)
-    notices: list[dict[str, Any]] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
+    journeys: dict[object, Journey] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
 
     @property
-    def counts(self) -> Counter[str]:
-        """How many notices there are of each status."""
-        return Counter(notice["status"] for notice in self.notices)
+    def endings(self) -> Counter[str]:
+        """How many journeys have come to which ending."""
+        last = (journey.statuses[-1] for journey in self.journeys.values())
+        return Counter(status for status in last if status in _ENDINGS)
 
-    def add(self, notices: list[dict[str, Any]]) -> None:
-        """Take notices that have just arrived."""
-        self.notices += notices
-        self.seconds += [time.monotonic() - self.started] * len(notices)
+    @property
+    def is_complete(self) -> bool:
+        """Whether every agent that was asked has come to an ending."""
+        return self.endings.total() == self.asked
+
+    def add(self, notice: Mapping[str, Any]) -> None:
+        """Take a notice that has just arrived."""
+        key = notice["trigger"]["id"], notice["agent_id"] or notice["outcome_id"]
+        earlier = self.journeys[key].statuses if key in self.journeys else []
+        self.journeys[key] = Journey([*earlier, notice["status"]], notice, time.monotonic() - self.started)
 
 
 @dataclass(frozen=True)
@@ -77,55 +96,61 @@ def main(arguments: list[str]) -> int:
 
 def _demonstrate(console: Console, event: object) -> tuple[Run, Left]:
     clock = Clock(TIME_FACTOR)
-    console.print("[bold]agent-log-capture[/] on the embedded cloud, set up from template.yaml\n")
+    console.print("[bold]agent-log-capture[/] on the embedded cloud, set up from template.yaml")
+    console.print(f"Every delay is {TIME_FACTOR} times as short as it is on AWS.\n")
     with StandIn(clock=clock.time, latency_seconds=0.1) as api:
-        secret = json.dumps({"token": api.issue_token(), "project_id": api.project_id})
-        with EmbeddedCloud(api, clock=clock, secret=secret) as cloud:
+        api.add_account("operator", "an-api-key")
+        secret = json.dumps({"username": "operator", "api_key": "an-api-key"})
+        with EmbeddedCloud(api, clock=clock, secret=secret, parameters=PARAMETERS) as cloud:
+            cloud.rotate_secret()
+            cloud.poll()
+            console.print("  → a username and an API key in the secret; its rotation gets the token")
             run = Run()
             steps = _own_event(api, cloud, run, event) if event is not None else _story(api, cloud, run)
             with _polling(cloud), Live(_table(run), console=console, vertical_overflow="visible") as live:
                 for step in steps:
                     console.print(f"  → {step}")
-                _watch(cloud, run, live)
+                _watch(api, cloud, run, live)
             return run, Left(cloud.waiting, cloud.dead_letters())
 
 
 def _story(api: StandIn, cloud: EmbeddedCloud, run: Run) -> Iterator[str]:
-    """Send what comes in on a bad night: a list, an alarm and a test by hand."""
-    fleet = [str(uuid.uuid5(_FLEET, f"agent {number}")) for number in range(25)]
-    forbidden, busy, _unknown, *others = fleet
+    """Send what comes in on a bad night: a list, an alarm about an agent that is on it too, and a test by hand."""
+    alarm, test = (
+        json.loads((ROOT / "events" / f"{name}.json").read_text()) for name in ("eventbridge-alarm", "manual")
+    )
+    fleet = [str(uuid.uuid5(_FLEET, f"agent {number}")) for number in range(24)]
+    forbidden, busy, late, gone, _unknown, *others = fleet
     api.add_agents(busy, *others)
     api.add_agents(forbidden, forbidden=True)
-    api.inject(busy, Fault(status=503, message="Down for maintenance.", headers={"Retry-After": "20"}))
-    yield f"a list of {len(fleet)} agents, as plain text, into CaptureQueue"
-    cloud.send("\n".join(fleet))
-    run.asked += len(fleet)
-
-    alarm = json.loads((ROOT / "events/eventbridge-alarm.json").read_text(encoding="utf-8"))
-    _make_known(api, run, alarm)
-    yield f"the alarm {alarm['detail']['alarmName']}, through EventBridge and AlarmRule"
+    api.add_agents(late, gone, online=False)
+    api.inject(busy, Fault(status=503, message="Down for maintenance.", headers={"Retry-After": "60"}))
+    run.returning = late
+    alarmed = _expect(api, run, alarm)
+    run.asked += len(fleet) + len(alarmed)
+    yield f"a list of {len(fleet + alarmed)} agents, as plain text, into CaptureQueue"
+    cloud.send("\n".join(fleet + alarmed))
+    yield f"the alarm {alarm['detail']['alarmName']}, about one of them, through AlarmRule"
     cloud.put_event(alarm)
-
-    test = json.loads((ROOT / "events/manual.json").read_text(encoding="utf-8"))
-    _make_known(api, run, test)
-    yield f"a test event with {len(test['agent_ids'])} agents, by hand"
+    yield f"a test event with {len(_expect(api, run, test))} agents, by hand"
     report = cloud.invoke(test)
-    counts = ", ".join(f"{report[name]} {name}" for name in ("asked", "requested", "rejected", "failed", "deferred"))
-    yield f"  its answer: {counts}"
+    yield "  its answer: " + ", ".join(f"{report[name]} {name}" for name in ("asked", *_COLOURS) if report[name])
 
 
 def _own_event(api: StandIn, cloud: EmbeddedCloud, run: Run, event: object) -> Iterator[str]:
     """Send an event through the door that it is made for; every agent that it names is there."""
-    _make_known(api, run, event)
+    _expect(api, run, event)
     yield f"your event, {cloud.deliver(event)}"
 
 
-def _make_known(api: StandIn, run: Run, event: object) -> None:
-    """Add every agent that an event names to the fleet, and to what is asked."""
-    for arrival in Reader(default_region="DFW").read(event, request_id="demo", now=datetime.now(UTC)):
-        api.add_agents(*(capture.agent_id for capture in arrival.captures))
-        run.asked += len(arrival.captures) + len(arrival.refused)
-        run.ignored += [arrival.ignored] if arrival.ignored else []
+def _expect(api: StandIn, run: Run, event: object) -> list[str]:
+    """Add every agent that an event names to the fleet, and to what is asked; return them."""
+    arrivals = Reader(default_region="DFW").read(event, request_id="demo", now=datetime.now(UTC))
+    agents = [capture.agent_id for arrival in arrivals for capture in arrival.captures]
+    api.add_agents(*agents)
+    run.asked += len(agents) + sum(len(arrival.refused) for arrival in arrivals)
+    run.ignored += [arrival.ignored for arrival in arrivals if arrival.ignored]
+    return agents
 
 
 @contextlib.contextmanager
@@ -146,36 +171,38 @@ def _polling(cloud: EmbeddedCloud) -> Iterator[None]:
         poller.join()
 
 
-def _watch(cloud: EmbeddedCloud, run: Run, live: Live) -> None:
-    """Show notices as they arrive, until every agent has one."""
-    while len(run.notices) < run.asked and time.monotonic() - run.started < LONGEST_SECONDS:
+def _watch(api: StandIn, cloud: EmbeddedCloud, run: Run, live: Live) -> None:
+    """Show notices as they arrive, until every agent has come to an ending."""
+    while not run.is_complete and time.monotonic() - run.started < LONGEST_SECONDS:
         time.sleep(_POLL_SECONDS)
-        run.add(cloud.notices())
+        for notice in cloud.notices():
+            run.add(notice)
+            if notice["status"] == "waiting" and notice["agent_id"] == run.returning:
+                api.set_online(notice["agent_id"], online=True)
         live.update(_table(run))
 
 
 def _table(run: Run) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for heading in ("after", "status", "agent", "asked by", "what the notice says"):
-        table.add_column(heading, overflow="fold", no_wrap=heading != "what the notice says")
-    for seconds, notice in zip(run.seconds, run.notices, strict=True):
-        status, trigger = notice["status"], notice["trigger"]
+    for heading in ("after", "agent", "asked by", "what was told", ""):
+        table.add_column(heading, no_wrap=bool(heading), overflow="ellipsis")
+    for journey in run.journeys.values():
+        trigger = journey.notice["trigger"]
         table.add_row(
-            f"{seconds:.1f} s",
-            f"[{_COLOURS[status]}]{status}[/]",
-            _short(notice["agent_id"] or "-"),
+            f"{journey.seconds:.1f} s",
+            _short(journey.notice["agent_id"] or "-"),
             escape(trigger["name"] or trigger["type"]),
-            escape(_said(notice)),
+            " → ".join(f"[{_COLOURS[status]}]{status}[/]" for status in journey.statuses),
+            escape(_said(journey.notice)),
         )
     return table
 
 
 def _said(notice: Mapping[str, Any]) -> str:
-    if notice["logfile"]:
-        again = f", attempt {notice['attempts']}" if notice["attempts"] > 1 else ""
-        return f"log file {_short(notice['logfile']['id'])}{again}"
-    code = f" (HTTP {notice['http_status']})" if notice["http_status"] else ""
-    return f"{notice['message']}{code}"
+    reason: str | None = notice["reason"]
+    if reason is None:
+        return f"attempt {notice['attempts']}" if notice["attempts"] > 1 else ""
+    return reason.replace("_", " ")
 
 
 def _short(text: str) -> str:
@@ -183,16 +210,16 @@ def _short(text: str) -> str:
 
 
 def _summarise(console: Console, run: Run, left: Left) -> int:
-    parts = [f"[{_COLOURS[status]}]{run.counts[status]} {status}[/]" for status in _COLOURS]
-    is_complete = len(run.notices) == run.asked and left.waiting == 0
-    verdict = "[green]it adds up: nothing is lost[/]" if is_complete else "[red]it does not add up[/]"
-    console.print(f"\n[bold]{run.asked} asked[/] = {' + '.join(parts)}: {verdict}")
+    parts = [f"[{colour}]{run.endings[status]} {status}[/]" for status, colour in _ENDINGS.items()]
+    is_complete = run.is_complete and left.waiting == 0
+    console.print(f"\n[bold]{run.asked} asked[/] = {' + '.join(parts)}")
+    console.print("[green]It adds up: nothing is lost.[/]" if is_complete else "[red]It does not add up.[/]")
     console.print(f"Still in CaptureQueue: {left.waiting}; in CaptureDeadLetterQueue: {len(left.dead_letters)}")
     for message in left.dead_letters:
-        console.print(f"  {message['MessageAttributes']['reason']['StringValue']}: {escape(message['Body'][:80])}")
+        console.print(f"  {message['MessageAttributes']['reason']['StringValue']}: {escape(message['Body'][:60])}")
     for because in run.ignored:
         console.print(f"Ignored: {because}")
-    console.print(f"Delays ran {TIME_FACTOR} times as fast. The function's own log: {LOG_FILE.name}\n")
+    console.print(f"The function's own log: {LOG_FILE.name}\n")
     console.print("Try next:")
     console.print("  make demo EVENT=events/sqs-list.json   any of events/, or your own")
     console.print("  make test                              every check of this project")

@@ -1,6 +1,7 @@
 """What Lambda does around a handler, in this process and one invocation after the other."""
 
 import json
+import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +22,13 @@ class Context:
     """What Lambda hands to a handler beside the event, as far as it is read."""
 
     function_name: str
+    timeout_seconds: int
     aws_request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    started_at: float = field(default_factory=time.monotonic)
+
+    def get_remaining_time_in_millis(self) -> int:
+        """Return how much time is left until Lambda would kill the invocation, which nothing does here."""
+        return round(1000 * (self.timeout_seconds - (time.monotonic() - self.started_at)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
