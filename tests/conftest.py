@@ -39,3 +39,4 @@ def _no_credentials():
 def _nothing_kept():
     parameters.clear_caches()
     bootstrap.capture_function.cache_clear()
+    bootstrap.token_rotation.cache_clear()

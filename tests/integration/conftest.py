@@ -37,6 +37,12 @@ def token_json(api):
 
 
 @pytest.fixture
-def cloud(api, clock, token_json):
-    with EmbeddedCloud(api, clock=clock, secret=token_json) as embedded:
+def parameters():
+    """Parameters of the template that differ from their defaults."""
+    return {}
+
+
+@pytest.fixture
+def cloud(api, clock, token_json, parameters):
+    with EmbeddedCloud(api, clock=clock, secret=token_json, parameters=parameters) as embedded:
         yield embedded

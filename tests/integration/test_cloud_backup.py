@@ -5,8 +5,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from agent_log_capture.adapters import cloud_backup
-from agent_log_capture.adapters.cloud_backup import MAX_BODY_BYTES, CloudBackup, build_session
+from agent_log_capture.adapters import http_session
+from agent_log_capture.adapters.cloud_backup import CloudBackup
+from agent_log_capture.adapters.http_session import MAX_BODY_BYTES, build_session
 from agent_log_capture.core.auth_token import AuthToken
 from agent_log_capture.core.capture import Capture, Reason, Trigger, TriggerType
 from agent_log_capture.core.decision import TemporaryError, is_dated_since, is_pending
@@ -56,7 +57,7 @@ def look(api, token):
 
 @pytest.fixture
 def _impatient(monkeypatch):
-    monkeypatch.setattr(cloud_backup, "READ_TIMEOUT_SECONDS", 0.2)
+    monkeypatch.setattr(http_session, "READ_TIMEOUT_SECONDS", 0.2)
 
 
 def trouble_of(call, *arguments):
@@ -69,7 +70,12 @@ def test_an_accepted_request_names_its_log_file(stand_in, ask):
     answer = ask()
     [made] = stand_in.log_files(AGENT)
     assert answer.http_status == 202
-    assert answer.log_file.to_json() == made | {"location": made["links"][0]["href"]}
+    location = made["links"][0]["href"]
+    assert answer.log_file.to_json() == made | {
+        "location": location,
+        "download_url": None,
+        "download_expires_at": None,
+    }
 
 
 @pytest.mark.parametrize(
@@ -148,8 +154,8 @@ def test_a_list_that_does_not_arrive_whole_is_no_list(stand_in, ask, look):
 @pytest.mark.parametrize("status", [202, 302, 400])
 def test_an_endless_body_is_read_up_to_1_mib(monkeypatch, stand_in, ask, status):
     taken = []
-    read = cloud_backup._read  # noqa: SLF001 (how much came off the wire is seen nowhere else)
-    monkeypatch.setattr(cloud_backup, "_read", lambda response: taken.append(read(response)) or taken[-1])
+    read = http_session._read  # noqa: SLF001 (how much came off the wire is seen nowhere else)
+    monkeypatch.setattr(http_session, "_read", lambda response: taken.append(read(response)) or taken[-1])
     headers = {"Content-Length": str(10**12), "Location": "/logfiles/located"}
     stand_in.inject(AGENT, Fault(status=status, body=b" " * (2 * MAX_BODY_BYTES), headers=headers))
     assert ask().http_status == status

@@ -1,4 +1,7 @@
-"""Every call that the function makes is allowed by its role, and its role allows nothing else."""
+"""Every call that the capture function makes is allowed by its role, and its role allows nothing else."""
+
+import json
+import os
 
 import boto3
 import pytest
@@ -7,26 +10,35 @@ from local.cloud import EmbeddedCloud
 from local.stand_in import Fault
 from local.template import translate
 
-# IAM has one action for sending one message or a batch of them.
-ACTIONS = {
-    "SendMessage": "sqs:SendMessage",
-    "SendMessageBatch": "sqs:SendMessage",
-    "Publish": "sns:Publish",
-    "PublishBatch": "sns:Publish",
-    "GetSecretValue": "secretsmanager:GetSecretValue",
-}
-# Lambda itself uses the role for these: the event source mapping, and the log.
-CALLED_BY_LAMBDA = {
+# IAM has one action for one message and for a batch of them; every other call is an action of its own name.
+ACTIONS = {"SendMessageBatch": "SendMessage", "PublishBatch": "Publish"}
+NEEDED_BESIDE = {
+    # by Lambda, for the event source mapping and the log
     ("sqs:ReceiveMessage", "CaptureQueue"),
     ("sqs:DeleteMessage", "CaptureQueue"),
     ("sqs:GetQueueAttributes", "CaptureQueue"),
     ("logs:CreateLogStream", "CaptureFunctionLogGroup"),
     ("logs:PutLogEvents", "CaptureFunctionLogGroup"),
+    # by Secrets Manager, of whoever asks for a rotation
+    ("lambda:InvokeFunction", "RotateTokenFunction"),
 }
 
 
 def as_list(value):
     return value if isinstance(value, list) else [value]
+
+
+def statements(role):
+    """Return the statements of a role, those under a condition as if it holds, but for a key of the user's own."""
+    [policy] = translate()["Resources"][role]["Properties"]["Policies"]
+    for statement in policy["PolicyDocument"]["Statement"]:
+        match statement:
+            case {"Fn::If": ["HasTokenSecretKmsKey", *_]}:
+                continue
+            case {"Fn::If": [_, conditional, _]}:
+                yield conditional
+            case _:
+                yield statement
 
 
 def logical_id(resource):
@@ -40,11 +52,9 @@ def logical_id(resource):
 
 @pytest.fixture
 def allowed():
-    [policy] = translate()["Resources"]["CaptureFunctionRole"]["Properties"]["Policies"]
-    statements = [statement for statement in policy["PolicyDocument"]["Statement"] if "Sid" in statement]
     return {
         (action, logical_id(resource))
-        for statement in statements
+        for statement in statements("CaptureFunctionRole")
         for action in as_list(statement["Action"])
         for resource in as_list(statement["Resource"])
     }
@@ -52,7 +62,7 @@ def allowed():
 
 @pytest.fixture
 def calls(monkeypatch):
-    """Every call of every client that the function builds: operation and parameters."""
+    """Every call of every client that a function builds: service, operation and parameters."""
     recorded = []
 
     class RecordingSession(boto3.session.Session):
@@ -61,29 +71,35 @@ def calls(monkeypatch):
             self.events.register("provide-client-params", self.record)
 
         def record(self, params, model, **_):
-            recorded.append((model.name, params))
+            recorded.append((model.service_model.service_name, model.name, params))
 
     monkeypatch.setattr("agent_log_capture.bootstrap.boto3.session.Session", RecordingSession)
     return recorded
 
 
 def test_the_role_allows_what_the_function_calls_and_nothing_else(calls, allowed, api, clock, token_json):
-    with EmbeddedCloud(api, clock=clock, secret=token_json) as cloud:
+    parameters = {"RotateToken": "true"}
+    with EmbeddedCloud(api, clock=clock, secret=token_json, parameters=parameters) as cloud:
         names = {
             cloud.queue_url: "CaptureQueue",
             cloud.dead_letter_queue_url: "CaptureDeadLetterQueue",
             cloud.topic_arn: "OutcomeTopic",
             cloud.secret_arn: "TokenSecret",
+            os.environ["RECENT_CAPTURES_TABLE"]: "RecentCapturesTable",
         }
         api.add_agents("there", "busy")
         api.inject("busy", Fault(status=503))
         cloud.send("there busy unknown b@d")
         cloud.drain()
+        cloud.send("there")
+        cloud.poll()
         cloud.invoke({"no": "agent"})
+        api.revoke(json.loads(token_json)["token"])
+        cloud.invoke({"agent_id": "there", "force": True})
 
-    called = {
-        (ACTIONS[operation], next(names[value] for value in params.values() if value in list(names)))
-        for operation, params in calls
-    }
-    assert called <= allowed
-    assert called | CALLED_BY_LAMBDA == allowed
+    called = set()
+    for service, operation, params in calls:
+        resource = next((names[value] for value in params.values() if value in list(names)), None)
+        called.add((f"{service}:{ACTIONS.get(operation, operation)}", resource))
+    assert called - allowed == set()
+    assert called | NEEDED_BESIDE == allowed

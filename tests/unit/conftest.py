@@ -1,25 +1,32 @@
 """Real clients on wires that lead nowhere: moto behind boto3, `responses` behind requests."""
 
+import io
 import json
+from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime
 from unittest.mock import patch
+from uuid import uuid4
 
 import boto3
 import pytest
 import responses
+from aws_lambda_powertools import Logger
 from botocore.awsrequest import AWSResponse
 from moto import mock_aws
 from moto.sqs import models as sqs_models
 
 from agent_log_capture.adapters.batches import send_in_batches
 from agent_log_capture.adapters.capture_queue import CaptureQueue
-from agent_log_capture.adapters.cloud_backup import CloudBackup, build_session
+from agent_log_capture.adapters.cloud_backup import CloudBackup
+from agent_log_capture.adapters.http_session import build_session
 from agent_log_capture.adapters.outcome_topic import OutcomeTopic
+from agent_log_capture.adapters.recent_captures import RecentCaptures
 from agent_log_capture.adapters.token_secret import TokenSecret
 from agent_log_capture.core.capture import Capture, Outcome, Status, Trigger, TriggerType
 
 NOW = datetime(2026, 11, 23, 3, 12, 40, 985000, tzinfo=UTC)
+TABLE = "RecentCapturesTable"
 AGENT = "8f135b4f-7a69-4b8a-947f-5e80d772fd97"
 CAPTURE = Capture(
     agent_id=AGENT,
@@ -78,6 +85,26 @@ class FailedEntries:
 
     def _tell(self, parsed, **_):
         parsed["Failed"] = [*parsed.get("Failed", []), *self._failed]
+
+
+class BrokenCalls:
+    """Lets calls of a client end in an error for as long as it stands under the operation's name; counts them all."""
+
+    def __init__(self, client):
+        self.errors = {}
+        self.calls = Counter()
+        self._exceptions = client.exceptions
+        client.meta.events.register(f"before-call.{client.meta.service_model.service_name}", self._call)
+
+    def fail(self, operation, code):
+        """Let an operation answer with an error of this code."""
+        error = self._exceptions.from_code(code)
+        self.errors[operation] = error({"Error": {"Code": code, "Message": "it is broken"}}, operation)
+
+    def _call(self, model, **_):
+        self.calls[model.name] += 1
+        if error := self.errors.get(model.name):
+            raise error
 
 
 class Inbox:
@@ -161,6 +188,11 @@ def secrets(aws):
 
 
 @pytest.fixture
+def secret_calls(secrets):
+    return BrokenCalls(secrets)
+
+
+@pytest.fixture
 def reads(secrets):
     """What was asked of Secrets Manager: one dictionary for each GetSecretValue that went out."""
     asked = []
@@ -181,6 +213,68 @@ def secret_arn(secrets):
 @pytest.fixture
 def secret(secrets, secret_arn):
     return TokenSecret(secrets, secret_arn, None)
+
+
+@pytest.fixture
+def log():
+    """What is logged, a line of JSON each."""
+    return io.StringIO()
+
+
+@pytest.fixture
+def logger(log):
+    return Logger(service=str(uuid4()), stream=log)
+
+
+@pytest.fixture
+def dynamodb(aws):
+    return aws("dynamodb")
+
+
+@pytest.fixture
+def table(dynamodb):
+    """The cool-down's table, with what can go wrong with it."""
+    dynamodb.create_table(
+        TableName=TABLE,
+        BillingMode="PAY_PER_REQUEST",
+        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
+    )
+    return BrokenCalls(dynamodb)
+
+
+@pytest.fixture
+def build_recent(dynamodb, table, now, logger):  # noqa: ARG001 (the table has to be there)
+    """Builds the cool-down as one instance of the function has it, in the midst of an invocation of 300 s."""
+
+    def build(remaining_millis=300_000):
+        recent = RecentCaptures(dynamodb, TABLE, cool_down_seconds=600, now=lambda: now, logger=logger)
+        recent.begin(lambda: remaining_millis)
+        return recent
+
+    return build
+
+
+@pytest.fixture
+def recent(build_recent):
+    return build_recent()
+
+
+@pytest.fixture
+def remembered(dynamodb):
+    """What the cool-down's table holds."""
+    return lambda: dynamodb.scan(TableName=TABLE)["Items"]
+
+
+@pytest.fixture
+def end_cool_down(dynamodb, remembered):
+    """Lets the time of everything that is remembered be over."""
+
+    def end():
+        for item in remembered():
+            dynamodb.put_item(TableName=TABLE, Item=item | {"expiration": {"N": "1"}})
+
+    return end
 
 
 @pytest.fixture

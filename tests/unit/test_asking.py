@@ -4,14 +4,17 @@ from datetime import timedelta
 import pytest
 import requests
 
-from agent_log_capture.adapters.token_secret import InvocationToken
+from agent_log_capture.adapters.token_secret import InvocationToken, TokenSecret
 from agent_log_capture.asking import Asking
-from agent_log_capture.core.capture import Outcome, Reason, Status
+from agent_log_capture.core.capture import Following, LogFile, Reason, Status, Trigger, TriggerType
 from agent_log_capture.core.decision import Deferred, GivenUp, RetryPolicy
+from agent_log_capture.core.following import FollowPolicy
 
 AGENT = "8f135b4f-7a69-4b8a-947f-5e80d772fd97"
 URL = f"https://dfw.backup.api.rackspacecloud.com/v2/110011/agents/{AGENT}/logfiles"
+FILE_URL, STATUS_URL = f"{URL}/a-log-file", URL.removesuffix("logfiles") + "status"
 WINDOW_SECONDS = 86_400
+DEADLINE_SECONDS = 43_200
 FIRST, SECOND = "first-token", "second-token"
 
 
@@ -21,9 +24,29 @@ def token(secret):
 
 
 @pytest.fixture
-def asking(api, token, now):
-    policy = RetryPolicy(window_seconds=WINDOW_SECONDS, random=lambda: 1.0)
-    return Asking(api=api, token=token, policy=policy, now=lambda: now)
+def build_asking(api, token, now):
+    def build(recent):
+        return Asking(
+            api=api,
+            token=token,
+            recent=recent,
+            retries=RetryPolicy(window_seconds=WINDOW_SECONDS, random=lambda: 1.0),
+            follow=FollowPolicy(deadline_seconds=DEADLINE_SECONDS, random=lambda: 0.5),
+            now=lambda: now,
+        )
+
+    return build
+
+
+@pytest.fixture(params=[True, False], ids=["cool-down", "no cool-down"])
+def asking(request, build_asking):
+    """What does not depend on the cool-down holds with and without it."""
+    return build_asking(request.getfixturevalue("recent") if request.param else None)
+
+
+@pytest.fixture
+def asking_once(build_asking, recent):
+    return build_asking(recent)
 
 
 @pytest.fixture
@@ -68,7 +91,7 @@ def methods(wire):
 
 def test_an_accepted_request_is_requested(wire, asking, capture, now):
     wire.post(URL, status=202, json={"id": "made", "state": "requested"})
-    outcome = asking.ask(capture)
+    outcome = asking.work_on(capture).outcome
     assert (outcome.status, outcome.log_file.id, outcome.http_status) == (Status.REQUESTED, "made", 202)
     assert (outcome.agent_id, outcome.project_id, outcome.region) == (AGENT, "110011", "DFW")
     assert (outcome.asked_at, outcome.at, outcome.trigger) == (capture.asked_at, now, capture.trigger)
@@ -76,10 +99,42 @@ def test_an_accepted_request_is_requested(wire, asking, capture, now):
     assert calls(wire) == [("POST", FIRST)]
 
 
+@pytest.mark.parametrize(
+    ("body", "log_file_id"), [({"id": "made"}, "made"), ({"id": "made", "state": "completed"}, "made"), ({}, None)]
+)
+def test_an_accepted_request_waits_for_its_first_look(*, wire, asking, unconfirmed, now, body, log_file_id):
+    wire.get(URL, json={"logfiles": []})
+    wire.post(URL, status=202, json=body)
+    then = asking.work_on(unconfirmed).then
+    following = Following(log_file_id=log_file_id, requested_at=now)
+    watched = replace(unconfirmed, attempts=3, unconfirmed_since=None, following=following)
+    assert (then.capture, then.delay_seconds) == (watched, 30)
+
+
+def test_a_log_file_may_be_as_old_as_the_moment_before_it_was_asked_for(wire, asking, capture, now):
+    moments = [now]
+
+    def answer(_):
+        moments.append(now + timedelta(seconds=12))
+        return 202, {}, ""
+
+    wire.add_callback("POST", URL, answer)
+    told = replace(asking, now=lambda: moments[-1]).work_on(capture)
+    assert told.outcome.at == now + timedelta(seconds=12)
+    assert told.then.capture.following.requested_at == now
+
+
+def test_without_a_deadline_an_accepted_request_is_an_ending(wire, asking, capture):
+    wire.post(URL, status=202, json={"id": "made"})
+    unfollowed = replace(asking, follow=replace(asking.follow, deadline_seconds=0))
+    told = unfollowed.work_on(capture)
+    assert (told.outcome.status, told.then) == (Status.REQUESTED, None)
+
+
 @pytest.mark.parametrize("status", [400, 403, 404, 405, 501])
 def test_a_refused_request_is_rejected_with_the_words_of_the_api(wire, asking, capture, status):
     wire.post(URL, status=status, json={"message": "Its own words."})
-    outcome = asking.ask(capture)
+    outcome = asking.work_on(capture).outcome
     assert (outcome.status, outcome.reason) == (Status.REJECTED, Reason.REFUSED)
     assert (outcome.http_status, outcome.message, outcome.attempts) == (status, "Its own words.", 3)
     assert methods(wire) == ["POST"]
@@ -87,7 +142,7 @@ def test_a_refused_request_is_rejected_with_the_words_of_the_api(wire, asking, c
 
 def test_a_redirect_is_rejected_and_not_followed(wire, asking, capture):
     wire.post(URL, status=307, headers={"Location": "https://elsewhere.example/"})
-    outcome = asking.ask(capture)
+    outcome = asking.work_on(capture).outcome
     assert (outcome.status, outcome.reason, outcome.http_status) == (Status.REJECTED, Reason.REDIRECTED, 307)
     assert (outcome.log_file, methods(wire)) == (None, ["POST"])
 
@@ -95,7 +150,7 @@ def test_a_redirect_is_rejected_and_not_followed(wire, asking, capture):
 @pytest.mark.parametrize("status", [408, 413, 429, 500, 503])
 def test_a_temporary_answer_defers(wire, asking, capture, status):
     wire.post(URL, status=status, json={"message": "Busy."})
-    result = asking.ask(capture)
+    result = asking.work_on(capture)
     assert result == Deferred(replace(capture, attempts=3), 120, result.trouble)
     assert (result.trouble.reason, result.trouble.http_status) == (Reason.TEMPORARY, status)
     assert result.trouble.message == "Busy."
@@ -104,7 +159,7 @@ def test_a_temporary_answer_defers(wire, asking, capture, status):
 
 def test_a_server_that_says_when_to_come_again_is_heeded(wire, asking, capture):
     wire.post(URL, status=503, headers={"Retry-After": "600"})
-    assert asking.ask(capture).delay_seconds == 600
+    assert asking.work_on(capture).delay_seconds == 600
 
 
 def test_a_refused_token_is_exchanged_for_another_one(wire, asking, capture, renew, reads):
@@ -112,7 +167,7 @@ def test_a_refused_token_is_exchanged_for_another_one(wire, asking, capture, ren
     wire.post(URL.replace("110011", "220022"), status=202)
     asking.token.current()
     renew()
-    outcome = asking.ask(capture)
+    outcome = asking.work_on(capture).outcome
     assert (outcome.status, outcome.project_id, outcome.attempts) == (Status.REQUESTED, "220022", 3)
     assert calls(wire) == [("POST", FIRST), ("POST", SECOND)]
     assert len(reads) == 2
@@ -120,7 +175,7 @@ def test_a_refused_token_is_exchanged_for_another_one(wire, asking, capture, ren
 
 def test_the_same_token_again_defers_all_captures_at_the_cost_of_one_call(wire, asking, capture, secret_arn, reads):
     wire.post(URL, status=401)
-    results = [asking.ask(capture) for _ in range(3)]
+    results = [asking.work_on(capture) for _ in range(3)]
     assert [result.capture.attempts for result in results] == [3, 3, 3]
     assert {result.trouble.reason for result in results} == {Reason.TOKEN_REFUSED}
     assert secret_arn in results[0].trouble.message
@@ -132,13 +187,13 @@ def test_a_renewed_token_that_is_refused_too_defers(wire, asking, capture, renew
     wire.post(URL.replace("110011", "220022"), status=401)
     asking.token.current()
     renew()
-    assert asking.ask(capture).trouble.reason is Reason.TOKEN_REFUSED
+    assert asking.work_on(capture).trouble.reason is Reason.TOKEN_REFUSED
     assert (calls(wire), len(reads)) == ([("POST", FIRST), ("POST", SECOND)], 2)
 
 
 def test_a_secret_that_cannot_be_read_defers_without_a_call(wire, asking, capture, secrets, secret_arn):
     secrets.delete_secret(SecretId=secret_arn, ForceDeleteWithoutRecovery=True)
-    result = asking.ask(capture)
+    result = asking.work_on(capture)
     assert (result.trouble.reason, result.capture.attempts) == (Reason.TOKEN_UNAVAILABLE, 3)
     assert methods(wire) == []
 
@@ -147,7 +202,7 @@ def test_a_secret_that_cannot_be_read_defers_without_a_call(wire, asking, captur
 def test_a_conflict_with_a_pending_log_file_takes_it(wire, asking, capture, listed, state):
     wire.post(URL, status=409)
     wire.get(URL, json=listed(state, made=-timedelta(days=1)))
-    outcome = asking.ask(capture)
+    outcome = asking.work_on(capture).outcome
     assert (outcome.status, outcome.log_file.id, outcome.http_status) == (Status.REQUESTED, "listed", 409)
     assert methods(wire) == ["POST", "GET"]
 
@@ -165,7 +220,7 @@ def test_a_conflict_with_a_pending_log_file_takes_it(wire, asking, capture, list
 def test_a_conflict_without_a_pending_log_file_defers(wire, asking, capture, look):
     wire.post(URL, status=409, json={"message": "Conflict."}, headers={"Retry-After": "300"})
     wire.get(URL, **look)
-    result = asking.ask(capture)
+    result = asking.work_on(capture)
     assert (result.trouble.reason, result.trouble.http_status) == (Reason.CONFLICT, 409)
     assert (result.trouble.message, result.delay_seconds) == ("Conflict.", 300)
     assert result.capture.unconfirmed_since is None
@@ -175,7 +230,7 @@ def test_a_conflict_without_a_pending_log_file_defers(wire, asking, capture, loo
 def test_a_conflict_whose_look_fails_defers(wire, asking, capture, look):
     wire.post(URL, status=409)
     wire.get(URL, **look)
-    result = asking.ask(capture)
+    result = asking.work_on(capture)
     assert (result.trouble.reason, result.capture.unconfirmed_since) == (Reason.TEMPORARY, None)
 
 
@@ -185,27 +240,27 @@ def test_a_token_that_expires_between_two_calls_is_exchanged_too(wire, asking, c
     wire.get(URL.replace("110011", "220022"), json=listed())
     asking.token.current()
     renew()
-    assert asking.ask(capture).log_file.id == "listed"
+    assert asking.work_on(capture).outcome.log_file.id == "listed"
     assert calls(wire) == [("POST", FIRST), ("GET", FIRST), ("GET", SECOND)]
 
 
 def test_a_lost_answer_defers_unconfirmed(wire, asking, capture, now):
     wire.post(URL, body=requests.ReadTimeout("timed out"))
-    result = asking.ask(capture)
+    result = asking.work_on(capture)
     assert (result.trouble.reason, result.capture.unconfirmed_since) == (Reason.UNCONFIRMED, now)
     assert result.capture == replace(capture, attempts=3, unconfirmed_since=now)
 
 
 def test_no_connection_defers_with_nothing_to_confirm(wire, asking, capture):
     wire.post(URL, body=requests.exceptions.ConnectTimeout("timed out"))
-    result = asking.ask(capture)
+    result = asking.work_on(capture)
     assert (result.trouble.reason, result.capture.unconfirmed_since) == (Reason.NOT_CONNECTED, None)
 
 
 @pytest.mark.parametrize("state", ["requested", "started", "completed"])
 def test_an_unconfirmed_request_that_was_served_is_not_made_again(wire, asking, unconfirmed, listed, state):
     wire.get(URL, json=listed(state))
-    outcome = asking.ask(unconfirmed)
+    outcome = asking.work_on(unconfirmed).outcome
     assert (outcome.status, outcome.log_file.id, outcome.http_status) == (Status.REQUESTED, "listed", 200)
     assert (outcome.attempts, methods(wire)) == (3, ["GET"])
 
@@ -214,14 +269,14 @@ def test_an_unconfirmed_request_that_was_served_is_not_made_again(wire, asking, 
 def test_an_unconfirmed_request_that_is_not_found_is_made_again(wire, asking, unconfirmed, look):
     wire.get(URL, **look)
     wire.post(URL, status=202, json={"id": "made"})
-    assert asking.ask(unconfirmed).log_file.id == "made"
+    assert asking.work_on(unconfirmed).outcome.log_file.id == "made"
     assert methods(wire) == ["GET", "POST"]
 
 
 def test_a_log_file_from_before_an_unconfirmed_request_is_not_its_own(wire, asking, unconfirmed, listed):
     wire.get(URL, json=listed(made=-timedelta(minutes=2)))
     wire.post(URL, status=202, json={"id": "made"})
-    assert asking.ask(unconfirmed).log_file.id == "made"
+    assert asking.work_on(unconfirmed).outcome.log_file.id == "made"
 
 
 @pytest.mark.parametrize(
@@ -231,7 +286,7 @@ def test_a_log_file_from_before_an_unconfirmed_request_is_not_its_own(wire, aski
 )
 def test_an_unconfirmed_request_stays_so_while_it_cannot_be_looked_for(wire, asking, unconfirmed, look):
     wire.get(URL, **look)
-    result = asking.ask(unconfirmed)
+    result = asking.work_on(unconfirmed)
     assert (result.capture, result.trouble.reason) == (replace(unconfirmed, attempts=3), Reason.TEMPORARY)
     assert methods(wire) == ["GET"]
 
@@ -239,7 +294,7 @@ def test_an_unconfirmed_request_stays_so_while_it_cannot_be_looked_for(wire, ask
 def test_a_request_that_is_lost_twice_is_looked_for_from_the_first_time(wire, asking, unconfirmed):
     wire.get(URL, json={"logfiles": []})
     wire.post(URL, body=requests.ReadTimeout())
-    result = asking.ask(unconfirmed)
+    result = asking.work_on(unconfirmed)
     assert (result.trouble.reason, result.capture.unconfirmed_since) == (
         Reason.UNCONFIRMED,
         unconfirmed.unconfirmed_since,
@@ -257,7 +312,7 @@ def test_a_request_that_is_lost_twice_is_looked_for_from_the_first_time(wire, as
 )
 def test_what_is_temporary_for_too_long_is_given_up(wire, asking, overdue, answer, told):
     wire.post(URL, **answer)
-    result = asking.ask(overdue)
+    result = asking.work_on(overdue)
     assert isinstance(result, GivenUp)
     assert (result.capture.attempts, result.outcome.attempts) == (3, 3)
     assert (result.outcome.status, result.outcome.project_id) == (Status.FAILED, "110011")
@@ -266,4 +321,312 @@ def test_what_is_temporary_for_too_long_is_given_up(wire, asking, overdue, answe
 
 def test_a_capture_is_tried_once_more_when_its_time_is_up(wire, asking, overdue):
     wire.post(URL, status=202)
-    assert isinstance(asking.ask(overdue), Outcome)
+    assert asking.work_on(overdue).outcome.status is Status.REQUESTED
+
+
+# ------------------------------------------------------------------ the cool-down
+
+
+@pytest.fixture
+def other(capture):
+    """The same agent, named by another trigger."""
+    return replace(capture, trigger=Trigger(TriggerType.SQS, "a-message"), attempts=0)
+
+
+@pytest.fixture
+def accepting(wire):
+    """Accepts every request, with a log file of its own."""
+    made = iter(range(1, 10))
+    wire.add_callback("POST", URL, lambda _: (202, {}, f'{{"id": "made-{next(made)}"}}'))
+
+
+@pytest.mark.usefixtures("accepting")
+class TestCoolDown:
+    def test_the_second_asker_is_told_the_first_ones_log_file_and_who_it_is_for(
+        self, wire, asking_once, capture, other, now
+    ):
+        first, second = asking_once.work_on(capture), asking_once.work_on(other)
+        assert (first.outcome.status, first.outcome.log_file.id) == (Status.REQUESTED, "made-1")
+        assert (second.outcome.status, second.outcome.reason) == (Status.DUPLICATE, Reason.COOL_DOWN)
+        assert (second.outcome.log_file, second.then) == (first.outcome.log_file, None)
+        assert second.outcome.message == "the agent was asked at 2026-11-23T03:12:40.985Z already, for backup failed"
+        assert (second.outcome.trigger, second.outcome.attempts) == (other.trigger, 1)
+        assert (second.outcome.project_id, second.outcome.at) == ("110011", now)
+        assert methods(wire) == ["POST"]
+
+    def test_the_same_trigger_again_is_told_again_what_it_got(self, wire, asking_once, capture, now):
+        first = asking_once.work_on(capture)
+        later = replace(asking_once, now=lambda: now + timedelta(minutes=5))
+        again = later.work_on(replace(capture, attempts=7))
+        assert (again.outcome.status, again.outcome.outcome_id) == (Status.REQUESTED, first.outcome.outcome_id)
+        assert again.then.capture.following == first.then.capture.following
+        assert methods(wire) == ["POST"]
+
+    def test_a_trigger_that_is_replayed_is_another_capture(self, wire, asking_once, capture):
+        asking_once.work_on(capture)
+        assert asking_once.work_on(replace(capture, replays=1)).outcome.status is Status.DUPLICATE
+        assert methods(wire) == ["POST"]
+
+    @pytest.mark.parametrize("forced", [0, 1])
+    def test_force_goes_round_it(self, wire, asking_once, capture, other, forced):
+        askers = [capture, other]
+        askers[forced] = replace(askers[forced], force=True)
+        told = [asking_once.work_on(asker) for asker in askers]
+        assert [each.outcome.status for each in told] == [Status.REQUESTED] * 2
+        assert [each.outcome.log_file.id for each in told] == ["made-1", "made-2"]
+        assert methods(wire) == ["POST", "POST"]
+
+    def test_without_it_everybody_asks(self, wire, build_asking, capture, other):
+        asking = build_asking(None)
+        told = [asking.work_on(asker) for asker in (capture, other)]
+        assert [each.outcome.status for each in told] == [Status.REQUESTED] * 2
+        assert methods(wire) == ["POST", "POST"]
+
+    def test_when_it_is_over_the_agent_is_asked_anew(self, wire, asking_once, capture, other, end_cool_down):
+        asking_once.work_on(capture)
+        end_cool_down()
+        assert asking_once.work_on(other).outcome.log_file.id == "made-2"
+        assert methods(wire) == ["POST", "POST"]
+
+    def test_another_region_has_one_of_its_own(self, wire, asking_once, capture):
+        wire.post(URL.replace("dfw", "ord"), status=202)
+        asking_once.work_on(capture)
+        assert asking_once.work_on(replace(capture, region="ORD")).outcome.status is Status.REQUESTED
+
+    def test_without_its_table_everybody_asks(self, wire, asking_once, capture, other, table):
+        table.fail("PutItem", "ResourceNotFoundException")
+        told = [asking_once.work_on(asker) for asker in (capture, other)]
+        assert [each.outcome.status for each in told] == [Status.REQUESTED] * 2
+        assert methods(wire) == ["POST", "POST"]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [{"status": 404}, {"status": 503}, {"status": 302}, {"body": requests.ReadTimeout()}],
+    ids=["refused", "busy", "redirected", "lost"],
+)
+def test_what_is_not_accepted_keeps_nobody_from_asking(*, wire, asking_once, capture, other, remembered, answer):
+    wire.post(URL, **answer)
+    asking_once.work_on(capture)
+    assert remembered() == []
+    wire.replace("POST", URL, status=202)
+    assert asking_once.work_on(other).outcome.status is Status.REQUESTED
+
+
+def test_a_log_file_that_is_found_is_remembered_like_one_that_was_made(wire, asking_once, unconfirmed, other, listed):
+    wire.get(URL, json=listed())
+    assert asking_once.work_on(unconfirmed).outcome.status is Status.REQUESTED
+    assert asking_once.work_on(other).outcome.log_file.id == "listed"
+    assert methods(wire) == ["GET"]
+
+
+def test_whoever_finds_somebody_else_asking_comes_again_and_looks_first(
+    *, wire, asking_once, capture, other, listed, now
+):
+    results = []
+
+    def answer(_):
+        results.append(asking_once.work_on(other))
+        return 503, {}, ""
+
+    wire.add_callback("POST", URL, answer)
+    asking_once.work_on(capture)
+    [result] = results
+    assert (result.trouble.reason, result.delay_seconds) == (Reason.IN_PROGRESS, 30)
+    assert result.capture == replace(other, attempts=1, unconfirmed_since=now - timedelta(seconds=300))
+    wire.get(URL, json=listed(made=-timedelta(seconds=299)))
+    assert asking_once.work_on(result.capture).outcome.log_file.id == "listed"
+    assert methods(wire) == ["POST", "GET"]
+
+
+# ------------------------------------------------------------------ following
+
+
+@pytest.fixture
+def watched(overdue, now):
+    """A capture whose log file was requested an hour ago, and not seen yet; its retry window has passed."""
+    following = Following(log_file_id="a-log-file", requested_at=now - timedelta(hours=1))
+    return replace(overdue, following=following)
+
+
+@pytest.fixture
+def unnamed(watched):
+    """One whose log file the API did not name."""
+    return replace(watched, following=replace(watched.following, log_file_id=None))
+
+
+@pytest.fixture
+def at_the_deadline(watched, now):
+    requested_at = now - timedelta(seconds=DEADLINE_SECONDS)
+    return replace(watched, following=replace(watched.following, requested_at=requested_at))
+
+
+def looked_again(capture, **changes):
+    """The capture as it waits for its next look."""
+    return replace(capture, following=replace(capture.following, looks=1, **changes))
+
+
+def test_a_log_file_is_looked_for_by_its_id(wire, asking, watched, now):
+    wire.get(FILE_URL, json={"id": "a-log-file", "state": "completed"})
+    outcome = asking.work_on(watched).outcome
+    assert (outcome.status, outcome.log_file) == (Status.CAPTURED, LogFile(id="a-log-file", state="completed"))
+    assert (outcome.project_id, outcome.at, outcome.attempts) == ("110011", now, 2)
+    assert calls(wire) == [("GET", FIRST)]
+
+
+def test_a_log_file_without_an_id_is_looked_for_among_the_agents(wire, asking, unnamed, listed):
+    wire.get(URL, json=listed("completed", made=-timedelta(minutes=59)))
+    outcome = asking.work_on(unnamed).outcome
+    assert (outcome.status, outcome.log_file.id) == (Status.CAPTURED, "listed")
+
+
+def test_once_it_is_found_it_has_an_id(wire, asking, unnamed, listed):
+    wire.get(URL, json=listed("started"))
+    result = asking.work_on(unnamed)
+    assert result.capture == looked_again(unnamed, log_file_id="listed", is_seen=True)
+
+
+@pytest.mark.parametrize("log_files", ["older", "none"])
+def test_until_it_is_found_it_is_looked_for(wire, asking, unnamed, listed, log_files):
+    wire.get(URL, json=listed(made=-timedelta(hours=2)) if log_files == "older" else {"logfiles": []})
+    result = asking.work_on(unnamed)
+    assert (result.capture.following.log_file_id, result.capture.following.looks) == (None, 1)
+    assert methods(wire) == ["GET"]
+
+
+def test_an_agent_that_is_offline_is_told_and_its_log_file_watched(wire, asking, watched):
+    wire.get(FILE_URL, json={"id": "a-log-file", "state": "requested"})
+    wire.get(STATUS_URL, json={"busy": False, "online": False})
+    told = asking.work_on(watched)
+    assert (told.outcome.status, told.outcome.reason) == (Status.WAITING, Reason.AGENT_OFFLINE)
+    assert told.outcome.message == "the agent is offline; its log file is watched until 2026-11-23T14:12:40.985Z"
+    assert told.then == Deferred(looked_again(watched, is_seen=True), 60, told.then.trouble)
+    assert [made.request.url for made in wire.calls] == [FILE_URL, STATUS_URL]
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        {"json": {"busy": False, "online": True}},
+        {"json": {"busy": False}},
+        {"status": 404, "json": {"online": False}},
+        {"status": 302},
+        {"status": 503},
+        {"body": requests.ReadTimeout()},
+    ],
+    ids=["online", "not told", "no such agent", "redirect", "busy", "no answer"],
+)
+def test_an_agent_that_is_not_known_to_be_offline_is_only_looked_for_again(wire, asking, watched, status):
+    wire.get(FILE_URL, json={"id": "a-log-file", "state": "requested"})
+    wire.get(STATUS_URL, **status)
+    result = asking.work_on(watched)
+    assert result == Deferred(looked_again(watched, is_seen=True), 60, result.trouble)
+    assert result.trouble.reason is Reason.NOT_UPLOADED
+
+
+@pytest.mark.parametrize(
+    ("state", "is_seen"), [("started", False), ("completed", False), ("new", False), ("requested", True)]
+)
+def test_the_agent_is_asked_after_only_when_it_is_in_question(wire, asking, watched, state, is_seen):
+    wire.get(FILE_URL, json={"id": "a-log-file", "state": state})
+    asking.work_on(replace(watched, following=replace(watched.following, is_seen=is_seen)))
+    assert [made.request.url for made in wire.calls] == [FILE_URL]
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ({"status": 503}, Reason.TEMPORARY),
+        ({"status": 401}, Reason.TOKEN_REFUSED),
+        ({"body": requests.ReadTimeout()}, Reason.TEMPORARY),
+        ({"body": requests.exceptions.ConnectTimeout()}, Reason.NOT_CONNECTED),
+    ],
+    ids=["busy", "token refused", "no answer", "no connection"],
+)
+def test_a_look_that_fails_is_repeated_however_old_the_capture_is(wire, asking, watched, answer, reason):
+    wire.get(FILE_URL, **answer)
+    result = asking.work_on(watched)
+    assert result == Deferred(looked_again(watched), 60, result.trouble)
+    assert result.trouble.reason is reason
+
+
+def test_a_secret_that_cannot_be_read_fails_a_look_too(wire, asking, watched, secrets, secret_arn):
+    secrets.delete_secret(SecretId=secret_arn, ForceDeleteWithoutRecovery=True)
+    result = asking.work_on(watched)
+    assert (result.capture, result.trouble.reason) == (looked_again(watched), Reason.TOKEN_UNAVAILABLE)
+    assert methods(wire) == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "http_status"), [({"status": 503}, 503), ({"body": requests.ReadTimeout()}, None)]
+)
+def test_a_look_at_the_deadline_that_fails_was_the_last_one(wire, asking, at_the_deadline, answer, http_status):
+    wire.get(FILE_URL, **answer)
+    told = asking.work_on(at_the_deadline)
+    assert (told.outcome.status, told.outcome.reason, told.then) == (Status.EXPIRED, Reason.NOT_UPLOADED, None)
+    assert (told.outcome.project_id, told.outcome.http_status) == ("110011", http_status)
+
+
+@pytest.mark.parametrize("refused_at", [FILE_URL, STATUS_URL], ids=["the log file", "the agent"])
+def test_a_token_that_expires_while_a_log_file_is_watched_is_exchanged(wire, asking, watched, renew, refused_at):
+    for url, body in ((FILE_URL, {"id": "a-log-file", "state": "requested"}), (STATUS_URL, {"online": False})):
+        if url == refused_at:
+            wire.get(url, status=401)
+        else:
+            wire.get(url, json=body)
+        wire.get(url.replace("110011", "220022"), json=body)
+    asking.token.current()
+    renew()
+    told = asking.work_on(watched)
+    assert told.outcome.status is Status.WAITING
+    assert [token for _, token in calls(wire)].count(FIRST) == (1 if refused_at == FILE_URL else 2)
+    assert calls(wire)[-1] == ("GET", SECOND)
+
+
+def test_a_log_file_that_is_watched_is_not_asked_for_again(wire, asking_once, watched, remembered):
+    wire.get(FILE_URL, status=404)
+    told = asking_once.work_on(watched)
+    assert (told.outcome.status, told.outcome.reason) == (Status.EXPIRED, Reason.GONE)
+    assert (methods(wire), remembered()) == (["GET"], [])
+
+
+# ------------------------------------------------------------------ asking for another token
+
+
+@pytest.fixture
+def rotating(asking, secrets, secret_arn):
+    """With a secret that Secrets Manager rotates."""
+    return replace(asking, token=InvocationToken(TokenSecret(secrets, secret_arn, None, is_rotated=True)))
+
+
+def test_a_rotation_is_asked_for_once_in_an_invocation(wire, rotating, capture, watched, secret_calls):
+    wire.post(URL, status=401)
+    wire.get(FILE_URL, status=401)
+    results = [rotating.work_on(each) for each in (capture, watched, capture)]
+    assert {result.trouble.reason for result in results} == {Reason.TOKEN_REFUSED}
+    assert results[0].trouble.message.endswith(" holds a token that the API refuses; its rotation was asked for")
+    assert secret_calls.calls["RotateSecret"] == 1
+    assert methods(wire) == ["POST"]
+
+
+def test_no_rotation_is_asked_for_when_the_secret_holds_another_token(wire, rotating, capture, renew, secret_calls):
+    wire.post(URL, status=401)
+    wire.post(URL.replace("110011", "220022"), status=202)
+    rotating.token.current()
+    renew()
+    assert rotating.work_on(capture).outcome.status is Status.REQUESTED
+    assert secret_calls.calls["RotateSecret"] == 0
+
+
+@pytest.mark.parametrize("code", ["InvalidRequestException", "AccessDeniedException"])
+def test_a_rotation_that_cannot_be_asked_for_defers_all_the_same(wire, rotating, capture, secret_calls, code):
+    wire.post(URL, status=401)
+    secret_calls.fail("RotateSecret", code)
+    result = rotating.work_on(capture)
+    assert (result.trouble.reason, result.capture.attempts) == (Reason.TOKEN_REFUSED, 3)
+
+
+def test_a_secret_that_nobody_rotates_is_not_rotated(wire, asking, capture, secret_calls):
+    wire.post(URL, status=401)
+    assert asking.work_on(capture).trouble.message.endswith(" holds a token that the API refuses; put another one")
+    assert secret_calls.calls["RotateSecret"] == 0

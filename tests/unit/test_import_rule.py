@@ -1,4 +1,4 @@
-"""Arrows point inwards: handlers → bootstrap → workflow → adapters → core."""
+"""Arrows point inwards: handlers → bootstrap → workflow, rotation → adapters → core."""
 
 import ast
 from pathlib import Path
@@ -10,7 +10,7 @@ PACKAGE = "agent_log_capture"
 WORKFLOW = {"workflow", "asking", "saving"}
 PURE = (
     *("collections", "dataclasses", "datetime", "enum", "itertools", "json", "re", "typing", "uuid"),
-    *("email.utils.parsedate_to_datetime", "http.HTTPStatus"),
+    *("email.utils.parsedate_to_datetime", "http.HTTPStatus", "math.ceil", "urllib.parse.parse_qs"),
     PACKAGE,
 )
 # For each part of the package, the other parts that it may import.
@@ -21,7 +21,8 @@ ALLOWED = {
     "workflow": {*WORKFLOW, "adapters", "core"},
     "asking": {"adapters", "core"},
     "saving": {"adapters", "core"},
-    "bootstrap": {*WORKFLOW, "adapters", "core", "settings"},
+    "rotation": {"adapters", "core"},
+    "bootstrap": {*WORKFLOW, "rotation", "adapters", "core", "settings"},
     "handlers": {*WORKFLOW, "bootstrap", "core"},
 }
 FILES = sorted(path.relative_to(SRC / PACKAGE) for path in (SRC / PACKAGE).rglob("*.py"))

@@ -8,12 +8,12 @@ import pytest
 
 from agent_log_capture.core.capture import Reason, Status
 from agent_log_capture.core.intake import Reader
-from agent_log_capture.handlers import capture as handler
+from agent_log_capture.handlers import capture, rotate_token
 from local.template import translate
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-NOTICE = json.loads((ROOT / "events/outcomes/requested.json").read_text(encoding="utf-8"))["default"]
+NOTICE = json.loads((ROOT / "events/outcomes/captured.json").read_text(encoding="utf-8"))["default"]
 
 
 def section(title):
@@ -86,16 +86,16 @@ def test_the_notice_that_is_shown_is_the_one_that_is_published():
 def test_the_event_that_is_shown_asks_for_the_agent_that_the_notice_names():
     event, notice = json_blocks(section("One input, and what it gives"))
     [arrival] = Reader(default_region="ORD").read(event, request_id="request", now=None)
-    assert [(capture.agent_id, capture.region) for capture in arrival.captures] == [
-        (notice["agent_id"], notice["region"])
-    ]
+    assert [(asked.agent_id, asked.region) for asked in arrival.captures] == [(notice["agent_id"], notice["region"])]
 
 
 def test_every_metric_is_named():
     text = section("Logs and metrics")
-    assert {name for name in names(text) if name.startswith(("Captures", "Notices"))} == {
-        *handler.METRICS.values(),
-        handler.NOTICES_PUBLISHED,
+    assert {name for name in names(text) if re.fullmatch(r"[A-Z][a-z]+(?:[A-Z][a-z]+)", name)} == {
+        *capture.METRICS.values(),
+        capture.CAPTURE_SECONDS,
+        capture.NOTICES_PUBLISHED,
+        rotate_token.TOKEN_REFRESHES,
     }
 
 

@@ -2,13 +2,14 @@ import re
 
 import pytest
 
-from agent_log_capture.settings import SettingError, Settings
+from agent_log_capture.settings import RotationSettings, SettingError, Settings
 
 REQUIRED = {
     "TOKEN_SECRET_ARN": "arn:aws:secretsmanager:us-east-1:123456789012:secret:token-AbCdEf",
     "OUTCOME_TOPIC_ARN": "arn:aws:sns:us-east-1:123456789012:outcomes",
     "CAPTURE_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/123456789012/captures",
     "DEAD_LETTER_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/123456789012/dead-letters",
+    "RECENT_CAPTURES_TABLE": "recent-captures",
     "CLOUD_BACKUP_REGION": "DFW",
 }
 
@@ -19,12 +20,17 @@ def test_what_is_not_set_has_a_default():
         outcome_topic_arn=REQUIRED["OUTCOME_TOPIC_ARN"],
         capture_queue_url=REQUIRED["CAPTURE_QUEUE_URL"],
         dead_letter_queue_url=REQUIRED["DEAD_LETTER_QUEUE_URL"],
+        recent_captures_table="recent-captures",
         cloud_backup_url="https://{region}.backup.api.rackspacecloud.com",
         cloud_backup_region="DFW",
         cloud_backup_project_id=None,
         agent_id_keys=(),
+        cool_down_seconds=600,
         retry_window_seconds=86_400,
+        capture_deadline_seconds=86_400,
         concurrency=32,
+        publish_download_url=True,
+        rotation_enabled=False,
     )
 
 
@@ -38,8 +44,14 @@ def test_what_is_not_set_has_a_default():
         ("CLOUD_BACKUP_REGION", " lon ", "LON"),
         ("CLOUD_BACKUP_PROJECT_ID", "110011", "110011"),
         ("AGENT_ID_KEYS", "BackupClient, host.agent,,", ("BackupClient", "host.agent")),
+        ("COOL_DOWN_SECONDS", "60", 60),
         ("RETRY_WINDOW_SECONDS", "0", 0),
+        ("CAPTURE_DEADLINE_SECONDS", "0", 0),
         ("CONCURRENCY", "1", 1),
+        ("PUBLISH_DOWNLOAD_URL", "false", False),
+        ("PUBLISH_DOWNLOAD_URL", "True", True),
+        ("ROTATION_ENABLED", "true", True),
+        ("ROTATION_ENABLED", "FALSE", False),
     ],
 )
 def test_each_setting_is_read_from_the_variable_of_its_name(name, value, expected):
@@ -47,7 +59,19 @@ def test_each_setting_is_read_from_the_variable_of_its_name(name, value, expecte
     assert getattr(settings, name.lower()) == expected
 
 
-@pytest.mark.parametrize("name", ["CLOUD_BACKUP_URL", "AGENT_ID_KEYS", "RETRY_WINDOW_SECONDS", "CONCURRENCY"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "CLOUD_BACKUP_URL",
+        "AGENT_ID_KEYS",
+        "COOL_DOWN_SECONDS",
+        "RETRY_WINDOW_SECONDS",
+        "CAPTURE_DEADLINE_SECONDS",
+        "CONCURRENCY",
+        "PUBLISH_DOWNLOAD_URL",
+        "ROTATION_ENABLED",
+    ],
+)
 def test_an_empty_variable_is_one_that_is_not_set(name):
     assert Settings.from_environment(REQUIRED | {name: " "}) == Settings.from_environment(REQUIRED)
 
@@ -59,34 +83,75 @@ def test_a_missing_setting_names_itself(name):
             Settings.from_environment(environment)
 
 
+@pytest.mark.parametrize("table", ["", "recent-captures"])
+def test_without_a_cool_down_no_table_is_needed_or_used(table):
+    settings = Settings.from_environment(REQUIRED | {"COOL_DOWN_SECONDS": "0", "RECENT_CAPTURES_TABLE": table})
+    assert (settings.cool_down_seconds, settings.recent_captures_table) == (0, None)
+
+
+NOT_OVER_HTTPS = (
+    "http://backup.example.com",
+    "http://127.0.0.1.example.com",
+    "http://10.0.0.1",
+    "ftp://localhost",
+    "//localhost",
+    "https://",
+    "https://:443",
+    "https://[::1",
+    "https://backup.example.com?a=b",
+    "https://backup.example.com#a",
+    "backup.example.com",
+)
+
+
 @pytest.mark.parametrize(
     ("name", "value", "rule"),
     [
-        *(
-            ("CLOUD_BACKUP_URL", value, "must be an https URL")
-            for value in (
-                "http://backup.example.com",
-                "http://127.0.0.1.example.com",
-                "http://10.0.0.1",
-                "ftp://localhost",
-                "//localhost",
-                "https://",
-                "https://:443",
-                "https://[::1",
-                "https://backup.example.com?a=b",
-                "https://backup.example.com#a",
-                "backup.example.com",
-            )
-        ),
+        *(("CLOUD_BACKUP_URL", value, "must be an https URL") for value in NOT_OVER_HTTPS),
         ("CLOUD_BACKUP_REGION", "US-EAST-1", "must be one of DFW HKG IAD LON ORD SYD"),
         ("CLOUD_BACKUP_PROJECT_ID", "../110011", "must be a project ID"),
         *(
-            ("RETRY_WINDOW_SECONDS", value, "must be a whole number from 0 up")
+            ("RETRY_WINDOW_SECONDS", value, "must be a whole number from 0 to 604800")
             for value in ("-1", "1.5", "a day", "٣", "1_000")
         ),
-        ("CONCURRENCY", "0", "must be a whole number from 1 up"),
+        ("COOL_DOWN_SECONDS", "-600", "must be a whole number from 0 to 604800"),
+        ("CAPTURE_DEADLINE_SECONDS", "never", "must be a whole number from 0 to 604800"),
+        ("CONCURRENCY", "0", "must be a whole number from 1 to 1024"),
+        ("PUBLISH_DOWNLOAD_URL", "no", "must be true or false"),
+        ("ROTATION_ENABLED", "1", "must be true or false"),
     ],
 )
 def test_a_bad_setting_names_itself_its_rule_and_its_value(name, value, rule):
     with pytest.raises(SettingError, match=f"^{re.escape(f"{name} {rule}, and is '{value}'")}$"):
         Settings.from_environment(REQUIRED | {name: value})
+
+
+class TestRotation:
+    def test_what_is_not_set_has_a_default(self):
+        assert RotationSettings.from_environment({"CLOUD_BACKUP_REGION": "DFW"}) == RotationSettings(
+            identity_url="https://identity.api.rackspacecloud.com",
+            cloud_backup_url="https://{region}.backup.api.rackspacecloud.com",
+            cloud_backup_region="DFW",
+        )
+
+    def test_each_setting_is_read_from_the_variable_of_its_name(self):
+        environment = {
+            "IDENTITY_URL": "http://127.0.0.1:8000/",
+            "CLOUD_BACKUP_URL": "https://backup.example.com",
+            "CLOUD_BACKUP_REGION": "lon",
+        }
+        assert RotationSettings.from_environment(environment) == RotationSettings(
+            identity_url="http://127.0.0.1:8000",
+            cloud_backup_url="https://backup.example.com",
+            cloud_backup_region="LON",
+        )
+
+    def test_the_region_is_needed(self):
+        with pytest.raises(SettingError, match=r"^CLOUD_BACKUP_REGION is not set$"):
+            RotationSettings.from_environment({})
+
+    @pytest.mark.parametrize("name", ["IDENTITY_URL", "CLOUD_BACKUP_URL"])
+    @pytest.mark.parametrize("value", NOT_OVER_HTTPS)
+    def test_neither_the_credentials_nor_the_token_leave_but_over_https(self, name, value):
+        with pytest.raises(SettingError, match=f"^{re.escape(f"{name} must be an https URL, and is '{value}'")}$"):
+            RotationSettings.from_environment({"CLOUD_BACKUP_REGION": "DFW", name: value})

@@ -1,25 +1,25 @@
-import io
 import json
 import re
 from collections import Counter
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from threading import Event
-from uuid import uuid4
 
 import pytest
 import requests
-from aws_lambda_powertools import Logger
 from botocore.exceptions import ClientError
 
-from agent_log_capture.core.capture import Capture
+from agent_log_capture.core.capture import Capture, Following, Status
 from agent_log_capture.core.decision import RetryPolicy
+from agent_log_capture.core.following import FollowPolicy
 from agent_log_capture.core.intake import Reader
 from agent_log_capture.core.notice import to_json
 from agent_log_capture.workflow import CAPTURES_IN_AN_INVOCATION, CaptureWorkflow
 
 TOKEN = "first-token"
 LOG_FILES = re.compile(r"https://dfw\.backup\.api\.rackspacecloud\.com/v2/110011/agents/([^/]+)/logfiles")
+LOG_FILE = re.compile(LOG_FILES.pattern.replace("([^/]+)", "[^/]+") + "/log-of-([^/]+)")
+STATUS = re.compile(LOG_FILES.pattern.replace("logfiles", "status"))
 DAY_SECONDS = 86_400
 
 
@@ -65,35 +65,68 @@ def answers(wire):
 
 
 @pytest.fixture
-def log():
-    return io.StringIO()
+def looks(wire):
+    """What the API answers to a look at a log file: a status, or a log file's state; such agents are offline."""
+    looks = {}
+
+    def answer(request):
+        found = looks[LOG_FILE.fullmatch(request.url)[1]]
+        return (found, {}, "") if isinstance(found, int) else (200, {}, json.dumps({"state": found}))
+
+    wire.add_callback("GET", LOG_FILE, answer)
+    wire.get(STATUS, json={"online": False})
+    return looks
 
 
 @pytest.fixture
-def workflow(*, api, secret, queue, topic, now, log):
+def workflow(*, api, secret, queue, topic, recent, now, logger):
     return CaptureWorkflow(
         reader=Reader(default_region="DFW"),
         api=api,
         secret=secret,
         queue=queue,
         topic=topic,
-        policy=RetryPolicy(window_seconds=DAY_SECONDS, random=lambda: 0.0),
+        recent=recent,
+        retries=RetryPolicy(window_seconds=DAY_SECONDS, random=lambda: 0.0),
+        follow=FollowPolicy(deadline_seconds=DAY_SECONDS, random=lambda: 0.5),
         concurrency=4,
         now=lambda: now,
-        logger=Logger(service=str(uuid4()), stream=log),
+        logger=logger,
     )
+
+
+@pytest.fixture
+def unfollowed(workflow):
+    return replace(workflow, follow=replace(workflow.follow, deadline_seconds=0))
 
 
 @pytest.fixture
 def run(workflow):
     """Runs one invocation, and sees to it that whatever came of it adds up."""
 
-    def run(event):
-        report = workflow.run(event, "request-id")
+    def run(event, workflow=workflow):
+        report = workflow.run(event, request_id="request-id", remaining_millis=lambda: 300_000)
         assert sum(report.counts.values()) == report.asked
         return report
 
     return run
+
+
+@pytest.fixture
+def watched(a_capture, now):
+    """Builds a message with captures whose log files were requested."""
+
+    def build(*agent_ids, requested_at=now):
+        captures = [
+            a_capture(
+                agent_id=agent_id,
+                following=Following(log_file_id=f"log-of-{agent_id}", requested_at=requested_at),
+            )
+            for agent_id in agent_ids
+        ]
+        return {"captures": [capture.to_json() for capture in captures]}
+
+    return build
 
 
 @pytest.fixture
@@ -155,7 +188,14 @@ def test_the_report_is_what_an_invocation_by_hand_answers(run, answers, ends):
     answers.update(unknown=404, busy=503)
     report = run({"agent_ids": ["one", "unknown", "busy"]}).to_json()
     outcomes = report.pop("outcomes")
-    assert report == {"asked": 3, "requested": 1, "rejected": 1, "failed": 0, "deferred": 1, "ignored": None}
+    assert report.pop("ignored") is None
+    assert {name: count for name, count in report.items() if count} == {
+        "asked": 3,
+        "requested": 1,
+        "rejected": 1,
+        "deferred": 1,
+    }
+    assert report.keys() == {"asked", "deferred", *Status}
     assert sorted(outcomes, key=str) == sorted(ends.told.bodies(), key=str)
 
 
@@ -245,10 +285,10 @@ def test_a_dead_letter_that_is_not_sent_keeps_its_record_and_no_other(run, answe
     assert [list(body) for body in ends.dead.bodies()] == [["captures"]]
 
 
-def test_a_capture_that_is_not_put_back_keeps_its_record_and_no_other(run, answers, sqs, ends):
+def test_a_capture_that_is_not_put_back_keeps_its_record_and_no_other(*, run, unfollowed, answers, sqs, ends):
     answers.update(two=503, three=503)
     break_calls(sqs, "SendMessageBatch")
-    report = run(sqs_event(first="one", second="two", third="three"))
+    report = run(sqs_event(first="one", second="two", third="three"), unfollowed)
     assert sorted(report.unsaved) == ["second", "third"]
     assert report.unsaved["second"].startswith("the capture was not put back: ClientError: ")
     assert counted(report) == {"requested": 1, "deferred": 2}
@@ -261,9 +301,9 @@ def test_an_event_that_came_from_no_queue_is_kept_without_a_message_id(run, answ
     assert list(run({"agent_id": "one"}).unsaved) == [None]
 
 
-def test_more_than_500_captures_fan_out(run, answers, waiting):
+def test_more_than_500_captures_fan_out(run, workflow, answers, waiting):
     agents = [f"agent-{number}" for number in range(CAPTURES_IN_AN_INVOCATION + 250)]
-    report = run(sqs_event(record=" ".join(agents)))
+    report = run(sqs_event(record=" ".join(agents)), replace(workflow, recent=None))
     assert counted(report) == {"requested": 500, "deferred": 250}
     assert answers.asked == Counter(agents[:500])
     assert agents_of(map(to_json, report.outcomes)) == sorted(agents[:500])
@@ -274,10 +314,10 @@ def test_more_than_500_captures_fan_out(run, answers, waiting):
     assert {capture["attempts"] for capture in put_back} == {0}
 
 
-def test_captures_that_cannot_fan_out_keep_their_record(run, sqs):
+def test_captures_that_cannot_fan_out_keep_their_record(run, unfollowed, sqs):
     agents = [f"agent-{number}" for number in range(CAPTURES_IN_AN_INVOCATION + 1)]
     break_calls(sqs, "SendMessageBatch")
-    report = run(sqs_event(first=" ".join(agents[:-1]), second=agents[-1]))
+    report = run(sqs_event(first=" ".join(agents[:-1]), second=agents[-1]), replace(unfollowed, recent=None))
     assert list(report.unsaved) == ["second"]
     assert counted(report) == {"requested": 500, "deferred": 1}
 
@@ -291,10 +331,10 @@ def test_a_worker_that_raises_what_nobody_expected_keeps_its_record_and_no_other
     assert "nobody expected this" in log.getvalue()
 
 
-def test_an_error_while_telling_ends_the_invocation_and_loses_nobody(workflow, sns):
+def test_an_error_while_telling_ends_the_invocation_and_loses_nobody(run, sns):
     break_calls(sns, "PublishBatch", RuntimeError("nobody expected this"))
     with pytest.raises(RuntimeError):
-        workflow.run(sqs_event(record=" ".join(f"agent-{number}" for number in range(25))), "request-id")
+        run(sqs_event(record=" ".join(f"agent-{number}" for number in range(25))))
 
 
 def test_outcomes_are_told_while_others_are_still_being_asked_for(run, answers, sns):
@@ -329,3 +369,95 @@ def test_each_log_line_names_its_trigger_and_what_came_of_it(run, answers, log):
         "second": ("outcome", "two", 404),
         "third": ("deferred", "three", 503),
     }
+
+
+# ------------------------------------------------------------------ following and the cool-down
+
+
+def test_a_log_file_that_was_requested_waits_for_its_first_look(run, ends, now):
+    assert counted(run({"agent_ids": ["one", "two"]})) == {"requested": 2}
+    assert ends.waiting.bodies(after_seconds=29) == []
+    [body] = ends.waiting.bodies(after_seconds=34)
+    captures = [Capture.from_json(capture, now) for capture in body["captures"]]
+    assert {capture.agent_id: capture.following for capture in captures} == {
+        agent_id: Following(log_file_id=f"log-of-{agent_id}", requested_at=now) for agent_id in ("one", "two")
+    }
+    assert {capture.attempts for capture in captures} == {1}
+
+
+def test_without_a_deadline_it_does_not(run, unfollowed, ends):
+    assert counted(run({"agent_id": "one"}, unfollowed)) == {"requested": 1}
+    assert ends.waiting.bodies(after_seconds=900) == []
+
+
+def test_every_agent_that_is_watched_is_told_or_watched_further(run, looks, watched, answers, ends):
+    looks.update(done="completed", gone=404, refused=403, busy=503, uploading="started", offline="requested")
+    report = run(sqs_event(record=watched(*looks)))
+    assert counted(report) == {"captured": 1, "expired": 1, "rejected": 1, "waiting": 1, "deferred": 2}
+    assert {notice["agent_id"]: notice["status"] for notice in ends.told.bodies()} == {
+        "done": "captured",
+        "gone": "expired",
+        "refused": "rejected",
+        "offline": "waiting",
+    }
+    [body] = ends.waiting.bodies(after_seconds=60)
+    assert agents_of(body["captures"]) == ["busy", "offline", "uploading"]
+    assert {capture["following"]["looks"] for capture in body["captures"]} == {1}
+    assert (ends.dead.messages(), answers.asked) == ([], {})
+
+
+def test_a_log_file_that_does_not_come_is_expired_and_no_dead_letter(run, looks, watched, ends, now):
+    looks["one"] = "requested"
+    assert counted(run(sqs_event(record=watched("one", requested_at=now - timedelta(days=1))))) == {"expired": 1}
+    assert (ends.waiting.messages(after_seconds=900), ends.dead.messages()) == ([], [])
+
+
+def test_what_is_watched_does_not_wait_as_well_when_its_record_comes_again(run, looks, watched, topic_entries, ends):
+    looks.update(offline="requested", uploading="started")
+    topic_entries.fail(lambda entry: "waiting offline" in entry["Subject"], calls=3)
+    report = run(sqs_event(record=watched("offline", "uploading"), other="one"))
+    assert list(report.unsaved) == ["record"]
+    assert counted(report) == {"waiting": 1, "deferred": 1, "requested": 1}
+    assert [agents_of(body["captures"]) for body in ends.waiting.bodies(after_seconds=900)] == [["one"]]
+
+
+def test_what_was_told_and_cannot_be_watched_comes_again_and_is_told_the_same(run, answers, queue_entries, ends):
+    queue_entries.fail(lambda _: True, is_sender_fault=True)
+    report = run(sqs_event(record="one"))
+    assert report.unsaved == {"record": "the capture was not put back: Throttled: slow down"}
+    assert counted(run(sqs_event(record="one"))) == counted(report) == {"requested": 1}
+    first, second = ends.told.bodies()
+    assert (first["outcome_id"], first["logfile"]) == (second["outcome_id"], second["logfile"])
+    assert answers.asked == {"one": 1}
+    assert [agents_of(body["captures"]) for body in ends.waiting.bodies(after_seconds=34)] == [["one"]]
+
+
+def test_two_askers_of_one_agent_are_both_told(run, workflow, answers, ends):
+    one_by_one = replace(workflow, concurrency=1)
+    report = run(sqs_event(first="one two", second="two", third='{"agent_id": "two", "force": true}'), one_by_one)
+    assert counted(report) == {"requested": 3, "duplicate": 1}
+    assert answers.asked == {"one": 1, "two": 2}
+    [duplicate] = [notice for notice in ends.told.bodies() if notice["status"] == "duplicate"]
+    assert (duplicate["trigger"]["id"], duplicate["logfile"]["id"]) == ("second", "log-of-two")
+    assert duplicate["message"].endswith(" already, for first")
+
+
+def test_a_record_that_comes_again_is_looked_for_before_it_is_asked_for(run, wire, workflow, answers, now):
+    wire.get(LOG_FILES, json={"logfiles": [{"id": "listed", "date": now.isoformat(), "state": "requested"}]})
+    event = sqs_event(record="one")
+    event["Records"][0]["attributes"] = {
+        "ApproximateReceiveCount": "2",
+        "ApproximateFirstReceiveTimestamp": str(int(now.timestamp() * 1000)),
+    }
+    report = run(event, replace(workflow, recent=None))
+    assert (counted(report), answers.asked) == ({"requested": 1}, {})
+    assert report.outcomes[0].log_file.id == "listed"
+
+
+def test_each_invocation_tries_the_cool_downs_table_anew(run, table, log):
+    table.fail("PutItem", "InternalServerError")
+    assert counted(run({"agent_id": "one"})) == {"requested": 1}
+    assert log.getvalue().count("the cool-down table cannot be reached") == 1
+    table.errors.clear()
+    assert counted(run(sqs_event(first="one"))) == {"requested": 1}
+    assert counted(run(sqs_event(second="one"))) == {"duplicate": 1}

@@ -8,12 +8,8 @@ import pytest
 import requests
 from urllib3.exceptions import ProtocolError
 
-from agent_log_capture.adapters.cloud_backup import (
-    CONNECT_TIMEOUT_SECONDS,
-    READ_TIMEOUT_SECONDS,
-    CloudBackup,
-    build_session,
-)
+from agent_log_capture.adapters.cloud_backup import CloudBackup
+from agent_log_capture.adapters.http_session import CONNECT_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS, build_session
 from agent_log_capture.core.auth_token import AuthToken
 from agent_log_capture.core.capture import REGIONS, LogFile, Reason
 from agent_log_capture.core.decision import TemporaryError, is_pending
@@ -28,6 +24,12 @@ BODY = {
     "state": "requested",
     "links": [{"href": f"{URL}/{LOG_FILE}", "rel": "self"}],
 }
+
+
+FILES = "https://storage101.dfw1.clouddrive.com/v1/MossoCloudFS_3f8a2c1e/CloudBackupLogs/v2/a.gz"
+SELF, OBJECT = ({"rel": rel, "href": href} for rel, href in (("self", f"{URL}/{LOG_FILE}"), ("logfile", FILES)))
+STATUS_URL = URL.removesuffix("logfiles") + "status"
+SIGNED = {"rel": "logfile_temp_url", "href": f"{FILES}?temp_url_sig={40 * '0'}&temp_url_expires=1323479485"}
 
 
 @pytest.fixture(params=["POST", "GET"])
@@ -54,6 +56,16 @@ def look(api, capture):
 def call(ask, look):
     """Both calls of the API, by the method that they use."""
     return {"POST": ask, "GET": look}
+
+
+@pytest.fixture
+def read(api, capture):
+    return lambda: api.read_log_file(TOKEN, capture, LOG_FILE)
+
+
+@pytest.fixture
+def read_status(api, capture):
+    return lambda: api.read_status(TOKEN, capture)
 
 
 def trouble_of(call):
@@ -211,8 +223,8 @@ def test_a_location_is_kept_printable_and_short(wire, ask):
     assert (len(location), location.isprintable()) == (2048, True)
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 409, 413, 429, 500, 501, 503, 599])
-def test_an_error_is_an_answer_without_a_log_file(wire, call, method, status):
+@pytest.mark.parametrize("status", [302, 400, 401, 403, 404, 405, 409, 413, 429, 500, 501, 503, 599])
+def test_what_is_no_success_is_an_answer_without_a_log_file(wire, call, method, status):
     wire.add(method, URL, status=status, json={"logfiles": [BODY], **BODY})
     assert (call[method]().http_status, call[method]().log_file) == (status, None)
 
@@ -382,3 +394,113 @@ def test_a_body_is_read_up_to_1_mib_and_no_further(wire, ask):
     wire.post(URL, status=202, body=fits, headers=headers)
     wire.post(URL, status=202, body=is_cut, headers=headers)
     assert [ask().log_file.id, ask().log_file.id] == ["in-the-body", "in-the-location"]
+
+
+# ------------------------------------------------------------------ looking at one log file
+
+
+def test_a_log_file_is_read_by_its_id(wire, read):
+    wire.get(f"{URL}/{LOG_FILE}", json=BODY | {"state": "completed", "links": [SELF, OBJECT, SIGNED]})
+    answer = read()
+    assert (answer.http_status, answer.message, answer.is_online) == (200, None, None)
+    assert answer.log_file == LogFile(id=LOG_FILE, date=BODY["date"], state="completed", links=(SELF, OBJECT, SIGNED))
+    assert wire.calls[0].request.headers["X-Auth-Token"] == TOKEN.value
+
+
+def test_the_id_of_a_log_file_stays_in_its_place_of_the_path(wire, api, capture):
+    wire.get(f"{URL}/..%2F..%2Fevil%3Fa%23b", status=404)
+    assert api.read_log_file(TOKEN, capture, "../../evil?a#b").http_status == 404
+
+
+@pytest.mark.parametrize("body", ["", "no JSON", "[]", "{}", '{"id": ["a"], "state": 7, "links": {}}'])
+def test_a_log_file_is_read_as_far_as_it_is_described(wire, read, body):
+    wire.get(f"{URL}/{LOG_FILE}", body=body)
+    assert (read().http_status, read().log_file) == (200, LogFile())
+
+
+@pytest.mark.parametrize("status", [403, 404, 410, 429, 503])
+def test_a_look_that_fails_is_an_answer_without_a_log_file(wire, read, status):
+    body = BODY | {"message": "Its words."}
+    wire.get(f"{URL}/{LOG_FILE}", status=status, json=body, headers={"Retry-After": "7"})
+    answer = read()
+    assert (answer.http_status, answer.message, answer.retry_after_seconds) == (status, "Its words.", 7)
+    assert answer.log_file is None
+
+
+def test_a_look_that_is_redirected_is_not_followed(wire, read):
+    wire.get(f"{URL}/{LOG_FILE}", status=302, headers={"Location": "https://elsewhere.example/"})
+    assert (read().http_status, len(wire.calls)) == (302, 1)
+
+
+@NO_ANSWER
+def test_a_look_that_nobody_answers_is_temporary(wire, read, error):
+    wire.get(f"{URL}/{LOG_FILE}", body=error)
+    trouble = trouble_of(read)
+    assert (trouble.reason, trouble.unconfirmed_since) == (Reason.TEMPORARY, None)
+
+
+# ------------------------------------------------------------------ an agent's status
+
+
+@pytest.mark.parametrize(
+    ("body", "is_online"),
+    [
+        ('{"busy": false, "online": true}', True),
+        ('{"busy": false, "online": false}', False),
+        ('{"busy": false}', None),
+        ('{"online": null}', None),
+        ('{"online": 0}', None),
+        ('{"online": "false"}', None),
+        ("[]", None),
+        ("", None),
+    ],
+)
+def test_an_agent_is_online_or_not_or_nobody_knows(wire, read_status, body, is_online):
+    wire.get(STATUS_URL, body=body)
+    answer = read_status()
+    assert (answer.http_status, answer.is_online, answer.log_file) == (200, is_online, None)
+
+
+@pytest.mark.parametrize("status", [302, 401, 404, 503])
+def test_an_error_says_nothing_about_an_agent(wire, read_status, status):
+    wire.get(STATUS_URL, status=status, json={"online": False})
+    assert (read_status().http_status, read_status().is_online) == (status, None)
+
+
+def test_a_status_that_nobody_answers_is_temporary(wire, read_status):
+    wire.get(STATUS_URL, body=requests.ReadTimeout())
+    assert trouble_of(read_status).unconfirmed_since is None
+
+
+# ------------------------------------------------------------------ signed links that are not to be kept
+
+
+@pytest.fixture
+def unsigned_api(now):
+    with build_session(1) as session:
+        url = "https://{region}.backup.api.rackspacecloud.com"
+        yield CloudBackup(session, url, lambda: now, keeps_signed_links=False)
+
+
+@pytest.mark.parametrize(
+    "signed",
+    [
+        SIGNED,
+        {"rel": "logfile_temp_url", "href": FILES},
+        {"rel": "logfile", "href": SIGNED["href"]},
+        {"href": f"{FILES}?temp_url_expires=1323479485&temp_url_sig=0"},
+    ],
+    ids=["as documented", "by its name", "by its signature", "without a name"],
+)
+@pytest.mark.parametrize("door", ["request", "read", "find"])
+def test_a_signed_link_is_dropped_where_it_comes_in(wire, unsigned_api, capture, signed, door):
+    body = BODY | {"links": [SELF, signed, OBJECT]}
+    wire.post(URL, status=202, json=body)
+    wire.get(f"{URL}/{LOG_FILE}", json=body)
+    wire.get(URL, json={"logfiles": [body]})
+    call = {
+        "request": lambda: unsigned_api.request_log_file(TOKEN, capture),
+        "read": lambda: unsigned_api.read_log_file(TOKEN, capture, LOG_FILE),
+        "find": lambda: unsigned_api.find_log_file(TOKEN, capture, is_pending),
+    }[door]
+    assert call().log_file.links == (SELF, OBJECT)

@@ -4,6 +4,7 @@ from threading import Barrier
 
 import pytest
 from aws_lambda_powertools.utilities.parameters import base as parameters_base
+from botocore.exceptions import EndpointConnectionError
 
 from agent_log_capture.adapters.token_secret import InvocationToken, TokenError, TokenSecret
 from agent_log_capture.core.auth_token import AuthToken
@@ -185,7 +186,7 @@ def test_the_same_token_again_is_refused_for_all_without_further_reads(token, se
     assert at_once(token.current) == [Reason.TOKEN_REFUSED] * WORKERS
     assert (len(reads), token.project_id) == (2, "110011")
     error = error_of(token.current)
-    assert error.trouble.message == f"the secret {secret_arn} holds a token that the API refuses"
+    assert error.trouble.message == f"the secret {secret_arn} holds a token that the API refuses; put another one"
     assert FIRST.value not in everything_said(error)
 
 
@@ -225,3 +226,43 @@ def test_the_next_invocation_may_find_the_secret_mended(secret, put, put_token):
     assert outcome_of(InvocationToken(secret).current) is Reason.TOKEN_UNAVAILABLE
     put_token(SECOND)
     assert InvocationToken(secret).current() == SECOND
+
+
+# ------------------------------------------------------------------ asking for another token
+
+
+@pytest.fixture
+def rotated(secrets, secret_arn):
+    return TokenSecret(secrets, secret_arn, None, is_rotated=True)
+
+
+def test_a_rotation_is_asked_for_where_there_is_one(secret, rotated, secret_calls):
+    assert (secret.ask_for_rotation(), secret_calls.calls) == ("put another one", {})
+    assert (rotated.ask_for_rotation(), secret_calls.calls) == ("its rotation was asked for", {"RotateSecret": 1})
+
+
+def test_a_rotation_that_has_not_ended_is_no_error(rotated, secret_calls):
+    secret_calls.fail("RotateSecret", "InvalidRequestException")
+    assert rotated.ask_for_rotation().startswith("no further rotation is started: ")
+
+
+@pytest.mark.parametrize("code", ["AccessDeniedException", "ResourceNotFoundException", "InternalServiceError"])
+def test_a_rotation_that_cannot_be_asked_for_is_told_with_the_reason(rotated, secret_calls, code):
+    secret_calls.fail("RotateSecret", code)
+    assert rotated.ask_for_rotation().startswith("its rotation could not be asked for: ")
+    assert code in rotated.ask_for_rotation()
+
+
+def test_a_rotation_that_nobody_answers_is_told_too(rotated, secret_calls):
+    secret_calls.errors["RotateSecret"] = EndpointConnectionError(endpoint_url="https://secretsmanager.example")
+    assert "secretsmanager.example" in rotated.ask_for_rotation()
+
+
+def test_all_workers_ask_for_one_rotation(rotated, secret_arn, secret_calls, at_once):
+    token = InvocationToken(rotated)
+    token.current()
+    assert at_once(lambda: token.renewed(FIRST)) == [Reason.TOKEN_REFUSED] * WORKERS
+    assert secret_calls.calls["RotateSecret"] == 1
+    assert error_of(token.current).trouble.message == (
+        f"the secret {secret_arn} holds a token that the API refuses; its rotation was asked for"
+    )

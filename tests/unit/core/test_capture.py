@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_log_capture.core.capture import Capture, LogFile, Trigger, TriggerType, is_agent_id, timestamp
+from agent_log_capture.core.capture import (
+    Capture,
+    Following,
+    LogFile,
+    Trigger,
+    TriggerType,
+    is_agent_id,
+    timestamp,
+)
 
 NOW = datetime(2026, 11, 23, 3, 12, 40, tzinfo=UTC)
 CAPTURE = Capture(
@@ -19,9 +27,15 @@ CAPTURE = Capture(
     replays=1,
     force=True,
     unconfirmed_since=NOW - timedelta(hours=1),
+    following=Following(log_file_id="a-log-file", requested_at=NOW - timedelta(minutes=30), looks=7, is_seen=True),
 )
 FIELDS = CAPTURE.to_json()
 TRIGGER = FIELDS["trigger"]
+FOLLOWING = FIELDS["following"]
+NO_MOMENTS = (
+    *(7, "", "soon", "2026-11-23", "2026-11-23T03:12:40", "2026-11-23T03:12:40+01:00", "2026-13-23T03:12:40Z"),
+    *("0001-01-01T00:00:00Z", "2019-12-31T23:59:59Z", "2026-11-23T05:12:40Z", "9999-12-31T23:59:59Z"),
+)
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.datetimes().map(datetime.isoformat),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
@@ -43,6 +57,14 @@ LINES = st.text(min_size=1, max_size=512).filter(str.isprintable)
         attempts=st.integers(0, 1_000_000),
         replays=st.integers(0, 1_000_000),
         unconfirmed_since=st.none() | MOMENTS,
+        following=st.none()
+        | st.builds(
+            Following,
+            log_file_id=st.none() | st.from_regex(r"[A-Za-z0-9_-]{1,128}", fullmatch=True),
+            requested_at=MOMENTS,
+            looks=st.integers(0, 1_000_000),
+            is_seen=st.booleans(),
+        ),
     )
 )
 def test_a_capture_is_the_same_after_a_stay_in_the_queue(capture):
@@ -60,6 +82,16 @@ def test_a_time_that_is_not_known_yet_is_now(name):
     assert getattr(Capture.from_json(FIELDS | {name: None}, NOW), name) == NOW
 
 
+def test_a_capture_from_before_log_files_were_followed_has_yet_to_be_asked_for():
+    before = {name: value for name, value in FIELDS.items() if name != "following"}
+    assert Capture.from_json(before, NOW) == replace(CAPTURE, following=None)
+
+
+def test_a_log_file_of_unknown_age_counts_from_now():
+    fields = FIELDS | {"following": FOLLOWING | {"requested_at": None}}
+    assert Capture.from_json(fields, NOW).following.requested_at == NOW
+
+
 @pytest.mark.parametrize(
     "fields",
     [
@@ -75,22 +107,17 @@ def test_a_time_that_is_not_known_yet_is_now(name):
         *(FIELDS | {"attempts": value} for value in (None, -1, 1_000_001, 1.0, True, "4")),
         *(FIELDS | {"replays": value} for value in (None, -1, 1_000_001, 1.0, False, "1")),
         *(FIELDS | {"force": value} for value in (None, "true", 1)),
+        *(FIELDS | {name: value} for name in ("asked_at", "retry_from", "unconfirmed_since") for value in NO_MOMENTS),
+        *(FIELDS | {"following": value} for value in ("a-log-file", [], {}, True, 0)),
         *(
-            FIELDS | {name: value}
-            for name in ("asked_at", "retry_from", "unconfirmed_since")
-            for value in (
-                7,
-                "",
-                "soon",
-                "2026-11-23",
-                "2026-11-23T03:12:40",
-                "2026-11-23T03:12:40+01:00",
-                "2026-13-23T03:12:40Z",
-                "0001-01-01T00:00:00Z",
-                "2019-12-31T23:59:59Z",
-                "2026-11-23T05:12:40Z",
-                "9999-12-31T23:59:59Z",
-            )
+            FIELDS | {"following": FOLLOWING | {name: value}}
+            for name, values in {
+                "logfile_id": ("", "a b", "../..", "x" * 129, 7, ["a"]),
+                "requested_at": NO_MOMENTS,
+                "looks": (None, -1, 1_000_001, 1.0, True, "4"),
+                "is_seen": (None, "true", 1),
+            }.items()
+            for value in values
         ),
     ],
 )
@@ -99,7 +126,15 @@ def test_what_is_no_capture_is_refused(fields):
         Capture.from_json(fields, NOW)
 
 
-@given(value=VALUES | st.builds(lambda name, value: FIELDS | {name: value}, st.sampled_from(sorted(FIELDS)), VALUES))
+@given(
+    value=VALUES
+    | st.builds(lambda name, value: FIELDS | {name: value}, st.sampled_from(sorted(FIELDS)), VALUES)
+    | st.builds(
+        lambda name, value: FIELDS | {"following": FOLLOWING | {name: value}},
+        st.sampled_from(sorted(FOLLOWING)),
+        VALUES,
+    )
+)
 def test_any_json_is_a_capture_or_a_value_error(value):
     try:
         capture = Capture.from_json(value, NOW)
@@ -123,7 +158,7 @@ def test_two_captures_differ_by_agent_region_trigger_and_replay(change):
 
 
 def test_how_far_a_capture_has_come_does_not_make_it_another():
-    assert replace(CAPTURE, attempts=9, force=False, unconfirmed_since=None).key == CAPTURE.key
+    assert replace(CAPTURE, attempts=9, force=False, unconfirmed_since=None, following=None).key == CAPTURE.key
 
 
 @pytest.mark.parametrize(
@@ -155,4 +190,67 @@ def test_a_log_file_is_told_with_what_is_known_of_it():
         "state": None,
         "location": None,
         "links": [{"rel": "self", "href": "https://x"}],
+        "download_url": None,
+        "download_expires_at": None,
     }
+
+
+# ------------------------------------------------------------------ the signed link
+
+
+def signed(query):
+    href = "https://files.example/v1/a.gz" + query
+    links = ({"rel": "self", "href": "https://x"}, {"href": "https://y"}, {"rel": "logfile_temp_url", "href": href})
+    return LogFile(id="a", date="2026-11-23T03:12:40Z", state="completed", location="https://x", links=links)
+
+
+def test_a_log_file_is_the_same_after_it_was_remembered():
+    log_file = signed("?temp_url_sig=0&temp_url_expires=1795490001")
+    assert LogFile.from_json(json.loads(json.dumps(log_file.to_json()))) == log_file
+
+
+def test_the_signed_link_is_the_one_to_download_from():
+    told = signed("?temp_url_sig=0&temp_url_expires=1323479485").to_json()
+    assert told["download_url"] == "https://files.example/v1/a.gz?temp_url_sig=0&temp_url_expires=1323479485"
+    assert told["download_expires_at"] == "2011-12-10T01:11:25.000Z"
+
+
+@pytest.mark.parametrize("rel", ["logfile", "self", "LOGFILE_TEMP_URL", ""])
+def test_no_other_link_is(rel):
+    log_file = LogFile(links=({"rel": rel, "href": "https://x?temp_url_sig=0&temp_url_expires=1323479485"},))
+    assert (log_file.download_url, log_file.download_expires_at) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("query", "expires"),
+    [
+        ("?temp_url_expires=1323479485", 1323479485),
+        ("?temp_url_sig=0&temp_url_expires=1323479485&filename=a.gz", 1323479485),
+        ("?temp_url_expires=1323479485&temp_url_expires=1795490001", 1323479485),
+        ("?temp_url_expires=soon&temp_url_expires=1795490001", None),
+        ("?temp_url_expires=0", 0),
+        ("?temp_url_expires=99999999999", 99_999_999_999),
+        ("?temp_url_expires=100000000000", None),
+        ("?temp_url_expires=" + "9" * 5000, None),
+        ("?temp_url_expires=-1", None),
+        ("?temp_url_expires=1.5", None),
+        ("?temp_url_expires=%D9%A3", None),
+        ("?temp_url_expires=2011-12-10T01:11:25Z", None),
+        ("?temp_url_expires=", None),
+        ("?temp_url_expires", None),
+        ("?temp_url_sig=0", None),
+        ("?", None),
+        ("", None),
+    ],
+    ids=lambda value: str(value)[:60],
+)
+def test_the_link_says_until_when_it_works_or_nobody_knows(query, expires):
+    log_file = signed(query)
+    assert log_file.download_url.endswith(query)
+    assert log_file.download_expires_at == (None if expires is None else datetime.fromtimestamp(expires, UTC))
+
+
+@given(query=st.text() | st.integers().map(str))
+def test_no_link_is_an_error(query):
+    log_file = signed("?temp_url_expires=" + query)
+    assert LogFile.from_json(log_file.to_json()) == log_file

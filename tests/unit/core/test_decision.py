@@ -1,3 +1,5 @@
+import json
+import math
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 
 from agent_log_capture.core.capture import Capture, LogFile, Outcome, Reason, Status, Trigger, TriggerType
 from agent_log_capture.core.decision import (
+    Accepted,
     Answer,
     Deferred,
     GivenUp,
@@ -16,6 +19,7 @@ from agent_log_capture.core.decision import (
     Trouble,
     Verdict,
     busy,
+    duplicate,
     is_dated_since,
     is_pending,
     judge,
@@ -36,6 +40,12 @@ CAPTURE = Capture(
     replays=2,
 )
 LOG_FILE = LogFile(id="a-log-file", state="requested")
+ACCEPTED = Accepted(
+    trigger=CAPTURE.trigger,
+    replays=2,
+    requested_at=NOW - timedelta(seconds=30),
+    answer=Answer(http_status=202, log_file=LOG_FILE),
+)
 TROUBLE = Trouble(reason=Reason.TEMPORARY, message="Service Unavailable", http_status=503)
 
 
@@ -76,8 +86,7 @@ def test_every_status_code_has_a_meaning(first, last, verdict):
 
 
 def test_an_accepted_request_is_told_with_its_log_file():
-    answer = Answer(http_status=202, log_file=LOG_FILE)
-    assert requested(CAPTURE, answer, now=NOW, project_id="110011") == Outcome(
+    assert requested(CAPTURE, ACCEPTED, now=NOW, project_id="110011") == Outcome(
         status=Status.REQUESTED,
         trigger=CAPTURE.trigger,
         asked_at=CAPTURE.asked_at,
@@ -93,8 +102,48 @@ def test_an_accepted_request_is_told_with_its_log_file():
 
 
 def test_an_accepted_request_whose_answer_tells_nothing_is_accepted_all_the_same():
-    outcome = requested(CAPTURE, Answer(http_status=204), now=NOW, project_id=None)
+    accepted = replace(ACCEPTED, answer=Answer(http_status=204))
+    outcome = requested(CAPTURE, accepted, now=NOW, project_id=None)
     assert (outcome.status, outcome.log_file, outcome.http_status) == (Status.REQUESTED, None, 204)
+
+
+@pytest.mark.parametrize("log_file", [LOG_FILE, LogFile(), None])
+@pytest.mark.parametrize("name", ["an alarm", None])
+def test_an_accepted_request_is_the_same_after_it_was_remembered(log_file, name):
+    accepted = replace(
+        ACCEPTED,
+        trigger=Trigger(TriggerType.ALARM, "arn@time", name),
+        answer=Answer(http_status=202, log_file=log_file),
+    )
+    assert Accepted.from_json(json.loads(json.dumps(accepted.to_json()))) == accepted
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({}, True),
+        ({"attempts": 7, "asked_at": NOW}, True),
+        ({"trigger": Trigger(TriggerType.MANUAL, "another-request")}, False),
+        ({"trigger": Trigger(TriggerType.SQS, "a-request")}, False),
+        ({"replays": 3}, False),
+    ],
+)
+def test_a_request_is_by_the_capture_that_it_was_made_for_however_often_that_comes(change, expected):
+    assert ACCEPTED.is_by(replace(CAPTURE, **change)) is expected
+
+
+@pytest.mark.parametrize(
+    ("trigger", "named"),
+    [
+        (Trigger(TriggerType.ALARM, "arn@time", "an alarm"), "an alarm"),
+        (Trigger(TriggerType.SQS, "a-message"), "a-message"),
+    ],
+)
+def test_a_duplicate_is_told_with_the_first_log_file_and_who_it_is_for(trigger, named):
+    outcome = duplicate(CAPTURE, replace(ACCEPTED, trigger=trigger), now=NOW, project_id="110011")
+    assert (outcome.status, outcome.reason, outcome.log_file) == (Status.DUPLICATE, Reason.COOL_DOWN, LOG_FILE)
+    assert outcome.message == f"the agent was asked at 2026-11-23T03:12:10.000Z already, for {named}"
+    assert (outcome.trigger, outcome.agent_id, outcome.http_status) == (CAPTURE.trigger, "an-agent", None)
 
 
 @pytest.mark.parametrize(
@@ -209,6 +258,7 @@ def test_a_capture_that_is_given_up_fails_for_the_reason_of_its_last_trouble():
     [
         ("120", 120),
         (" 0 ", 0),
+        ("9" * 400, math.inf),
         (format_datetime(NOW + timedelta(minutes=5), usegmt=True), 300),
         ("Mon, 23 Nov 2026 03:13:40 -0000", 60),
         ("Mon, 23 Nov 2026 05:13:40 +0200", 60),

@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 
 from agent_log_capture.core import agent_ids
-from agent_log_capture.core.capture import Capture, Outcome, Reason, Status, Trigger, TriggerType
+from agent_log_capture.core.capture import Capture, Following, Outcome, Reason, Status, Trigger, TriggerType
 from agent_log_capture.core.intake import Reader
 from agent_log_capture.core.notice import sns_message, to_json
 
 EVENTS = Path(__file__).parents[3] / "events"
 NOW = datetime(2026, 11, 23, 3, 12, 40, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+AN_HOUR_AGO = NOW - 60 * MINUTE
 READER = Reader(default_region="IAD", agent_id_keys=("backup.client",))
 
 
@@ -481,8 +483,77 @@ def own_message(*items):
 
 
 def test_captures_come_back_from_the_queue_as_they_were():
-    other = replace(WAITING, agent_id="b", unconfirmed_since=None)
+    following = Following(log_file_id="a-log-file", requested_at=NOW - timedelta(minutes=30), looks=3)
+    other = replace(WAITING, agent_id="b", unconfirmed_since=None, following=following)
     assert read_one(own_message(WAITING.to_json(), other.to_json())).captures == [WAITING, other]
+
+
+def received(body, count, first_received_at):
+    """Return the event of a record that was received so often."""
+    event = from_queue(body)
+    event["Records"][0]["attributes"] = {
+        "ApproximateReceiveCount": count,
+        "ApproximateFirstReceiveTimestamp": first_received_at,
+    }
+    return event
+
+
+def millis(moment):
+    return str(round(moment.timestamp() * 1000))
+
+
+@pytest.mark.parametrize("count", ["2", "3", "1000", 2])
+@pytest.mark.parametrize("body", ["a b", '{"agent_ids": ["a", "b"]}'])
+def test_a_record_that_comes_again_may_have_been_asked_for_since_it_came_first(body, count):
+    captures = read_one(received(body, count, millis(AN_HOUR_AGO))).captures
+    assert [(capture.agent_id, capture.unconfirmed_since) for capture in captures] == [
+        ("a", AN_HOUR_AGO),
+        ("b", AN_HOUR_AGO),
+    ]
+
+
+@pytest.mark.parametrize(
+    "count", ["1", 1, "0", "-2", "2.5", "many", "", None, [2], "9" * 5000], ids=lambda count: str(count)[:9]
+)
+def test_a_record_that_comes_for_the_first_time_has_not(count):
+    (capture,) = read_one(received("a", count, millis(AN_HOUR_AGO))).captures
+    assert capture.unconfirmed_since is None
+
+
+@pytest.mark.parametrize(
+    "first_received_at",
+    [
+        *("", "soon", "-1", "1.5", "٣", "9" * 5000, "99999999999999", "0", None, {}),
+        *(millis(NOW + timedelta(seconds=1)), millis(NOW - timedelta(days=14, seconds=1))),
+    ],
+    ids=lambda moment: str(moment)[:14],
+)
+def test_a_first_time_that_no_queue_can_remember_is_passed_over(first_received_at):
+    (capture,) = read_one(received("a", "2", first_received_at)).captures
+    assert capture.unconfirmed_since is None
+
+
+@pytest.mark.parametrize("attributes", [None, [], "2", {}, {"ApproximateReceiveCount": "2"}])
+def test_attributes_that_cannot_be_read_are_passed_over(attributes):
+    event = from_queue("a")
+    event["Records"][0]["attributes"] = attributes
+    assert read_one(event).captures[0].unconfirmed_since is None
+
+
+@pytest.mark.parametrize(
+    ("known", "since"),
+    [(None, AN_HOUR_AGO), (AN_HOUR_AGO - MINUTE, AN_HOUR_AGO - MINUTE), (AN_HOUR_AGO + MINUTE, AN_HOUR_AGO)],
+)
+def test_the_first_request_without_an_answer_is_the_one_that_counts(known, since):
+    body = json.dumps({"captures": [replace(WAITING, unconfirmed_since=known).to_json()]})
+    (capture,) = read_one(received(body, "2", millis(AN_HOUR_AGO))).captures
+    assert capture == replace(WAITING, unconfirmed_since=since)
+
+
+def test_each_record_of_a_batch_has_come_so_often_by_itself():
+    again, new = received("a", "2", millis(AN_HOUR_AGO)), received("b", "1", millis(NOW))
+    arrivals = read({"Records": [*again["Records"], *new["Records"]]})
+    assert [arrival.captures[0].unconfirmed_since for arrival in arrivals] == [AN_HOUR_AGO, None]
 
 
 def test_a_dead_letter_comes_back_with_a_new_retry_window():

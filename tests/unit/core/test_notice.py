@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_log_capture.core.capture import LogFile, Outcome, Reason, Status, Trigger, TriggerType
+from agent_log_capture.core.capture import Capture, Following, LogFile, Outcome, Reason, Status, Trigger, TriggerType
+from agent_log_capture.core.decision import Accepted, Answer, duplicate
+from agent_log_capture.core.following import FollowPolicy, Look
 from agent_log_capture.core.intake import Reader
 from agent_log_capture.core.notice import email, sns_message, subject, to_json
 
@@ -65,7 +67,71 @@ UNREADABLE = Outcome(
     reason=Reason.INVALID_AGENT_ID,
     message="agent_ids: an agent ID is 1 to 128 characters of A-Z a-z 0-9 _ -: 'web-01.example.com', 'db 02'",
 )
-SAMPLES = {"requested": REQUESTED, "rejected": REJECTED, "failed": FAILED, "unreadable": UNREADABLE}
+ASKED = Capture(
+    agent_id=AGENT,
+    region="DFW",
+    trigger=REQUESTED.trigger,
+    asked_at=ASKED_AT,
+    retry_from=ASKED_AT,
+    attempts=1,
+)
+OBJECT = (
+    "https://storage101.dfw1.clouddrive.com/v1/MossoCloudFS_3f8a2c1e-5b7d-4e9f-8a6b-0c1d2e3f4a5b"
+    f"/CloudBackupLogs/v2/{AGENT}/2026-11-23T03-12-41.606703Z.gz"
+)
+UPLOADED = replace(
+    LOG_FILE,
+    state="completed",
+    location=None,
+    links=(
+        *LOG_FILE.links,
+        {"rel": "logfile", "href": OBJECT},
+        {"rel": "logfile_temp_url", "href": f"{OBJECT}?temp_url_sig={40 * '0'}&temp_url_expires=1795490052"},
+    ),
+)
+
+
+def found(log_file, *, after, trigger=REJECTED.trigger, is_offline=False):
+    """Return what is told when a log file is found like this so long after it was requested."""
+    following = Following(log_file_id=LOG_FILE.id, requested_at=AT)
+    look = Look(
+        policy=FollowPolicy(deadline_seconds=86_400, random=lambda: 0.5),
+        capture=replace(ASKED, trigger=trigger, following=following),
+        following=following,
+        at=AT + after,
+        project_id="110011",
+    )
+    return look.answered(Answer(http_status=200, log_file=log_file), is_offline=is_offline).outcome
+
+
+WAITING = found(replace(LOG_FILE, location=None), after=timedelta(seconds=31), is_offline=True)
+CAPTURED = found(UPLOADED, after=timedelta(seconds=92), trigger=REQUESTED.trigger)
+CAPTURED_WITHOUT_LINK = found(
+    replace(UPLOADED, links=UPLOADED.links[:2]), after=timedelta(seconds=92), trigger=REQUESTED.trigger
+)
+EXPIRED = found(replace(LOG_FILE, location=None), after=timedelta(hours=24))
+DUPLICATE = duplicate(
+    replace(ASKED, trigger=UNREADABLE.trigger, asked_at=AT, retry_from=AT),
+    Accepted(
+        trigger=REJECTED.trigger,
+        replays=0,
+        requested_at=AT,
+        answer=Answer(http_status=202, log_file=LOG_FILE),
+    ),
+    now=AT + timedelta(minutes=2),
+    project_id="110011",
+)
+SAMPLES = {
+    "requested": REQUESTED,
+    "waiting": WAITING,
+    "captured": CAPTURED,
+    "captured-without-link": CAPTURED_WITHOUT_LINK,
+    "expired": EXPIRED,
+    "rejected": REJECTED,
+    "failed": FAILED,
+    "duplicate": DUPLICATE,
+    "unreadable": UNREADABLE,
+}
 
 
 def as_published(outcome):
@@ -87,7 +153,9 @@ def test_the_notice_is_as_the_sample_shows_it(name):
 
 
 def test_no_status_is_without_a_sample():
-    assert {path.stem for path in OUTCOMES.glob("*.json")} == {*Status, "unreadable"} == SAMPLES.keys()
+    assert {path.stem for path in OUTCOMES.glob("*.json")} == SAMPLES.keys()
+    assert {outcome.status for outcome in SAMPLES.values()} == set(Status)
+    assert all(SAMPLES[status].status is status for status in Status)
 
 
 def test_every_protocol_gets_a_text():
@@ -100,8 +168,27 @@ def test_every_protocol_gets_a_text():
 @pytest.mark.parametrize("name", SAMPLES)
 def test_a_mail_fits_a_window(name):
     text = email(SAMPLES[name])
-    assert all(len(line) <= 120 for line in text.splitlines())
+    assert all(len(line) <= 120 or " https://" in line for line in text.splitlines())
     assert "None" not in text
+
+
+def test_a_mail_says_from_where_and_until_when_the_log_files_can_be_downloaded():
+    lines = email(CAPTURED).splitlines()
+    assert f"Stored at: {OBJECT}" in lines
+    assert f"Download:  {CAPTURED.log_file.download_url}" in lines
+    assert "Expires:   2026-11-24T03:14:12.000Z" in lines
+    assert lines[-1] == "Whoever has the download link can use it, without a token, until it expires."
+
+
+def test_a_mail_without_a_signed_link_says_where_the_log_files_are():
+    text = email(CAPTURED_WITHOUT_LINK)
+    assert f"Stored at: {OBJECT}" in text.splitlines()
+    assert not [word for word in ("Download:", "Expires:", "temp_url", "download link") if word in text]
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_an_http_status_is_shown_where_the_api_refused(name):
+    assert ("(HTTP " in email(SAMPLES[name])) is (name in {"rejected", "failed"})
 
 
 # ------------------------------------------------------------------ subject and attributes

@@ -1,0 +1,297 @@
+"""From a request to its end on the embedded cloud: followed, asked once, and told to everybody who asked."""
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import boto3
+import pytest
+
+from agent_log_capture.core.capture import Status
+from local.cloud import EmbeddedCloud
+from local.stand_in import Fault
+
+ROOT = Path(__file__).resolve().parents[2]
+ENDINGS = {status.value for status in Status} - {"requested", "waiting"}
+FLEET = [f"agent-{number:03}" for number in range(300)]
+HOUR_SECONDS = 3600
+
+# Runs one invocation in a process of its own, which is killed when the function gets to a certain point.
+KILLED = """
+import json, os, sys
+from unittest.mock import patch
+from agent_log_capture.handlers.capture import lambda_handler
+from local.lambda_service import Context
+
+with patch(sys.argv[1], lambda *_, **__: os._exit(9)):
+    lambda_handler(json.load(sys.stdin), Context(function_name="CaptureFunction", timeout_seconds=300))
+"""
+
+
+def killed_at(point, exit_codes):
+    def handler(event):
+        process = subprocess.run(
+            [sys.executable, "-c", KILLED, point],
+            input=json.dumps(event).encode(),
+            env=os.environ | {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"},
+            stdout=subprocess.DEVNULL,
+            check=False,
+        )
+        exit_codes.append(process.returncode)
+        process.check_returncode()
+
+    return handler
+
+
+def alarm(samples, name, agent_ids):
+    """An alarm that names its agents in its description."""
+    event = json.loads(json.dumps(samples["eventbridge-alarm"]))
+    event["resources"] = [f"arn:aws:cloudwatch:us-east-1:123456789012:alarm:{name}"]
+    event["detail"]["alarmName"] = name
+    event["detail"]["configuration"] = {"description": json.dumps({"agent_ids": agent_ids})}
+    return event
+
+
+def statuses(notices):
+    return [notice["status"] for notice in notices]
+
+
+def endings(notices):
+    """How each asker's each agent ended."""
+    told = [notice for notice in notices if notice["status"] in ENDINGS]
+    return {(notice["trigger"]["id"], notice["agent_id"]): notice["status"] for notice in told}
+
+
+def test_a_log_file_is_told_when_it_was_asked_for_and_when_it_is_there(api, cloud):
+    api.add_agents("agent")
+    cloud.send("agent")
+    cloud.drain()
+    requested, captured = cloud.notices()
+    assert statuses([requested, captured]) == ["requested", "captured"]
+    assert captured["logfile"]["id"] == requested["logfile"]["id"]
+    assert captured["logfile"]["download_url"].startswith("https://")
+    assert captured["logfile"]["download_expires_at"] > captured["at"]
+    assert [link["rel"] for link in captured["logfile"]["links"]] == ["self", "logfile", "logfile_temp_url"]
+
+
+@pytest.mark.parametrize("parameters", [{"PublishDownloadUrl": "false"}])
+def test_the_signed_link_is_nowhere_when_it_is_not_to_be_published(api, cloud, caplog):
+    api.add_agents("agent")
+    cloud.send("agent")
+    cloud.drain()
+    notices = cloud.notices()
+    assert statuses(notices) == ["requested", "captured"]
+    assert notices[1]["logfile"]["download_url"] is None
+    assert len(caplog.records) > 2
+    assert "temp_url_sig" not in f"{notices} {[record.__dict__ for record in caplog.records]}"
+
+
+def test_an_agent_that_is_offline_is_told_once_and_captured_when_it_is_back(api, cloud, clock):
+    api.add_agents("agent", online=False)
+    cloud.send("agent")
+    for _ in range(10):
+        cloud.poll()
+        clock.advance(900)
+    api.set_online("agent", online=True)
+    cloud.drain()
+    assert statuses(cloud.notices()) == ["requested", "waiting", "captured"]
+
+
+def test_an_agent_that_does_not_come_back_is_expired_at_the_deadline(api, cloud, clock):
+    api.add_agents("agent", online=False)
+    asked_at = clock.time()
+    cloud.send("agent")
+    cloud.drain()
+    requested, waiting, expired = cloud.notices()
+    assert statuses([requested, waiting, expired]) == ["requested", "waiting", "expired"]
+    assert expired["reason"] == "not_uploaded"
+    assert 24 * HOUR_SECONDS <= clock.time() - asked_at < 25 * HOUR_SECONDS
+    assert cloud.dead_letters() == []
+
+
+def test_a_log_file_that_is_deleted_is_expired_as_gone(api, cloud):
+    api.add_agents("agent")
+    cloud.send("agent")
+    cloud.poll()
+    api.add_agents("agent")  # as new, without log files
+    cloud.drain()
+    assert [(notice["status"], notice["reason"]) for notice in cloud.notices()] == [
+        ("requested", None),
+        ("expired", "gone"),
+    ]
+
+
+def test_a_request_that_was_accepted_without_a_name_is_followed_all_the_same(api, cloud):
+    api.add_agents("agent")
+    api.inject("agent", Fault(body=b"", headers={"Location": ""}, method="POST"))
+    cloud.send("agent")
+    cloud.drain()
+    requested, captured = cloud.notices()
+    assert requested["logfile"]["id"] is None
+    assert captured["logfile"]["id"] == api.log_files("agent")[0]["id"]
+    assert api.asked["agent"] == 1
+
+
+def test_looks_that_fail_do_not_end_a_capture(api, cloud):
+    api.add_agents("agent")
+    cloud.send("agent")
+    cloud.poll()
+    api.inject("agent", Fault(status=503, method="GET", times=5))
+    api.inject("agent", Fault(drop="before", method="GET", times=3))
+    cloud.drain()
+    assert statuses(cloud.notices()) == ["requested", "captured"]
+
+
+def test_a_second_asker_within_the_cool_down_is_told_the_first_ones_log_file(api, cloud, samples):
+    api.add_agents("agent")
+    cloud.put_event(alarm(samples, "backup-first", ["agent"]))
+    cloud.put_event(alarm(samples, "backup-second", ["agent"]))
+    cloud.drain()
+    requested, duplicate, captured = cloud.notices()
+    assert statuses([requested, duplicate, captured]) == ["requested", "duplicate", "captured"]
+    assert duplicate["trigger"]["name"] == "backup-second"
+    assert duplicate["logfile"]["id"] == requested["logfile"]["id"]
+    assert "backup-first" in duplicate["message"]
+    assert api.asked["agent"] == 1
+
+
+def test_after_the_cool_down_an_agent_is_asked_anew(api, cloud, clock):
+    api.add_agents("agent")
+    cloud.send("agent")
+    cloud.drain()
+    clock.advance(601)
+    cloud.send("agent")
+    cloud.drain()
+    assert statuses(cloud.notices()) == ["requested", "captured"] * 2
+    assert api.asked["agent"] == 2
+
+
+def test_force_goes_round_the_cool_down(api, cloud):
+    api.add_agents("agent")
+    cloud.send("agent")
+    cloud.send('{"agent_id": "agent", "force": true}')
+    cloud.drain()
+    assert Counter(statuses(cloud.notices())) == {"requested": 2, "captured": 2}
+
+
+def test_a_refused_request_is_not_remembered(api, cloud):
+    cloud.send("agent")
+    cloud.drain()
+    api.add_agents("agent")
+    cloud.send("agent")
+    cloud.drain()
+    assert statuses(cloud.notices()) == ["rejected", "requested", "captured"]
+
+
+def test_without_its_table_the_cool_down_is_left_out_and_the_log_says_so(api, cloud, caplog):
+    api.add_agents("agent", "other")
+    boto3.client("dynamodb").delete_table(TableName=os.environ["RECENT_CAPTURES_TABLE"])
+    cloud.send("agent other")
+    cloud.drain()
+    assert Counter(statuses(cloud.notices())) == {"requested": 2, "captured": 2}
+    assert caplog.text.count("the cool-down table cannot be reached") == 1
+
+
+def run_fleet(api, cloud, clock, samples, *, meanwhile):
+    """Ask a fleet of 300: 30 offline for good, 30 that come back, 30 named by two alarms and the list."""
+    gone, late, wanted = FLEET[:30], FLEET[30:60], FLEET[60:90]
+    api.add_agents(*FLEET)
+    api.add_agents(*gone, *late, online=False)
+    cloud.put_event(alarm(samples, "backup-first", wanted))
+    cloud.put_event(alarm(samples, "backup-second", wanted))
+    cloud.send("\n".join(FLEET[:200]))
+    cloud.poll()
+    meanwhile()
+    cloud.send("\n".join(FLEET[200:]))
+    for _ in range(8):
+        cloud.poll()
+        clock.advance(900)
+    for agent_id in late:
+        api.set_online(agent_id, online=True)
+    cloud.drain()
+    return gone, late, wanted
+
+
+def assert_all_is_well(api, cloud, gone, late, wanted):
+    notices = cloud.notices()
+    ended = endings(notices)
+    by_agent = {}
+    for (_, agent_id), status in ended.items():
+        by_agent.setdefault(agent_id, []).append(status)
+    assert len(ended) == len(FLEET) + 2 * len(wanted)
+    assert Counter(ended.values()) == {"captured": 270, "expired": 30, "duplicate": 60}
+    assert all(by_agent[agent_id] == ["expired"] for agent_id in gone)
+    assert all(by_agent[agent_id] == ["captured"] for agent_id in late)
+    assert all(sorted(by_agent[agent_id]) == ["captured", "duplicate", "duplicate"] for agent_id in wanted)
+    assert statuses(notices).count("waiting") == 60
+    assert api.posts == Counter(FLEET)
+    assert cloud.dead_letters() == []
+
+
+def test_every_asker_of_a_fleet_is_told_how_every_agent_ended_and_no_agent_is_asked_twice(api, cloud, clock, samples):
+    fleet = run_fleet(api, cloud, clock, samples, meanwhile=lambda: None)
+    assert_all_is_well(api, cloud, *fleet)
+
+
+def test_a_token_that_is_revoked_in_the_middle_is_rotated_once_and_every_agent_ends_well(
+    api, rotating, clock, samples
+):
+    fleet = run_fleet(api, rotating, clock, samples, meanwhile=lambda: api.revoke(current_secret(rotating)["token"]))
+    assert_all_is_well(api, rotating, *fleet)
+    # the first token, and the one that takes the place of the revoked one
+    assert rotating.rotations.asked == 2
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        "agent_log_capture.core.decision.Accepted.to_json",
+        "agent_log_capture.asking.requested",
+        "agent_log_capture.adapters.outcome_topic.OutcomeTopic.publish",
+        "agent_log_capture.adapters.capture_queue.CaptureQueue.put_back",
+    ],
+    ids=["before it is remembered", "after it is remembered", "before the notice", "before it waits"],
+)
+def test_a_function_that_is_killed_asks_nobody_twice_and_tells_everybody(api, cloud, clock, point):
+    agents = FLEET[:5]
+    api.add_agents(*agents)
+    cloud.send("\n".join(agents))
+    exit_codes = []
+    cloud.poll(killed_at(point, exit_codes))
+    assert (exit_codes, cloud.waiting) == ([9], 1)
+    clock.advance(1801)
+    cloud.drain()
+    notices = cloud.notices()
+    assert set(endings(notices).values()) == {"captured"}
+    assert {notice["agent_id"] for notice in notices} == set(agents)
+    assert len({notice["outcome_id"] for notice in notices}) == 2 * len(agents)
+    assert api.posts == Counter(agents)
+
+
+@pytest.fixture
+def rotating(api, clock):
+    """A stack that rotates its token, from nothing but a username and an API key."""
+    api.add_account("operator", "the-api-key")
+    secret = json.dumps({"username": "operator", "api_key": "the-api-key"})
+    with EmbeddedCloud(api, clock=clock, secret=secret, parameters={"RotateToken": "true"}) as cloud:
+        cloud.rotate_secret()
+        cloud.poll()
+        yield cloud
+
+
+def current_secret(cloud):
+    answer = boto3.client("secretsmanager").get_secret_value(SecretId=cloud.secret_arn, VersionStage="AWSCURRENT")
+    return json.loads(answer["SecretString"])
+
+
+def test_from_a_username_and_an_api_key_the_first_rotation_makes_a_token(api, rotating):
+    secret = current_secret(rotating)
+    assert secret.keys() == {"username", "api_key", "token", "expires_at", "project_id"}
+    assert secret["project_id"] == api.project_id
+    api.add_agents("agent")
+    rotating.send("agent")
+    rotating.drain()
+    assert statuses(rotating.notices()) == ["requested", "captured"]

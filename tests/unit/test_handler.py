@@ -1,0 +1,265 @@
+"""The capture function as Lambda calls it: built from its environment, with all that it logs and measures."""
+
+import json
+import re
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from uuid import uuid4
+
+import pytest
+
+from agent_log_capture.core.capture import Following
+from agent_log_capture.handlers.capture import METRICS, NotSavedError, lambda_handler
+from agent_log_capture.settings import SettingError
+
+AGENTS = "https://dfw.backup.api.rackspacecloud.com/v2/110011/agents/"
+SIGNED_LINK = {"rel": "logfile_temp_url", "href": f"https://files.example/a.gz?temp_url_sig={40 * '0'}"}
+
+
+@pytest.fixture(autouse=True)
+def _environment(*, monkeypatch, secret_arn, topic_arn, waiting, dead, table):  # noqa: ARG001 (the table has to be there)
+    variables = {
+        "TOKEN_SECRET_ARN": secret_arn,
+        "OUTCOME_TOPIC_ARN": topic_arn,
+        "CAPTURE_QUEUE_URL": waiting.url,
+        "DEAD_LETTER_QUEUE_URL": dead.url,
+        "RECENT_CAPTURES_TABLE": "RecentCapturesTable",
+        "CLOUD_BACKUP_REGION": "DFW",
+        "POWERTOOLS_SERVICE_NAME": str(uuid4()),  # loggers of one service would share the output of the first test
+        "POWERTOOLS_METRICS_NAMESPACE": "AgentLogCapture",
+    }
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture(autouse=True)
+def answers(wire):
+    """What the API answers to requests, and with which states of log files to looks; agents are offline."""
+    answers = {}
+
+    def accept(request):
+        status = answers.get(request.url.split("/")[-2], 202)
+        return status, {}, '{"id": "made"}'
+
+    def look(request):
+        log_file = {"id": "made", "state": answers[request.url.split("/")[-3]], "links": [SIGNED_LINK]}
+        return 200, {}, json.dumps(log_file)
+
+    wire.add_callback("POST", re.compile(AGENTS + "[^/]+/logfiles"), accept)
+    wire.add_callback("GET", re.compile(AGENTS + "[^/]+/logfiles/made"), look)
+    wire.get(re.compile(AGENTS + "[^/]+/status"), json={"online": False})
+    return answers
+
+
+@pytest.fixture
+def invoke():
+    context = SimpleNamespace(aws_request_id="request-id", get_remaining_time_in_millis=lambda: 300_000)
+    return lambda event: lambda_handler(event, context)
+
+
+@pytest.fixture
+def output(capsys):
+    """What was logged, and what was measured: lists of lines."""
+
+    def read():
+        lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        return [line for line in lines if "_aws" not in line], [line for line in lines if "_aws" in line]
+
+    return read
+
+
+@pytest.fixture
+def measured(output):
+    """What was measured, by metric: each value."""
+
+    def read():
+        values = {}
+        for line in output()[1]:
+            for metric in line["_aws"]["CloudWatchMetrics"][0]["Metrics"]:
+                values.setdefault(metric["Name"], []).extend(line[metric["Name"]])
+        return values
+
+    return read
+
+
+@pytest.fixture
+def watched(a_capture):
+    """Builds the message of captures that were asked a minute ago, and whose log files were requested then."""
+
+    def build(*agent_ids, ago=timedelta(minutes=1)):
+        moment = datetime.now(UTC) - ago
+        following = Following(log_file_id="made", requested_at=moment)
+        captures = [
+            a_capture(agent_id=agent_id, asked_at=moment, retry_from=moment, following=following)
+            for agent_id in agent_ids
+        ]
+        return json.dumps({"captures": [capture.to_json() for capture in captures]})
+
+    return build
+
+
+@pytest.fixture
+def overdue(a_capture):
+    moment = datetime.now(UTC) - timedelta(days=1)
+    capture = a_capture(agent_id="overdue", asked_at=moment, retry_from=moment)
+    return json.dumps({"captures": [capture.to_json()]})
+
+
+def sqs_event(**bodies):
+    records = [
+        {"eventSource": "aws:sqs", "messageId": message_id, "body": body} for message_id, body in bodies.items()
+    ]
+    return {"Records": records}
+
+
+# ------------------------------------------------------------------ what it answers
+
+
+def test_an_event_of_the_queue_is_answered_with_no_failures(invoke, told):
+    assert invoke(sqs_event(first="one", second="two not@good")) == {"batchItemFailures": []}
+    assert Counter(notice["status"] for notice in told.bodies()) == {"requested": 2, "rejected": 1}
+
+
+def test_a_record_whose_notice_is_not_published_is_a_failure(invoke, sns, topic_arn):
+    sns.delete_topic(TopicArn=topic_arn)
+    answer = invoke(sqs_event(first="one", second='{"outcome_id": "ignored"}', third="three"))
+    assert sorted(failure["itemIdentifier"] for failure in answer["batchItemFailures"]) == ["first", "third"]
+
+
+def test_any_other_event_is_answered_with_a_report(invoke, answers, told):
+    answers["two"] = 404
+    report = invoke({"agent_ids": ["one", "two"]})
+    assert sorted(report.pop("outcomes"), key=str) == sorted(told.bodies(), key=str)
+    assert {name: value for name, value in report.items() if value} == {"asked": 2, "requested": 1, "rejected": 1}
+
+
+@pytest.mark.parametrize(
+    "event",
+    [{"agent_id": "one"}, {"Records": [{"eventSource": "aws:sqs", "body": "one"}]}],
+    ids=["by hand", "a record without an ID"],
+)
+def test_an_event_that_cannot_be_put_back_ends_in_an_error(invoke, sns, topic_arn, event):
+    sns.delete_topic(TopicArn=topic_arn)
+    with pytest.raises(NotSavedError, match=r"^the notice was not published: .*NotFound"):
+        invoke(event)
+
+
+@pytest.mark.parametrize("event", [None, [], "", 7, {}])
+def test_an_event_that_names_nobody_is_no_error(invoke, event):
+    assert invoke(event)["rejected"] == 1
+
+
+# ------------------------------------------------------------------ its settings
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("TOKEN_SECRET_ARN", "OUTCOME_TOPIC_ARN", "CAPTURE_QUEUE_URL", "DEAD_LETTER_QUEUE_URL"),
+        *("RECENT_CAPTURES_TABLE", "CLOUD_BACKUP_REGION"),
+    ],
+)
+def test_a_setting_that_is_missing_is_named(monkeypatch, invoke, name):
+    monkeypatch.delenv(name)
+    with pytest.raises(SettingError, match=f"^{name} is not set$"):
+        invoke({"agent_id": "one"})
+
+
+def test_without_a_cool_down_there_is_no_table(*, monkeypatch, invoke, dynamodb, output, told):
+    monkeypatch.setenv("COOL_DOWN_SECONDS", "0")
+    monkeypatch.delenv("RECENT_CAPTURES_TABLE")
+    dynamodb.delete_table(TableName="RecentCapturesTable")
+    invoke(sqs_event(first="one"))
+    invoke(sqs_event(second="one"))
+    assert [notice["status"] for notice in told.bodies()] == ["requested", "requested"]
+    assert {line["level"] for line in output()[0]} == {"INFO"}
+
+
+def test_without_a_deadline_log_files_are_not_watched(monkeypatch, invoke, waiting):
+    monkeypatch.setenv("CAPTURE_DEADLINE_SECONDS", "0")
+    invoke(sqs_event(first="one"))
+    assert waiting.messages(after_seconds=900) == []
+
+
+@pytest.mark.parametrize("is_published", [True, False])
+def test_the_signed_link_is_nowhere_but_in_the_notice_and_only_where_it_may_be(
+    *, monkeypatch, invoke, answers, watched, told, waiting, capsys, is_published
+):
+    monkeypatch.setenv("PUBLISH_DOWNLOAD_URL", str(is_published).lower())
+    answers.update(done="completed", uploading="started")
+    invoke(sqs_event(record=watched("done", "uploading")))
+    [notice] = told.messages()
+    [put_back] = waiting.messages(after_seconds=900)
+    assert ("temp_url_sig" in notice["Body"]) is is_published
+    assert "temp_url_sig" not in put_back["Body"] + capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("is_enabled", "message"), [("true", "its rotation was asked for"), ("false", "put another one")]
+)
+def test_another_token_is_asked_for_where_the_secret_is_rotated(
+    *, monkeypatch, invoke, answers, output, is_enabled, message
+):
+    monkeypatch.setenv("ROTATION_ENABLED", is_enabled)
+    answers["one"] = 401
+    invoke(sqs_event(record="one"))
+    [deferred] = [line for line in output()[0] if line["message"] == "deferred"]
+    assert deferred["detail"].endswith(f" holds a token that the API refuses; {message}")
+
+
+# ------------------------------------------------------------------ what it logs and measures
+
+
+def test_every_line_of_the_log_names_the_request(invoke, output):
+    invoke({"agent_ids": ["one", "two"]})
+    lines, _ = output()
+    assert {line["function_request_id"] for line in lines} == {"request-id"}
+    assert lines[-1]["message"] == "done"
+    assert (lines[-1]["asked"], lines[-1]["counts"]["requested"]) == (2, 2)
+
+
+def test_every_count_is_measured(*, invoke, answers, watched, overdue, measured):
+    answers.update(two=404, three=503, overdue=503, done="completed", away="requested", late="started")
+    event = sqs_event(
+        first="one two three",
+        second=watched("done", "away"),
+        third=watched("late", ago=timedelta(days=1)),
+        fourth=overdue,
+    )
+    invoke(event)
+    invoke(sqs_event(fifth="one"))
+    values = measured()
+    [seconds] = values.pop("CaptureSeconds")
+    assert 60 <= seconds < 120
+    assert values == {
+        "CapturesRequested": [1],
+        "CapturesRejected": [1],
+        "CapturesDeferred": [1],
+        "CapturesFailed": [1],
+        "CapturesCompleted": [1],
+        "CapturesExpired": [1],
+        "CapturesDuplicate": [1],
+        "NoticesPublished": [6, 1],
+    }
+    assert values.keys() == {*METRICS.values(), "NoticesPublished"}
+
+
+def test_each_capture_of_a_large_event_is_measured(invoke, answers, watched, measured):
+    agents = [f"agent-{number}" for number in range(250)]
+    answers.update(dict.fromkeys(agents, "completed"))
+    invoke(sqs_event(record=watched(*agents)))
+    values = measured()
+    assert (len(values["CaptureSeconds"]), sum(values["CapturesCompleted"])) == (250, 250)
+    assert all(60 <= seconds < 120 for seconds in values["CaptureSeconds"])
+
+
+def test_metrics_are_in_one_namespace_with_their_units(invoke, output):
+    invoke({"agent_id": "one"})
+    [line] = output()[1]
+    [metrics] = line["_aws"]["CloudWatchMetrics"]
+    assert (metrics["Namespace"], metrics["Dimensions"]) == ("AgentLogCapture", [["service"]])
+    assert {metric["Name"]: metric["Unit"] for metric in metrics["Metrics"]} == {
+        "CapturesRequested": "Count",
+        "NoticesPublished": "Count",
+    }
