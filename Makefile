@@ -1,6 +1,6 @@
 # Every target does its own set-up. `make` alone says what there is.
 .DEFAULT_GOAL := help
-.PHONY: help test demo lock clean lint types template unit
+.PHONY: help test demo lock clean lint types template unit integration
 
 UV_VERSION := 0.13.9
 # A uv that is installed is used; otherwise one is put into .uv, beside the project's own .venv.
@@ -24,7 +24,7 @@ help: ## say what there is
 demo: .venv/installed ## run the main job on the embedded cloud; EVENT=events/manual.json sends an event of your own
 	@PYTHONPATH=src $(BIN)/python -m local.demo $(EVENT)
 
-test: lint types template unit ## install, lint, type-check and test
+test: lint types template unit integration ## install, lint, type-check and test
 
 lint: .venv/installed
 	@$(BIN)/ruff format --check --quiet . || { echo "make lint: run $(BIN)/ruff format ."; exit 1; }
@@ -40,7 +40,11 @@ template: .venv/installed
 	@echo "template  ok"
 
 unit: .venv/installed
-	@$(BIN)/pytest --cov --cov-report=term
+	@$(BIN)/pytest -q --cov --cov-report=term tests/unit
+
+# Without coverage, which slows threads down more than anything else and has nothing to add to the unit tests'.
+integration: .venv/installed
+	@$(BIN)/pytest -q tests/integration
 
 lock: $(if $(filter .uv/bin/uv,$(UV)),.uv/bin/uv) ## pin the newest versions that fit, with hashes
 	@$(UV) pip compile --quiet --upgrade --universal --generate-hashes --no-emit-index-url --group dev pyproject.toml -o requirements-dev.txt

@@ -26,8 +26,9 @@ from agent_log_capture.workflow import CaptureWorkflow
 
 _CONNECT_TIMEOUT_SECONDS = 3
 _READ_TIMEOUT_SECONDS = 10
-# The cool-down stands before every request, and it is better left out than waited for.
-_TABLE_TIMEOUT_SECONDS = 2
+# The cool-down stands before every request, and it is better left out than waited for; but a call that is given up
+# too soon may have been served, and its second try then meets the first one's record.
+_TABLE_TIMEOUT_SECONDS = 5
 
 
 @dataclass(frozen=True, slots=True)

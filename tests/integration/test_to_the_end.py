@@ -231,6 +231,8 @@ def assert_all_is_well(api, cloud, gone, late, wanted):
     assert cloud.dead_letters() == []
 
 
+# A day is watched in the test after this one.
+@pytest.mark.parametrize("parameters", [{"CaptureDeadlineSeconds": str(4 * HOUR_SECONDS)}])
 def test_every_asker_of_a_fleet_is_told_how_every_agent_ended_and_no_agent_is_asked_twice(api, cloud, clock, samples):
     fleet = run_fleet(api, cloud, clock, samples, meanwhile=lambda: None)
     assert_all_is_well(api, cloud, *fleet)
