@@ -6,6 +6,8 @@ UV_VERSION := 0.13.9
 # A uv that is installed is used; otherwise one is put into .uv, beside the project's own .venv.
 UV := $(shell command -v uv || echo .uv/bin/uv)
 BIN := .venv/bin
+# A company's own certificate authority is known to the machine, not to uv.
+export UV_SYSTEM_CERTS := true
 export SAM_CLI_TELEMETRY := 0
 export PYTHONDONTWRITEBYTECODE := 1
 
