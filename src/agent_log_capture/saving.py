@@ -128,12 +128,16 @@ class Saving:
             if index in failed:
                 self.keep(item.arrival, f"the notice was not published: {failed[index]}")
         self._report.notices_published += len(told) - len(failed)
-        self._give_up([item for item in told if item.dead_letter and not self._is_kept(item.arrival)])
+        self._give_up(told)
 
-    def _give_up(self, items: Sequence[_Telling]) -> None:
-        letters = [DeadLetter(item.dead_letter or "", item.outcome) for item in items]
-        for index, why in self._queue.give_up(letters).items():
-            self.keep(items[index].arrival, f"the dead letter was not sent: {why}")
+    def _give_up(self, told: Sequence[_Telling]) -> None:
+        given_up = [
+            (item.arrival, DeadLetter(item.dead_letter, item.outcome))
+            for item in told
+            if item.dead_letter and not self._is_kept(item.arrival)
+        ]
+        for index, why in self._queue.give_up([letter for _, letter in given_up]).items():
+            self.keep(given_up[index][0], f"the dead letter was not sent: {why}")
 
     def _put_back(self, waiting: Sequence[tuple[Arrival, Capture, int]]) -> None:
         failed = self._queue.put_back([(capture, delay_seconds) for _, capture, delay_seconds in waiting])

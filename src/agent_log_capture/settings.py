@@ -1,11 +1,11 @@
 """What the functions are told by their environment."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 from urllib.parse import urlsplit
 
+from agent_log_capture.core.auth_token import is_project_id
 from agent_log_capture.core.capture import REGIONS
 
 DEFAULT_CLOUD_BACKUP_URL = "https://{region}.backup.api.rackspacecloud.com"
@@ -13,7 +13,6 @@ DEFAULT_IDENTITY_URL = "https://identity.api.rackspacecloud.com"
 _LONGEST_SECONDS = 604_800  # a week, as in the template; SQS keeps what waits for two
 _MOST_WORKERS = 1024  # the most threads that Lambda allows a function
 _LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
-_PROJECT_ID = re.compile(r"[A-Za-z0-9_-]{0,128}")
 
 
 class SettingError(ValueError):
@@ -111,7 +110,7 @@ class _Reader:
 
     def project_id(self, name: str) -> str | None:
         value = self._optional(name)
-        if not _PROJECT_ID.fullmatch(value):
+        if value and not is_project_id(value):
             raise SettingError(f"{name} must be a project ID, and is '{value}'")
         return value or None
 

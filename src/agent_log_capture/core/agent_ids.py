@@ -81,6 +81,12 @@ def begins_like_json(text: str) -> bool:
     return text.lstrip(_BEFORE_JSON).startswith(("{", "["))
 
 
+def opened(value: object) -> object:
+    """Return what a string is the JSON of, and anything else as it is."""
+    parsed = parse_json(value) if isinstance(value, str) else None
+    return value if parsed is None else parsed
+
+
 class _TooManyValuesError(Exception):
     pass
 
@@ -142,12 +148,12 @@ class _Walk:
 
     def ids(self, value: object, key: str, siblings: _Siblings, depth: int) -> Iterator[Found | Refusal]:
         """Read the value of an agent ID key."""
-        value = _opened(value)
+        value = opened(value)
         if isinstance(value, str):
             yield from (_one_id(part, key, siblings) for part in _split(value))
         elif isinstance(value, list):
             for item in value:
-                yield from self._item(_opened(item), key, siblings, depth)
+                yield from self._item(opened(item), key, siblings, depth)
         elif value is not None:
             yield from self._item(value, key, siblings, depth)
 
@@ -180,12 +186,6 @@ class _Walk:
         if self._values_left < 0:
             raise _TooManyValuesError
         return value
-
-
-def _opened(value: object) -> object:
-    """Return what a string is the JSON of, and anything else as it is."""
-    parsed = parse_json(value) if isinstance(value, str) else None
-    return value if parsed is None else parsed
 
 
 def _split(text: str) -> Iterator[str]:

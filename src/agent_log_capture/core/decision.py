@@ -12,7 +12,7 @@ from agent_log_capture.core.capture import Capture, LogFile, Outcome, Reason, St
 
 MAX_DELAY_SECONDS = 900  # the longest that SQS delays a message
 MIN_DELAY_SECONDS = 5
-_FIRST_DELAY_SECONDS = 30
+FIRST_SPACING_SECONDS = 30  # an idle agent looks for work about every 30 s
 CLOCK_SKEW = timedelta(seconds=10)
 _DOUBLINGS = 5  # 30 s doubled five times is past 900 s
 
@@ -110,6 +110,11 @@ class Told:
     then: Deferred | None = None
 
 
+def doubled_spacing_seconds(times: int) -> int:
+    """Return 30 s, doubled so many times, and 900 s at most."""
+    return min(MAX_DELAY_SECONDS, FIRST_SPACING_SECONDS << min(times, _DOUBLINGS))
+
+
 type Result = Told | Deferred | GivenUp
 
 
@@ -131,8 +136,7 @@ class RetryPolicy:
 
     def _delay_seconds(self, attempts: int, retry_after_seconds: float) -> int:
         """Return a delay with full jitter, no shorter than the API asked for, and at most 900 s."""
-        doublings = min(max(attempts - 1, 0), _DOUBLINGS)
-        longest = min(MAX_DELAY_SECONDS, _FIRST_DELAY_SECONDS << doublings)
+        longest = doubled_spacing_seconds(max(attempts - 1, 0))
         delay = max(MIN_DELAY_SECONDS, self.random() * longest, retry_after_seconds)
         return round(min(MAX_DELAY_SECONDS, delay))
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
-from agent_log_capture.core.agent_ids import begins_like_json, parse_json
+from agent_log_capture.core.agent_ids import begins_like_json, opened, parse_json
 from agent_log_capture.core.capture import Trigger, TriggerType
 from agent_log_capture.core.printable import printable
 
@@ -101,7 +101,7 @@ def _open(value: object, trigger: Trigger) -> Iterator[tuple[object, Trigger]]:
     elif _has_records(value, "EventSource", "aws:sns"):
         yield from ((record.get("Sns"), trigger) for record in value["Records"])
     elif isinstance(value.get("Message"), str) and isinstance(value.get("MessageId"), str):
-        yield _message(value["Message"]), _trigger(TriggerType.SNS, value["MessageId"], trigger)
+        yield opened(value["Message"]), _trigger(TriggerType.SNS, value["MessageId"], trigger)
     elif "requestPayload" in value and isinstance(value.get("requestContext"), dict):
         request_id = value["requestContext"].get("requestId")
         yield value["requestPayload"], _trigger(TriggerType.MANUAL, request_id, trigger)
@@ -114,11 +114,6 @@ def _body(body: object) -> object:
         parsed = parse_json(body)
         return BrokenJson(body) if parsed is None else parsed
     return PlainText(body)
-
-
-def _message(text: str) -> object:
-    parsed = parse_json(text)
-    return text if parsed is None else parsed
 
 
 def _trigger_of(content: object, outer: Trigger) -> Trigger:

@@ -8,6 +8,7 @@ from math import ceil
 
 from agent_log_capture.core.capture import Capture, Following, LogFile, Outcome, Reason, Status, timestamp
 from agent_log_capture.core.decision import (
+    FIRST_SPACING_SECONDS,
     MAX_DELAY_SECONDS,
     Accepted,
     Answer,
@@ -16,13 +17,12 @@ from agent_log_capture.core.decision import (
     Trouble,
     Verdict,
     busy,
+    doubled_spacing_seconds,
     judge,
     outcome,
     rejected,
 )
 
-MIN_LOOK_SECONDS = 30  # an idle agent looks for work about every 30 s
-_DOUBLINGS = 5  # 30 s doubled five times is past 900 s
 _JITTER = 0.1
 _NOT_UPLOADED = Trouble(reason=Reason.NOT_UPLOADED, message="the log file is not uploaded yet")
 
@@ -48,9 +48,8 @@ class FollowPolicy:
 
     def spacing_seconds(self, looks: int) -> int:
         """Return the time to the next look after so many: 30 s, doubled each time, 900 s at most, with jitter."""
-        spacing = min(MAX_DELAY_SECONDS, MIN_LOOK_SECONDS << min(looks, _DOUBLINGS))
-        jittered = spacing * (1 + _JITTER * (2 * self.random() - 1))
-        return round(min(MAX_DELAY_SECONDS, max(MIN_LOOK_SECONDS, jittered)))
+        jittered = doubled_spacing_seconds(looks) * (1 + _JITTER * (2 * self.random() - 1))
+        return round(min(MAX_DELAY_SECONDS, max(FIRST_SPACING_SECONDS, jittered)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +77,7 @@ class Look:
             case Verdict.ACCEPTED:
                 return self._found(answer, is_offline=is_offline)
             case Verdict.REFUSED if answer.http_status == HTTPStatus.NOT_FOUND:
-                return Told(self._expired(Reason.GONE, "the log file is gone", answer))
+                return Told(self._outcome(Status.EXPIRED, answer, Reason.GONE, "the log file is gone"))
             case Verdict.REFUSED | Verdict.REDIRECTED:
                 return Told(rejected(self.capture, answer, now=self.at, project_id=self.project_id))
         return self.failed(busy(answer))
@@ -101,7 +100,8 @@ class Look:
     def _again(self, following: Following, trouble: Trouble, answer: Answer) -> Told | Deferred:
         seconds_left = ceil((self.deadline - self.at).total_seconds())
         if seconds_left <= 0:
-            return Told(self._expired(Reason.NOT_UPLOADED, self._too_late(trouble, answer), answer))
+            message = self._too_late(trouble, answer)
+            return Told(self._outcome(Status.EXPIRED, answer, Reason.NOT_UPLOADED, message))
         spacing = max(self.policy.spacing_seconds(following.looks + 1), trouble.retry_after_seconds)
         watched = replace(self.capture, following=replace(following, looks=following.looks + 1))
         return Deferred(watched, round(min(spacing, seconds_left, MAX_DELAY_SECONDS)), trouble)
@@ -112,9 +112,6 @@ class Look:
             state = answer.log_file and answer.log_file.state
             last_look = f"at the last look its state was {state or 'not known'}"
         return f"not uploaded within {self.policy.deadline_seconds / 3600:g} h; {last_look}"
-
-    def _expired(self, reason: Reason, message: str, answer: Answer) -> Outcome:
-        return self._outcome(Status.EXPIRED, answer, reason, message)
 
     def _outcome(
         self, status: Status, answer: Answer, reason: Reason | None = None, message: str | None = None

@@ -187,8 +187,9 @@ def _first_received_at(attributes: object, now: datetime) -> datetime | None:
 
 def _come_again(capture: Capture, first_received_at: datetime | None) -> Capture:
     """Note that an earlier delivery may have asked the agent before it broke off."""
-    since = [moment for moment in (capture.unconfirmed_since, first_received_at) if moment]
-    return replace(capture, unconfirmed_since=min(since, default=None))
+    if first_received_at is None:
+        return capture
+    return replace(capture, unconfirmed_since=min(first_received_at, capture.unconfirmed_since or first_received_at))
 
 
 def _waiting(content: object) -> list[object]:
