@@ -5,6 +5,7 @@
 UV_VERSION := 0.13.9
 # A uv that is installed is used; otherwise one is put into .uv, beside the project's own .venv.
 UV := $(shell command -v uv || echo .uv/bin/uv)
+UV_TO_MAKE := $(filter .uv/bin/uv,$(UV))
 BIN := .venv/bin
 # A company's own certificate authority is known to the machine, not to uv.
 export UV_SYSTEM_CERTS := true
@@ -18,7 +19,7 @@ help: ## say what there is
 	@python3 -m venv .uv
 	@.uv/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 
-.venv/installed: requirements-dev.txt .python-version | $(if $(filter .uv/bin/uv,$(UV)),.uv/bin/uv)
+.venv/installed: requirements-dev.txt .python-version | $(UV_TO_MAKE)
 	@$(UV) venv --quiet --clear .venv
 	@$(UV) pip sync --quiet --require-hashes requirements-dev.txt
 	@touch $@
@@ -48,10 +49,10 @@ unit: .venv/installed
 integration: .venv/installed
 	@$(BIN)/pytest -q tests/integration
 
-lock: $(if $(filter .uv/bin/uv,$(UV)),.uv/bin/uv) ## pin the newest versions that fit, with hashes
+lock: $(UV_TO_MAKE) ## pin the newest versions that fit, with hashes
 	@$(UV) pip compile --quiet --upgrade --universal --generate-hashes --no-emit-index-url --group dev pyproject.toml -o requirements-dev.txt
 	@$(UV) pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --python-version 3.13 --python-platform aarch64-manylinux2014 --constraint requirements-dev.txt pyproject.toml -o src/requirements.txt
 
 clean: ## remove what the other targets made
-	@rm -rf .venv .uv .aws-sam .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf .venv .uv .aws-sam .coverage demo.log .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

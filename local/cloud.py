@@ -40,9 +40,9 @@ _LONGEST_DELAY_SECONDS = 900
 class EmbeddedCloud:
     """The stack of template.yaml on this machine, for as long as the `with` block lasts.
 
-    Queues, topic, rules and the function's environment come from the template; only CLOUD_BACKUP_URL is the
-    stand-in's. The rules deliver into a queue beside it, from which `poll` invokes the function, since moto runs no
-    code. `secret` is what the secret holds; None leaves it without a value.
+    Queues, topic, table, rules and the functions' environment come from the template; only CLOUD_BACKUP_URL and
+    IDENTITY_URL are the stand-in's. The rules deliver into a queue beside it, from which `poll` invokes the function,
+    since moto runs no code. `secret` is what the secret holds; None leaves it without a value.
     """
 
     def __init__(
@@ -63,7 +63,6 @@ class EmbeddedCloud:
         with self._exits:
             self._start_moto()
             self._share_the_clock()
-            self._take_over_rotation()
             self._deploy()
             self._exits = self._exits.pop_all()
         return self
@@ -118,8 +117,7 @@ class EmbeddedCloud:
     def poll(self, handler: Callable[[Any], Any] | None = None) -> int:
         """Deliver one batch of the queue, every event that a rule has matched, and rotations that were asked for.
 
-        Returns how many there were.
-        `handler` takes the batch in place of the function.
+        Returns how many there were. `handler` takes the batch in place of the function.
         """
         delivered = self._mapping.poll(handler or self.invoke)
         for message in self._receive(self._deliveries_url):
@@ -172,8 +170,8 @@ class EmbeddedCloud:
         for name in _COOL_DOWN_CLOCKS:
             self._exits.enter_context(patch(name, self._clock.datetime_module()))
 
-    def _take_over_rotation(self) -> None:
-        schedule = translate()["Resources"]["TokenRotation"]["Properties"]["RotationRules"]["ScheduleExpression"]
+    def _take_over_rotation(self, resources: Mapping[str, Any]) -> None:
+        schedule = resources["TokenRotation"]["Properties"]["RotationRules"]["ScheduleExpression"]
         hours = int(schedule.removeprefix("rate(").removesuffix(" hours)"))
         self.rotations = Rotations(self._clock, every_seconds=hours * 3600)
 
@@ -192,6 +190,7 @@ class EmbeddedCloud:
         self.secret_arn = self._create_secret()
         template = translate(parameters={**self._parameters, "TokenSecretArn": self.secret_arn})
         resources = template["Resources"]
+        self._take_over_rotation(resources)
         functions = [resources[name]["Properties"] for name in (_FUNCTION, _ROTATION)]
         asking, rotating = (function["Environment"]["Variables"] for function in functions)
         values = _create_stack(template, rotating | asking | {"Deliveries": {"Ref": "Deliveries"}})

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from agent_log_capture.core.capture import timestamp
+
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
     from mypy_boto3_sqs.type_defs import MessageTypeDef
-
-type Handler = Callable[[Any, Any], Any]
 
 _MOST_RECEIVED_AT_ONCE = 10  # SQS gives no more to one ReceiveMessage
 
@@ -101,7 +101,7 @@ class AsynchronousInvocations:
         """Return what Lambda sends to a destination for an event whose retries are exhausted."""
         return {
             "version": "1.0",
-            "timestamp": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "timestamp": timestamp(datetime.now(UTC)),
             "requestContext": {
                 "requestId": str(uuid.uuid4()),
                 "functionArn": f"arn:aws:lambda:us-east-1:123456789012:function:{self.function_name}:$LATEST",

@@ -1,6 +1,7 @@
 import json
 from pathlib import Path
 
+import boto3
 import pytest
 
 from agent_log_capture.core.intake import Reader
@@ -46,3 +47,20 @@ def parameters():
 def cloud(api, clock, token_json, parameters):
     with EmbeddedCloud(api, clock=clock, secret=token_json, parameters=parameters) as embedded:
         yield embedded
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Every call of every client that a function builds: service, operation and parameters."""
+    recorded = []
+
+    class RecordingSession(boto3.session.Session):
+        def __init__(self):
+            super().__init__()
+            self.events.register("provide-client-params", self.record)
+
+        def record(self, params, model, **_):
+            recorded.append((model.service_model.service_name, model.name, params))
+
+    monkeypatch.setattr("agent_log_capture.bootstrap.boto3.session.Session", RecordingSession)
+    return recorded

@@ -3,7 +3,6 @@
 import json
 import os
 
-import boto3
 import pytest
 
 from local.cloud import EmbeddedCloud
@@ -58,23 +57,6 @@ def allowed():
         for action in as_list(statement["Action"])
         for resource in as_list(statement["Resource"])
     }
-
-
-@pytest.fixture
-def calls(monkeypatch):
-    """Every call of every client that a function builds: service, operation and parameters."""
-    recorded = []
-
-    class RecordingSession(boto3.session.Session):
-        def __init__(self):
-            super().__init__()
-            self.events.register("provide-client-params", self.record)
-
-        def record(self, params, model, **_):
-            recorded.append((model.service_model.service_name, model.name, params))
-
-    monkeypatch.setattr("agent_log_capture.bootstrap.boto3.session.Session", RecordingSession)
-    return recorded
 
 
 def test_the_role_allows_what_the_function_calls_and_nothing_else(calls, allowed, api, clock, token_json):
