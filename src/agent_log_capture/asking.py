@@ -8,14 +8,20 @@ from agent_log_capture.adapters.cloud_backup import CloudBackup
 from agent_log_capture.adapters.recent_captures import RecentCaptures
 from agent_log_capture.adapters.token_secret import InvocationToken
 from agent_log_capture.core.auth_token import AuthToken
-from agent_log_capture.core.capture import Capture, Following
+from agent_log_capture.core.brake import Brake
+from agent_log_capture.core.capture import Capture, Following, Reason
 from agent_log_capture.core.decision import (
     Accepted,
     Answer,
+    Deferred,
+    GivenUp,
+    NotTried,
+    NotTriedError,
     Result,
     RetryPolicy,
     TemporaryError,
     Told,
+    Trouble,
     Verdict,
     busy,
     duplicate,
@@ -26,6 +32,9 @@ from agent_log_capture.core.decision import (
     requested,
 )
 from agent_log_capture.core.following import FollowPolicy, Look
+from agent_log_capture.workers import OUT_OF_TIME, Turn
+
+_TOO_LONG = "the API's answer took too long; it is not waited for any longer"
 
 
 class _RefusedError(Exception):
@@ -42,84 +51,111 @@ class Asking:
 
     api: CloudBackup
     token: InvocationToken
+    brake: Brake
     recent: RecentCaptures | None
     retries: RetryPolicy
     follow: FollowPolicy
     now: Callable[[], datetime]
 
-    def work_on(self, capture: Capture) -> Result:
+    def work_on(self, turn: Turn) -> Result:
         """Ask one agent for its log file, or look for the one that it was asked for: one step of a capture's life."""
-        return self._look(capture, capture.following) if capture.following else self._ask(capture)
-
-    def _ask(self, capture: Capture) -> Result:
-        """Ask one agent; whatever is temporary defers the capture or, too late, gives it up."""
-        tried = replace(capture, attempts=capture.attempts + 1)
+        capture = turn.capture
         try:
-            accepted = self._ask_once(tried)
-        except _RefusedError as error:
-            return Told(rejected(tried, error.answer, now=self.now(), project_id=self.token.project_id))
-        except TemporaryError as error:
-            return self.retries.defer(tried, error.trouble, now=self.now(), project_id=self.token.project_id)
-        if not accepted.is_by(tried):
-            return Told(duplicate(tried, accepted, now=self.now(), project_id=self.token.project_id))
-        told = requested(tried, accepted, now=self.now(), project_id=self.token.project_id)
-        return Told(told, self.follow.first_look(tried, accepted))
+            turn.begin(self.now())
+            return self._look(turn, capture.following) if capture.following else self._ask(turn)
+        except NotTriedError as error:
+            return NotTried(capture, error.delay_seconds, error.trouble)
 
-    def _ask_once(self, capture: Capture) -> Accepted:
+    def given_up(self, turn: Turn) -> Result:
+        """Decide what becomes of a capture whose turn was given up: its request may have been served."""
+        capture = turn.capture
+        if turn.began_at is None:
+            return NotTried(capture, 0, OUT_OF_TIME)
+        if capture.following:
+            trouble = Trouble(reason=Reason.TEMPORARY, message=_TOO_LONG)
+            self.brake.failed(trouble)
+            return self._looked(capture, capture.following).failed(trouble)
+        trouble = Trouble(reason=Reason.UNCONFIRMED, message=_TOO_LONG, unconfirmed_since=turn.began_at)
+        self.brake.failed(trouble)
+        return self._defer(_tried(capture), trouble)
+
+    def _ask(self, turn: Turn) -> Result:
+        """Ask one agent; whatever is temporary defers the capture or, too late, gives it up."""
+        tried = _tried(turn.capture)
+        try:
+            accepted = self._ask_once(turn)
+        except _RefusedError as error:
+            told = rejected(tried, error.answer, now=self.now(), project_id=self.token.project_id)
+            return Told(told, turn.capture)
+        except TemporaryError as error:
+            return self._defer(tried, error.trouble)
+        if not accepted.is_by(tried):
+            told = duplicate(tried, accepted, now=self.now(), project_id=self.token.project_id)
+            return Told(told, turn.capture)
+        told = requested(tried, accepted, now=self.now(), project_id=self.token.project_id)
+        return Told(told, _unconfirmed(turn.capture, accepted.requested_at), self.follow.first_look(tried, accepted))
+
+    def _defer(self, tried: Capture, trouble: Trouble) -> Deferred | GivenUp:
+        return self.retries.defer(tried, trouble, now=self.now(), project_id=self.token.project_id)
+
+    def _ask_once(self, turn: Turn) -> Accepted:
         """Ask, unless the agent was asked within the cool-down: then return what was accepted at that time."""
+        capture = turn.capture
         if self.recent is None or capture.force:
-            return self._accepted(capture)
+            return self._accepted(turn)
         project_id = self.token.current().project_id
         key = f"{project_id}#{capture.region}#{capture.agent_id}"
-        return self.recent.once(key, lambda: self._accepted(capture))
+        return self.recent.once(key, lambda: self._accepted(turn))
 
-    def _accepted(self, capture: Capture) -> Accepted:
+    def _accepted(self, turn: Turn) -> Accepted:
         requested_at = self.now()  # before it is sent: no log file that comes of it is older
-        answer = self._made_before(capture) or self._request(capture)
+        answer = self._made_before(turn) or self._request(turn)
         return Accepted(
-            trigger=capture.trigger,
-            replays=capture.replays,
+            trigger=turn.capture.trigger,
+            replays=turn.capture.replays,
             requested_at=requested_at,
             answer=answer,
         )
 
-    def _made_before(self, capture: Capture) -> Answer | None:
+    def _made_before(self, turn: Turn) -> Answer | None:
         """Look for the log file of a request that may have been served, so as not to ask twice."""
-        since = capture.unconfirmed_since
+        capture, since = turn.capture, turn.capture.unconfirmed_since
         if since is None:
             return None
         answer = self._call(
-            lambda token: self.api.find_log_file(token, capture, lambda log_file: is_dated_since(log_file, since))
+            turn,
+            lambda token: self.api.find_log_file(token, capture, lambda log_file: is_dated_since(log_file, since)),
         )
         if judge(answer.http_status) is Verdict.TEMPORARY:
             raise TemporaryError(busy(answer))
         return answer if answer.log_file else None
 
-    def _request(self, capture: Capture) -> Answer:
-        answer = self._call(lambda token: self.api.request_log_file(token, capture))
+    def _request(self, turn: Turn) -> Answer:
+        answer = self._call(turn, lambda token: self.api.request_log_file(token, turn.capture))
         match judge(answer.http_status):
             case Verdict.ACCEPTED:
                 return answer
             case Verdict.REFUSED | Verdict.REDIRECTED:
                 raise _RefusedError(answer)
             case Verdict.CONFLICT:
-                return self._pending(capture, answer)
+                return self._pending(turn, answer)
         raise TemporaryError(busy(answer))
 
-    def _pending(self, capture: Capture, conflict: Answer) -> Answer:
+    def _pending(self, turn: Turn, conflict: Answer) -> Answer:
         """Take the log file that the agent has yet to upload: the API refuses another one beside it."""
-        found = self._call(lambda token: self.api.find_log_file(token, capture, is_pending))
+        found = self._call(turn, lambda token: self.api.find_log_file(token, turn.capture, is_pending))
         if found.log_file is None:
             raise TemporaryError(busy(conflict))
         return replace(conflict, log_file=found.log_file)
 
-    def _look(self, capture: Capture, following: Following) -> Result:
+    def _look(self, turn: Turn, following: Following) -> Result:
+        capture = turn.capture
         try:
-            answer = self._call(lambda token: self._log_file(token, capture, following))
+            answer = self._call(turn, lambda token: self._log_file(token, capture, following))
         except TemporaryError as error:
             return self._looked(capture, following).failed(error.trouble)
         look = self._looked(capture, following)
-        return look.answered(answer, is_offline=look.is_agent_in_question(answer) and self._is_offline(capture))
+        return look.answered(answer, is_offline=look.is_agent_in_question(answer) and self._is_offline(turn))
 
     def _looked(self, capture: Capture, following: Following) -> Look:
         return Look(
@@ -137,15 +173,36 @@ class Asking:
         since = following.requested_at
         return self.api.find_log_file(token, capture, lambda log_file: is_dated_since(log_file, since))
 
-    def _is_offline(self, capture: Capture) -> bool:
+    def _is_offline(self, turn: Turn) -> bool:
         """Tell whether the API says so; when it says nothing, the agent is taken to be there."""
         try:
-            return self._call(lambda token: self.api.read_status(token, capture)).is_online is False
+            return self._call(turn, lambda token: self.api.read_status(token, turn.capture)).is_online is False
         except TemporaryError:
             return False
 
-    def _call(self, call: Callable[[AuthToken], Answer]) -> Answer:
+    def _call(self, turn: Turn, call: Callable[[AuthToken], Answer]) -> Answer:
         token = self.token.current()
-        while judge((answer := call(token)).http_status) is Verdict.TOKEN_REFUSED:
+        while judge((answer := self._braked(turn, call, token)).http_status) is Verdict.TOKEN_REFUSED:
             token = self.token.renewed(refused=token)
         return answer
+
+    def _braked(self, turn: Turn, call: Callable[[AuthToken], Answer], token: AuthToken) -> Answer:
+        """Make a call, and let the brake know how it went."""
+        try:
+            answer = turn.call(lambda: call(token))
+        except TemporaryError as error:
+            self.brake.failed(error.trouble)
+            raise
+        if judge(answer.http_status) is Verdict.TEMPORARY:
+            self.brake.failed(busy(answer))
+        else:
+            self.brake.answered()
+        return answer
+
+
+def _tried(capture: Capture) -> Capture:
+    return replace(capture, attempts=capture.attempts + 1)
+
+
+def _unconfirmed(capture: Capture, requested_at: datetime) -> Capture:
+    return replace(capture, unconfirmed_since=capture.unconfirmed_since or requested_at)

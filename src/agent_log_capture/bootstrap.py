@@ -24,8 +24,10 @@ from agent_log_capture.rotation import TokenRotation
 from agent_log_capture.settings import RotationSettings, Settings
 from agent_log_capture.workflow import CaptureWorkflow
 
-_CONNECT_TIMEOUT_SECONDS = 3
-_READ_TIMEOUT_SECONDS = 10
+# With three tries and the pauses between them, a call takes less than SENDING_SECONDS of workers.py.
+_CONNECT_TIMEOUT_SECONDS = 2
+_READ_TIMEOUT_SECONDS = 5
+_TRIES = 3
 # The cool-down stands before every request, and it is better left out than waited for; but a call that is given up
 # too soon may have been served, and its second try then meets the first one's record.
 _TABLE_TIMEOUT_SECONDS = 5
@@ -81,6 +83,7 @@ def _workflow(settings: Settings, logger: Logger) -> CaptureWorkflow:
         retries=RetryPolicy(window_seconds=settings.retry_window_seconds, random=random.random),
         follow=FollowPolicy(deadline_seconds=settings.capture_deadline_seconds, random=random.random),
         concurrency=settings.concurrency,
+        random=random.random,
         now=now,
         logger=logger,
     )
@@ -90,7 +93,7 @@ def _client_config() -> Config:
     return Config(
         connect_timeout=_CONNECT_TIMEOUT_SECONDS,
         read_timeout=_READ_TIMEOUT_SECONDS,
-        retries={"mode": "standard"},
+        retries={"mode": "standard", "total_max_attempts": _TRIES},
     )
 
 

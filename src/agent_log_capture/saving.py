@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from agent_log_capture.adapters.batches import MAX_ENTRIES
+from agent_log_capture.adapters.batches import MAX_ENTRIES, HasTime
 from agent_log_capture.adapters.capture_queue import CaptureQueue, DeadLetter
 from agent_log_capture.adapters.outcome_topic import OutcomeTopic
 from agent_log_capture.core.capture import Capture, Outcome, Status
-from agent_log_capture.core.decision import Deferred, GivenUp, Result, Told
+from agent_log_capture.core.decision import Deferred, GivenUp, NotTried, Result, Told, Trouble
 from agent_log_capture.core.intake import Arrival
 from agent_log_capture.core.notice import to_json
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from aws_lambda_powertools import Logger
 
 _DEFERRED = "deferred"
+_UNTOLD_DELAY_SECONDS = 300  # a moment's trouble was outlasted by the tries before it
 
 
 @dataclass(kw_only=True)
@@ -25,7 +26,7 @@ class Report:
     """What one invocation came to.
 
     `counts` has each `Status` and `deferred`, and adds up to `asked`. `unsaved` tells, by the ID of the SQS record
-    (None for any other event), why an outcome could not be told or a capture not be kept: its source must stay.
+    (None for any other event), why something could be put nowhere else: its source must stay.
     """
 
     asked: int
@@ -33,6 +34,7 @@ class Report:
     counts: Counter[str] = field(default_factory=Counter)
     outcomes: list[Outcome] = field(default_factory=list)
     notices_published: int = 0
+    notices_failed: int = 0
     unsaved: dict[str | None, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
@@ -48,69 +50,104 @@ class Report:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Telling:
-    """An outcome on its way to the topic, and what goes into the dead-letter queue once it is told."""
+    """An outcome on its way to the topic.
+
+    `again` is the capture that goes back into the queue when it cannot be told; None for what lies in the
+    dead-letter queue by then. `then` is how the log file is watched once it is told.
+    """
 
     arrival: Arrival
     outcome: Outcome
     count: int = 1
-    dead_letter: str | None = None
+    again: Capture | None = None
+    then: Deferred | None = None
 
 
 class Saving:
-    """Tells and keeps what the workers come to; what cannot be saved keeps its source alive."""
+    """Tells and keeps what the workers come to.
 
-    def __init__(self, queue: CaptureQueue, topic: OutcomeTopic, logger: "Logger", report: Report) -> None:
+    What cannot be told goes back into the queue. What cannot be put there either keeps its source alive.
+    """
+
+    def __init__(
+        self, queue: CaptureQueue, topic: OutcomeTopic, logger: "Logger", report: Report, has_time: HasTime
+    ) -> None:
         self._queue = queue
         self._topic = topic
         self._logger = logger
         self._report = report
+        self._has_time = has_time
         self._told: list[_Telling] = []
+        self._given_up: list[tuple[Arrival, GivenUp]] = []
         self._waiting: list[tuple[Arrival, Capture, int]] = []
+        self._not_tried: Counter[Trouble] = Counter()
+
+    def refuse(self, arrivals: Sequence[Arrival]) -> None:
+        """Keep what cannot be read in the dead-letter queue, and tell it."""
+        unreadable = [arrival for arrival in arrivals if arrival.refused]
+        letters = [DeadLetter(arrival.dead_letter or "", arrival.refused[0].outcome) for arrival in unreadable]
+        not_kept = self._queue.give_up(letters, self._has_time)
+        for index, arrival in enumerate(unreadable):
+            if why := not_kept.get(index):
+                self._keep(arrival, f"the dead letter was not sent: {why}")
+                self._report.counts[_DEFERRED] += sum(refused.count for refused in arrival.refused)
+                continue
+            for refused in arrival.refused:
+                self._tell(_Telling(arrival=arrival, outcome=refused.outcome, count=refused.count))
+        self._publish()
 
     def fan_out(self, work: Sequence[tuple[Arrival, Capture]]) -> None:
         """Put captures into the queue at once, for other instances."""
         self._report.counts[_DEFERRED] += len(work)
         self._put_back([(arrival, capture, 0) for arrival, capture in work])
 
-    def refuse(self, arrivals: Sequence[Arrival]) -> None:
-        """Tell what cannot be read, and keep it in the dead-letter queue."""
-        for arrival in arrivals:
-            for refused in arrival.refused:
-                is_last = refused is arrival.refused[-1]
-                letter = arrival.dead_letter if is_last else None
-                told = _Telling(arrival=arrival, outcome=refused.outcome, count=refused.count, dead_letter=letter)
-                self._tell(told)
+    def is_kept(self, arrival: Arrival) -> bool:
+        """Tell whether an arrival comes again, with all that it holds."""
+        return arrival.message_id in self._report.unsaved
+
+    def leave(self, count: int) -> None:
+        """Note that so many captures are not worked on, because their source brings them again."""
+        self._report.counts[_DEFERRED] += count
 
     def add(self, arrival: Arrival, result: Result) -> None:
         """Take what came of one capture."""
         match result:
-            case Told(outcome, then):
-                self._tell(_Telling(arrival=arrival, outcome=outcome))
-                if then:
-                    self._waiting.append((arrival, then.capture, then.delay_seconds))
-            case GivenUp(capture, outcome):
-                letter = json.dumps({"captures": [capture.to_dead_letter()]})
-                self._tell(_Telling(arrival=arrival, outcome=outcome, dead_letter=letter))
+            case Told(outcome, again, then):
+                self._tell(_Telling(arrival=arrival, outcome=outcome, again=again, then=then))
+            case GivenUp():
+                self._given_up.append((arrival, result))
+                if len(self._given_up) == MAX_ENTRIES:
+                    self._give_up()
             case Deferred(capture, delay_seconds):
-                self._report.counts[_DEFERRED] += 1
                 self._log_deferred(result)
-                self._waiting.append((arrival, capture, delay_seconds))
+                self._defer(arrival, capture, delay_seconds)
+            case NotTried(capture, delay_seconds, trouble):
+                self._not_tried[trouble] += 1
+                self._defer(arrival, capture, delay_seconds)
 
     def finish(self) -> None:
         """Save what has gathered."""
+        self._give_up()
         self._publish()
         # What a kept source brings again must not wait in the queue as well.
-        self._put_back([item for item in self._waiting if not self._is_kept(item[0])])
+        self._put_back([item for item in self._waiting if not self.is_kept(item[0])])
+        for trouble, count in self._not_tried.items():
+            self._logger.info("not tried", count=count, reason=trouble.reason, detail=trouble.message)
 
     def lose(self, arrival: Arrival, why: str) -> None:
         """Note that nothing is known of a capture, which its source must bring again."""
         self._report.counts[_DEFERRED] += 1
-        self.keep(arrival, why)
+        self._keep(arrival, why)
 
-    def keep(self, arrival: Arrival, why: str) -> None:
+    def _keep(self, arrival: Arrival, why: str) -> None:
         """Note that an arrival must come again."""
-        self._report.unsaved[arrival.message_id] = why
-        self._logger.error("not saved: its source brings it again", reason=why, correlation_id=arrival.trigger.id)
+        if not self.is_kept(arrival):
+            self._report.unsaved[arrival.message_id] = why
+            self._logger.error("not saved: its source brings it again", reason=why, correlation_id=arrival.trigger.id)
+
+    def _defer(self, arrival: Arrival, capture: Capture, delay_seconds: int) -> None:
+        self._report.counts[_DEFERRED] += 1
+        self._waiting.append((arrival, capture, delay_seconds))
 
     def _tell(self, told: _Telling) -> None:
         self._told.append(told)
@@ -118,34 +155,45 @@ class Saving:
             self._publish()
 
     def _publish(self) -> None:
-        """Publish what has gathered; only what was told goes into the dead-letter queue."""
+        """Publish what has gathered."""
         told, self._told = self._told, []
-        failed = self._topic.publish([item.outcome for item in told])
+        if not told:
+            return
+        failed = self._topic.publish([item.outcome for item in told], self._has_time)
         for index, item in enumerate(told):
-            self._report.counts[item.outcome.status.value] += item.count
-            self._report.outcomes.append(item.outcome)
-            self._log_outcome(item.outcome)
-            if index in failed:
-                self.keep(item.arrival, f"the notice was not published: {failed[index]}")
+            if index in failed and item.again:
+                self._defer(item.arrival, item.again, _UNTOLD_DELAY_SECONDS)
+            else:
+                self._end(item)
         self._report.notices_published += len(told) - len(failed)
-        self._give_up(told)
+        self._report.notices_failed += len(failed)
+        if failed:
+            why = next(iter(failed.values()))
+            self._logger.error("notices were not published", count=len(failed), reason=why)
 
-    def _give_up(self, told: Sequence[_Telling]) -> None:
-        given_up = [
-            (item.arrival, DeadLetter(item.dead_letter, item.outcome))
-            for item in told
-            if item.dead_letter and not self._is_kept(item.arrival)
-        ]
-        for index, why in self._queue.give_up([letter for _, letter in given_up]).items():
-            self.keep(given_up[index][0], f"the dead letter was not sent: {why}")
+    def _end(self, item: _Telling) -> None:
+        """Note an outcome that is told or, if not, lies in the dead-letter queue."""
+        self._report.counts[item.outcome.status.value] += item.count
+        self._report.outcomes.append(item.outcome)
+        self._log_outcome(item.outcome)
+        if item.then:
+            self._waiting.append((item.arrival, item.then.capture, item.then.delay_seconds))
+
+    def _give_up(self) -> None:
+        """Keep what is given up in the dead-letter queue; what lies there is told."""
+        given_up, self._given_up = self._given_up, []
+        not_kept = self._queue.give_up([_dead_letter(result) for _, result in given_up], self._has_time)
+        for index, (arrival, result) in enumerate(given_up):
+            if index in not_kept:
+                self._defer(arrival, result.capture, _UNTOLD_DELAY_SECONDS)
+            else:
+                self._tell(_Telling(arrival=arrival, outcome=result.outcome))
 
     def _put_back(self, waiting: Sequence[tuple[Arrival, Capture, int]]) -> None:
-        failed = self._queue.put_back([(capture, delay_seconds) for _, capture, delay_seconds in waiting])
+        delayed = [(capture, delay_seconds) for _, capture, delay_seconds in waiting]
+        failed = self._queue.put_back(delayed, self._has_time)
         for index, why in failed.items():
-            self.keep(waiting[index][0], f"the capture was not put back: {why}")
-
-    def _is_kept(self, arrival: Arrival) -> bool:
-        return arrival.message_id in self._report.unsaved
+            self._keep(waiting[index][0], f"the capture was not put back: {why}")
 
     def _log_outcome(self, outcome: Outcome) -> None:
         self._logger.info(
@@ -174,3 +222,7 @@ class Saving:
             attempts=capture.attempts,
             delay_seconds=deferred.delay_seconds,
         )
+
+
+def _dead_letter(given_up: GivenUp) -> DeadLetter:
+    return DeadLetter(json.dumps({"captures": [given_up.capture.to_dead_letter()]}), given_up.outcome)

@@ -1,7 +1,7 @@
 """One invocation: read what arrived, ask every agent, tell and keep what came of it."""
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -12,11 +12,12 @@ from agent_log_capture.adapters.outcome_topic import OutcomeTopic
 from agent_log_capture.adapters.recent_captures import RecentCaptures
 from agent_log_capture.adapters.token_secret import InvocationToken, TokenSecret
 from agent_log_capture.asking import Asking
-from agent_log_capture.core.capture import Capture
+from agent_log_capture.core.brake import Brake
 from agent_log_capture.core.decision import RetryPolicy
 from agent_log_capture.core.following import FollowPolicy
-from agent_log_capture.core.intake import Arrival, Reader
+from agent_log_capture.core.intake import Reader
 from agent_log_capture.saving import Report, Saving
+from agent_log_capture.workers import RemainingMillis, TimeLeft, Turn, take_turns
 
 if TYPE_CHECKING:
     from aws_lambda_powertools import Logger
@@ -38,14 +39,16 @@ class CaptureWorkflow:
     retries: RetryPolicy
     follow: FollowPolicy
     concurrency: int
+    random: Callable[[], float]
     now: Callable[[], datetime]
     logger: "Logger"
 
-    def run(self, event: object, *, request_id: str, remaining_millis: Callable[[], int]) -> Report:
+    def run(self, event: object, *, request_id: str, remaining_millis: RemainingMillis) -> Report:
         """Work on everything that `event` carries; what could not be saved is in the report's `unsaved`.
 
-        `remaining_millis` tells how much time the invocation has left.
+        `remaining_millis` tells how much time the invocation has left: it ends well before that.
         """
+        time_left = TimeLeft(remaining_millis)
         if self.recent:
             self.recent.begin(remaining_millis)
         arrivals = self.reader.read(event, request_id=request_id, now=self.now())
@@ -54,34 +57,43 @@ class CaptureWorkflow:
             asked=len(work) + sum(refused.count for arrival in arrivals for refused in arrival.refused),
             ignored=arrivals[0].ignored if len(arrivals) == 1 else None,
         )
-        saving = Saving(self.queue, self.topic, self.logger, report)
+        saving = Saving(self.queue, self.topic, self.logger, report, time_left.is_enough_to_send)
         for arrival in arrivals:
             if arrival.ignored:
                 self.logger.info("ignored", correlation_id=arrival.trigger.id, detail=arrival.ignored)
-        saving.fan_out(work[CAPTURES_IN_AN_INVOCATION:])
         saving.refuse(arrivals)
-        self._ask_all(work[:CAPTURES_IN_AN_INVOCATION], saving)
+        to_do = [item for item in work if not saving.is_kept(item[0])]
+        saving.leave(len(work) - len(to_do))
+        saving.fan_out(to_do[CAPTURES_IN_AN_INVOCATION:])
+        self._ask_all([Turn(*item, time_left) for item in to_do[:CAPTURES_IN_AN_INVOCATION]], saving, time_left)
         saving.finish()
         return report
 
-    def _ask_all(self, work: Sequence[tuple[Arrival, Capture]], saving: Saving) -> None:
+    def _ask_all(self, turns: Sequence[Turn], saving: Saving, time_left: TimeLeft) -> None:
         """Ask with all workers, and tell outcomes while others are still being asked for."""
-        asking = Asking(
+        asking = self._asking()
+        taken = take_turns(turns, asking.work_on, workers=self.concurrency, time_left=time_left)
+        with closing(taken):
+            for turn, future in taken:
+                try:
+                    result = future.result() if future else asking.given_up(turn)
+                except Exception as error:
+                    self.logger.exception("a worker failed")
+                    saving.lose(turn.arrival, f"{type(error).__name__} in a worker")
+                else:
+                    # Outside of the try: an error in there is about other captures too, and must end the invocation.
+                    saving.add(turn.arrival, result)
+        if trouble := asking.brake.trouble:
+            self.logger.warning("the brake: no further calls", reason=trouble.reason, detail=trouble.message)
+
+    def _asking(self) -> Asking:
+        brake = Brake(self.concurrency, self.random)
+        return Asking(
             api=self.api,
-            token=InvocationToken(self.secret),
+            token=InvocationToken(self.secret, brake),
+            brake=brake,
             recent=self.recent,
             retries=self.retries,
             follow=self.follow,
             now=self.now,
         )
-        with ThreadPoolExecutor(self.concurrency, thread_name_prefix="capture") as workers:
-            futures = {workers.submit(asking.work_on, capture): arrival for arrival, capture in work}
-            for future in as_completed(futures):
-                try:
-                    result = future.result()
-                except Exception as error:
-                    self.logger.exception("a worker failed")
-                    saving.lose(futures[future], f"{type(error).__name__} in a worker")
-                else:
-                    # Outside of the try: an error in there is about other captures too, and must end the invocation.
-                    saving.add(futures[future], result)

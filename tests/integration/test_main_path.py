@@ -169,36 +169,63 @@ def test_after_a_day_of_outage_a_capture_is_failed_and_can_be_replayed_as_it_is(
     assert replayed["outcome_id"] != failed["outcome_id"]
 
 
-def test_a_message_that_cannot_be_told_comes_again_and_at_last_lies_in_the_dead_letter_queue(api, cloud, clock):
+def restore_topic(cloud):
+    """Create the topic anew, with its subscriber."""
+    sns = boto3.client("sns")
+    sns.create_topic(Name=cloud.topic_arn.rpartition(":")[2])
+    endpoint = f"arn:aws:sqs:us-east-1:{cloud.queue_url.split('/')[-2]}:notices"
+    attributes = {"RawMessageDelivery": "true"}
+    sns.subscribe(TopicArn=cloud.topic_arn, Protocol="sqs", Endpoint=endpoint, Attributes=attributes)
+
+
+def test_what_cannot_be_told_waits_in_the_queue_until_it_can(api, cloud, clock, samples):
     api.add_agents("agent")
     boto3.client("sns").delete_topic(TopicArn=cloud.topic_arn)
     cloud.send("agent")
+    cloud.put_event(samples["eventbridge-alarm"])
+    for _ in range(30):
+        while cloud.poll():
+            pass
+        assert cloud.waiting > 0
+        clock.advance(301)
+    assert cloud.dead_letters() == []
+    restore_topic(cloud)
+    cloud.drain()
+    assert [notice["status"] for notice in cloud.notices()] == ["requested", "requested"]
+    assert set(api.asked.values()) == {1}
+
+
+def test_a_message_at_which_the_function_crashes_again_and_again_lies_in_the_dead_letter_queue(cloud, clock):
+    def crash(_):
+        raise MemoryError
+
+    cloud.send("agent")
     for _ in range(5):
-        assert cloud.poll() == 1
-        assert cloud.waiting == 1
+        assert (cloud.poll(crash), cloud.waiting) == (1, 1)
         clock.advance(1801)
-    assert cloud.poll() == 0
+    assert cloud.poll(crash) == 0
     assert [letter["Body"] for letter in cloud.dead_letters()] == ["agent"]
 
 
-def test_an_event_that_cannot_be_told_is_tried_three_times_and_wrapped_so_that_it_can_be_replayed(
+def test_an_event_that_can_be_put_nowhere_is_tried_three_times_and_wrapped_so_that_it_can_be_replayed(
     api, cloud, samples
 ):
     boto3.client("sns").delete_topic(TopicArn=cloud.topic_arn)
+    cloud.sqs.delete_queue(QueueUrl=cloud.queue_url)
     agent_id = "4ce1e131-ee75-4ec5-ac6f-7491091f2705"
-    cloud.deliver(samples["eventbridge-alarm"])
-    cloud.drain()
+    cloud.invoke_asynchronously(samples["eventbridge-alarm"])
     assert api.asked[agent_id] == 1
     [letter] = cloud.dead_letters()
     wrapped = json.loads(letter["Body"])
     assert wrapped["requestPayload"]["detail"] == samples["eventbridge-alarm"]["detail"]
     assert wrapped["responsePayload"]["errorType"] == NotSavedError.__name__
 
-    boto3.client("sns").create_topic(Name=cloud.topic_arn.rpartition(":")[2])
+    cloud.sqs.create_queue(QueueName=cloud.queue_url.rpartition("/")[2])
+    restore_topic(cloud)
     cloud.send(letter["Body"])
     cloud.drain()
     assert api.asked[agent_id] == 1
-    assert [notice["status"] for notice in cloud.notices()] == []
+    assert [notice["status"] for notice in cloud.notices()] == ["requested"]
     assert cloud.dead_letters() == []
 
 

@@ -6,9 +6,12 @@ import requests
 
 from agent_log_capture.adapters.token_secret import InvocationToken, TokenSecret
 from agent_log_capture.asking import Asking
+from agent_log_capture.core.brake import Brake
 from agent_log_capture.core.capture import Following, LogFile, Reason, Status, Trigger, TriggerType
-from agent_log_capture.core.decision import Deferred, GivenUp, RetryPolicy
+from agent_log_capture.core.decision import Deferred, GivenUp, NotTried, RetryPolicy
 from agent_log_capture.core.following import FollowPolicy
+from agent_log_capture.core.intake import Reader
+from agent_log_capture.workers import CALL_SECONDS, SAVING_SECONDS, TimeLeft, Turn, TurnOverError
 
 AGENT = "8f135b4f-7a69-4b8a-947f-5e80d772fd97"
 URL = f"https://dfw.backup.api.rackspacecloud.com/v2/110011/agents/{AGENT}/logfiles"
@@ -16,19 +19,26 @@ FILE_URL, STATUS_URL = f"{URL}/a-log-file", URL.removesuffix("logfiles") + "stat
 WINDOW_SECONDS = 86_400
 DEADLINE_SECONDS = 43_200
 FIRST, SECOND = "first-token", "second-token"
+WORKERS = 4
 
 
 @pytest.fixture
-def token(secret):
-    return InvocationToken(secret)
+def brake():
+    return Brake(WORKERS, lambda: 0.5)
 
 
 @pytest.fixture
-def build_asking(api, token, now):
+def token(secret, brake):
+    return InvocationToken(secret, brake)
+
+
+@pytest.fixture
+def build_asking(api, token, brake, now):
     def build(recent):
         return Asking(
             api=api,
             token=token,
+            brake=brake,
             recent=recent,
             retries=RetryPolicy(window_seconds=WINDOW_SECONDS, random=lambda: 1.0),
             follow=FollowPolicy(deadline_seconds=DEADLINE_SECONDS, random=lambda: 0.5),
@@ -81,6 +91,15 @@ def renew(secrets, secret_arn):
     return lambda: secrets.put_secret_value(SecretId=secret_arn, SecretString=value)
 
 
+def a_turn(capture, remaining_millis=300_000):
+    [arrival] = Reader(default_region="DFW").read({}, request_id="request-id", now=capture.asked_at)
+    return Turn(arrival, capture, TimeLeft(lambda: remaining_millis))
+
+
+def work_on(asking, capture):
+    return asking.work_on(a_turn(capture))
+
+
 def calls(wire):
     return [(made.request.method, made.request.headers["X-Auth-Token"]) for made in wire.calls]
 
@@ -91,7 +110,7 @@ def methods(wire):
 
 def test_an_accepted_request_is_requested(wire, asking, capture, now):
     wire.post(URL, status=202, json={"id": "made", "state": "requested"})
-    outcome = asking.work_on(capture).outcome
+    outcome = work_on(asking, capture).outcome
     assert (outcome.status, outcome.log_file.id, outcome.http_status) == (Status.REQUESTED, "made", 202)
     assert (outcome.agent_id, outcome.project_id, outcome.region) == (AGENT, "110011", "DFW")
     assert (outcome.asked_at, outcome.at, outcome.trigger) == (capture.asked_at, now, capture.trigger)
@@ -105,7 +124,7 @@ def test_an_accepted_request_is_requested(wire, asking, capture, now):
 def test_an_accepted_request_waits_for_its_first_look(*, wire, asking, unconfirmed, now, body, log_file_id):
     wire.get(URL, json={"logfiles": []})
     wire.post(URL, status=202, json=body)
-    then = asking.work_on(unconfirmed).then
+    then = work_on(asking, unconfirmed).then
     following = Following(log_file_id=log_file_id, requested_at=now)
     watched = replace(unconfirmed, attempts=3, unconfirmed_since=None, following=following)
     assert (then.capture, then.delay_seconds) == (watched, 30)
@@ -119,7 +138,7 @@ def test_a_log_file_may_be_as_old_as_the_moment_before_it_was_asked_for(wire, as
         return 202, {}, ""
 
     wire.add_callback("POST", URL, answer)
-    told = replace(asking, now=lambda: moments[-1]).work_on(capture)
+    told = work_on(replace(asking, now=lambda: moments[-1]), capture)
     assert told.outcome.at == now + timedelta(seconds=12)
     assert told.then.capture.following.requested_at == now
 
@@ -127,14 +146,14 @@ def test_a_log_file_may_be_as_old_as_the_moment_before_it_was_asked_for(wire, as
 def test_without_a_deadline_an_accepted_request_is_an_ending(wire, asking, capture):
     wire.post(URL, status=202, json={"id": "made"})
     unfollowed = replace(asking, follow=replace(asking.follow, deadline_seconds=0))
-    told = unfollowed.work_on(capture)
+    told = work_on(unfollowed, capture)
     assert (told.outcome.status, told.then) == (Status.REQUESTED, None)
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 405, 501])
 def test_a_refused_request_is_rejected_with_the_words_of_the_api(wire, asking, capture, status):
     wire.post(URL, status=status, json={"message": "Its own words."})
-    outcome = asking.work_on(capture).outcome
+    outcome = work_on(asking, capture).outcome
     assert (outcome.status, outcome.reason) == (Status.REJECTED, Reason.REFUSED)
     assert (outcome.http_status, outcome.message, outcome.attempts) == (status, "Its own words.", 3)
     assert methods(wire) == ["POST"]
@@ -142,7 +161,7 @@ def test_a_refused_request_is_rejected_with_the_words_of_the_api(wire, asking, c
 
 def test_a_redirect_is_rejected_and_not_followed(wire, asking, capture):
     wire.post(URL, status=307, headers={"Location": "https://elsewhere.example/"})
-    outcome = asking.work_on(capture).outcome
+    outcome = work_on(asking, capture).outcome
     assert (outcome.status, outcome.reason, outcome.http_status) == (Status.REJECTED, Reason.REDIRECTED, 307)
     assert (outcome.log_file, methods(wire)) == (None, ["POST"])
 
@@ -150,7 +169,7 @@ def test_a_redirect_is_rejected_and_not_followed(wire, asking, capture):
 @pytest.mark.parametrize("status", [408, 413, 429, 500, 503])
 def test_a_temporary_answer_defers(wire, asking, capture, status):
     wire.post(URL, status=status, json={"message": "Busy."})
-    result = asking.work_on(capture)
+    result = work_on(asking, capture)
     assert result == Deferred(replace(capture, attempts=3), 120, result.trouble)
     assert (result.trouble.reason, result.trouble.http_status) == (Reason.TEMPORARY, status)
     assert result.trouble.message == "Busy."
@@ -159,7 +178,7 @@ def test_a_temporary_answer_defers(wire, asking, capture, status):
 
 def test_a_server_that_says_when_to_come_again_is_heeded(wire, asking, capture):
     wire.post(URL, status=503, headers={"Retry-After": "600"})
-    assert asking.work_on(capture).delay_seconds == 600
+    assert work_on(asking, capture).delay_seconds == 600
 
 
 def test_a_refused_token_is_exchanged_for_another_one(wire, asking, capture, renew, reads):
@@ -167,18 +186,20 @@ def test_a_refused_token_is_exchanged_for_another_one(wire, asking, capture, ren
     wire.post(URL.replace("110011", "220022"), status=202)
     asking.token.current()
     renew()
-    outcome = asking.work_on(capture).outcome
+    outcome = work_on(asking, capture).outcome
     assert (outcome.status, outcome.project_id, outcome.attempts) == (Status.REQUESTED, "220022", 3)
     assert calls(wire) == [("POST", FIRST), ("POST", SECOND)]
     assert len(reads) == 2
 
 
-def test_the_same_token_again_defers_all_captures_at_the_cost_of_one_call(wire, asking, capture, secret_arn, reads):
+def test_the_same_token_again_leaves_all_others_untried_at_the_cost_of_one_call(
+    *, wire, asking, capture, watched, secret_arn, reads
+):
     wire.post(URL, status=401)
-    results = [asking.work_on(capture) for _ in range(3)]
-    assert [result.capture.attempts for result in results] == [3, 3, 3]
-    assert {result.trouble.reason for result in results} == {Reason.TOKEN_REFUSED}
-    assert secret_arn in results[0].trouble.message
+    refused, *others = [work_on(asking, each) for each in (capture, capture, watched)]
+    assert (refused.capture.attempts, refused.trouble.reason) == (3, Reason.TOKEN_REFUSED)
+    assert secret_arn in refused.trouble.message
+    assert others == [NotTried(capture, 90, refused.trouble), NotTried(watched, 90, refused.trouble)]
     assert (methods(wire), len(reads)) == (["POST"], 2)
 
 
@@ -187,13 +208,13 @@ def test_a_renewed_token_that_is_refused_too_defers(wire, asking, capture, renew
     wire.post(URL.replace("110011", "220022"), status=401)
     asking.token.current()
     renew()
-    assert asking.work_on(capture).trouble.reason is Reason.TOKEN_REFUSED
+    assert work_on(asking, capture).trouble.reason is Reason.TOKEN_REFUSED
     assert (calls(wire), len(reads)) == ([("POST", FIRST), ("POST", SECOND)], 2)
 
 
 def test_a_secret_that_cannot_be_read_defers_without_a_call(wire, asking, capture, secrets, secret_arn):
     secrets.delete_secret(SecretId=secret_arn, ForceDeleteWithoutRecovery=True)
-    result = asking.work_on(capture)
+    result = work_on(asking, capture)
     assert (result.trouble.reason, result.capture.attempts) == (Reason.TOKEN_UNAVAILABLE, 3)
     assert methods(wire) == []
 
@@ -202,7 +223,7 @@ def test_a_secret_that_cannot_be_read_defers_without_a_call(wire, asking, captur
 def test_a_conflict_with_a_pending_log_file_takes_it(wire, asking, capture, listed, state):
     wire.post(URL, status=409)
     wire.get(URL, json=listed(state, made=-timedelta(days=1)))
-    outcome = asking.work_on(capture).outcome
+    outcome = work_on(asking, capture).outcome
     assert (outcome.status, outcome.log_file.id, outcome.http_status) == (Status.REQUESTED, "listed", 409)
     assert methods(wire) == ["POST", "GET"]
 
@@ -220,7 +241,7 @@ def test_a_conflict_with_a_pending_log_file_takes_it(wire, asking, capture, list
 def test_a_conflict_without_a_pending_log_file_defers(wire, asking, capture, look):
     wire.post(URL, status=409, json={"message": "Conflict."}, headers={"Retry-After": "300"})
     wire.get(URL, **look)
-    result = asking.work_on(capture)
+    result = work_on(asking, capture)
     assert (result.trouble.reason, result.trouble.http_status) == (Reason.CONFLICT, 409)
     assert (result.trouble.message, result.delay_seconds) == ("Conflict.", 300)
     assert result.capture.unconfirmed_since is None
@@ -230,7 +251,7 @@ def test_a_conflict_without_a_pending_log_file_defers(wire, asking, capture, loo
 def test_a_conflict_whose_look_fails_defers(wire, asking, capture, look):
     wire.post(URL, status=409)
     wire.get(URL, **look)
-    result = asking.work_on(capture)
+    result = work_on(asking, capture)
     assert (result.trouble.reason, result.capture.unconfirmed_since) == (Reason.TEMPORARY, None)
 
 
@@ -240,27 +261,27 @@ def test_a_token_that_expires_between_two_calls_is_exchanged_too(wire, asking, c
     wire.get(URL.replace("110011", "220022"), json=listed())
     asking.token.current()
     renew()
-    assert asking.work_on(capture).outcome.log_file.id == "listed"
+    assert work_on(asking, capture).outcome.log_file.id == "listed"
     assert calls(wire) == [("POST", FIRST), ("GET", FIRST), ("GET", SECOND)]
 
 
 def test_a_lost_answer_defers_unconfirmed(wire, asking, capture, now):
     wire.post(URL, body=requests.ReadTimeout("timed out"))
-    result = asking.work_on(capture)
+    result = work_on(asking, capture)
     assert (result.trouble.reason, result.capture.unconfirmed_since) == (Reason.UNCONFIRMED, now)
     assert result.capture == replace(capture, attempts=3, unconfirmed_since=now)
 
 
 def test_no_connection_defers_with_nothing_to_confirm(wire, asking, capture):
     wire.post(URL, body=requests.exceptions.ConnectTimeout("timed out"))
-    result = asking.work_on(capture)
+    result = work_on(asking, capture)
     assert (result.trouble.reason, result.capture.unconfirmed_since) == (Reason.NOT_CONNECTED, None)
 
 
 @pytest.mark.parametrize("state", ["requested", "started", "completed"])
 def test_an_unconfirmed_request_that_was_served_is_not_made_again(wire, asking, unconfirmed, listed, state):
     wire.get(URL, json=listed(state))
-    outcome = asking.work_on(unconfirmed).outcome
+    outcome = work_on(asking, unconfirmed).outcome
     assert (outcome.status, outcome.log_file.id, outcome.http_status) == (Status.REQUESTED, "listed", 200)
     assert (outcome.attempts, methods(wire)) == (3, ["GET"])
 
@@ -269,14 +290,14 @@ def test_an_unconfirmed_request_that_was_served_is_not_made_again(wire, asking, 
 def test_an_unconfirmed_request_that_is_not_found_is_made_again(wire, asking, unconfirmed, look):
     wire.get(URL, **look)
     wire.post(URL, status=202, json={"id": "made"})
-    assert asking.work_on(unconfirmed).outcome.log_file.id == "made"
+    assert work_on(asking, unconfirmed).outcome.log_file.id == "made"
     assert methods(wire) == ["GET", "POST"]
 
 
 def test_a_log_file_from_before_an_unconfirmed_request_is_not_its_own(wire, asking, unconfirmed, listed):
     wire.get(URL, json=listed(made=-timedelta(minutes=2)))
     wire.post(URL, status=202, json={"id": "made"})
-    assert asking.work_on(unconfirmed).outcome.log_file.id == "made"
+    assert work_on(asking, unconfirmed).outcome.log_file.id == "made"
 
 
 @pytest.mark.parametrize(
@@ -286,7 +307,7 @@ def test_a_log_file_from_before_an_unconfirmed_request_is_not_its_own(wire, aski
 )
 def test_an_unconfirmed_request_stays_so_while_it_cannot_be_looked_for(wire, asking, unconfirmed, look):
     wire.get(URL, **look)
-    result = asking.work_on(unconfirmed)
+    result = work_on(asking, unconfirmed)
     assert (result.capture, result.trouble.reason) == (replace(unconfirmed, attempts=3), Reason.TEMPORARY)
     assert methods(wire) == ["GET"]
 
@@ -294,7 +315,7 @@ def test_an_unconfirmed_request_stays_so_while_it_cannot_be_looked_for(wire, ask
 def test_a_request_that_is_lost_twice_is_looked_for_from_the_first_time(wire, asking, unconfirmed):
     wire.get(URL, json={"logfiles": []})
     wire.post(URL, body=requests.ReadTimeout())
-    result = asking.work_on(unconfirmed)
+    result = work_on(asking, unconfirmed)
     assert (result.trouble.reason, result.capture.unconfirmed_since) == (
         Reason.UNCONFIRMED,
         unconfirmed.unconfirmed_since,
@@ -312,7 +333,7 @@ def test_a_request_that_is_lost_twice_is_looked_for_from_the_first_time(wire, as
 )
 def test_what_is_temporary_for_too_long_is_given_up(wire, asking, overdue, answer, told):
     wire.post(URL, **answer)
-    result = asking.work_on(overdue)
+    result = work_on(asking, overdue)
     assert isinstance(result, GivenUp)
     assert (result.capture.attempts, result.outcome.attempts) == (3, 3)
     assert (result.outcome.status, result.outcome.project_id) == (Status.FAILED, "110011")
@@ -321,7 +342,7 @@ def test_what_is_temporary_for_too_long_is_given_up(wire, asking, overdue, answe
 
 def test_a_capture_is_tried_once_more_when_its_time_is_up(wire, asking, overdue):
     wire.post(URL, status=202)
-    assert asking.work_on(overdue).outcome.status is Status.REQUESTED
+    assert work_on(asking, overdue).outcome.status is Status.REQUESTED
 
 
 # ------------------------------------------------------------------ the cool-down
@@ -345,7 +366,7 @@ class TestCoolDown:
     def test_the_second_asker_is_told_the_first_ones_log_file_and_who_it_is_for(
         self, wire, asking_once, capture, other, now
     ):
-        first, second = asking_once.work_on(capture), asking_once.work_on(other)
+        first, second = work_on(asking_once, capture), work_on(asking_once, other)
         assert (first.outcome.status, first.outcome.log_file.id) == (Status.REQUESTED, "made-1")
         assert (second.outcome.status, second.outcome.reason) == (Status.DUPLICATE, Reason.COOL_DOWN)
         assert (second.outcome.log_file, second.then) == (first.outcome.log_file, None)
@@ -355,47 +376,47 @@ class TestCoolDown:
         assert methods(wire) == ["POST"]
 
     def test_the_same_trigger_again_is_told_again_what_it_got(self, wire, asking_once, capture, now):
-        first = asking_once.work_on(capture)
+        first = work_on(asking_once, capture)
         later = replace(asking_once, now=lambda: now + timedelta(minutes=5))
-        again = later.work_on(replace(capture, attempts=7))
+        again = work_on(later, replace(capture, attempts=7))
         assert (again.outcome.status, again.outcome.outcome_id) == (Status.REQUESTED, first.outcome.outcome_id)
         assert again.then.capture.following == first.then.capture.following
         assert methods(wire) == ["POST"]
 
     def test_a_trigger_that_is_replayed_is_another_capture(self, wire, asking_once, capture):
-        asking_once.work_on(capture)
-        assert asking_once.work_on(replace(capture, replays=1)).outcome.status is Status.DUPLICATE
+        work_on(asking_once, capture)
+        assert work_on(asking_once, replace(capture, replays=1)).outcome.status is Status.DUPLICATE
         assert methods(wire) == ["POST"]
 
     @pytest.mark.parametrize("forced", [0, 1])
     def test_force_goes_round_it(self, wire, asking_once, capture, other, forced):
         askers = [capture, other]
         askers[forced] = replace(askers[forced], force=True)
-        told = [asking_once.work_on(asker) for asker in askers]
+        told = [work_on(asking_once, asker) for asker in askers]
         assert [each.outcome.status for each in told] == [Status.REQUESTED] * 2
         assert [each.outcome.log_file.id for each in told] == ["made-1", "made-2"]
         assert methods(wire) == ["POST", "POST"]
 
     def test_without_it_everybody_asks(self, wire, build_asking, capture, other):
         asking = build_asking(None)
-        told = [asking.work_on(asker) for asker in (capture, other)]
+        told = [work_on(asking, asker) for asker in (capture, other)]
         assert [each.outcome.status for each in told] == [Status.REQUESTED] * 2
         assert methods(wire) == ["POST", "POST"]
 
     def test_when_it_is_over_the_agent_is_asked_anew(self, wire, asking_once, capture, other, end_cool_down):
-        asking_once.work_on(capture)
+        work_on(asking_once, capture)
         end_cool_down()
-        assert asking_once.work_on(other).outcome.log_file.id == "made-2"
+        assert work_on(asking_once, other).outcome.log_file.id == "made-2"
         assert methods(wire) == ["POST", "POST"]
 
     def test_another_region_has_one_of_its_own(self, wire, asking_once, capture):
         wire.post(URL.replace("dfw", "ord"), status=202)
-        asking_once.work_on(capture)
-        assert asking_once.work_on(replace(capture, region="ORD")).outcome.status is Status.REQUESTED
+        work_on(asking_once, capture)
+        assert work_on(asking_once, replace(capture, region="ORD")).outcome.status is Status.REQUESTED
 
     def test_without_its_table_everybody_asks(self, wire, asking_once, capture, other, table):
         table.fail("PutItem", "ResourceNotFoundException")
-        told = [asking_once.work_on(asker) for asker in (capture, other)]
+        told = [work_on(asking_once, asker) for asker in (capture, other)]
         assert [each.outcome.status for each in told] == [Status.REQUESTED] * 2
         assert methods(wire) == ["POST", "POST"]
 
@@ -407,16 +428,16 @@ class TestCoolDown:
 )
 def test_what_is_not_accepted_keeps_nobody_from_asking(*, wire, asking_once, capture, other, remembered, answer):
     wire.post(URL, **answer)
-    asking_once.work_on(capture)
+    work_on(asking_once, capture)
     assert remembered() == []
     wire.replace("POST", URL, status=202)
-    assert asking_once.work_on(other).outcome.status is Status.REQUESTED
+    assert work_on(asking_once, other).outcome.status is Status.REQUESTED
 
 
 def test_a_log_file_that_is_found_is_remembered_like_one_that_was_made(wire, asking_once, unconfirmed, other, listed):
     wire.get(URL, json=listed())
-    assert asking_once.work_on(unconfirmed).outcome.status is Status.REQUESTED
-    assert asking_once.work_on(other).outcome.log_file.id == "listed"
+    assert work_on(asking_once, unconfirmed).outcome.status is Status.REQUESTED
+    assert work_on(asking_once, other).outcome.log_file.id == "listed"
     assert methods(wire) == ["GET"]
 
 
@@ -426,16 +447,16 @@ def test_whoever_finds_somebody_else_asking_comes_again_and_looks_first(
     results = []
 
     def answer(_):
-        results.append(asking_once.work_on(other))
+        results.append(work_on(asking_once, other))
         return 503, {}, ""
 
     wire.add_callback("POST", URL, answer)
-    asking_once.work_on(capture)
+    work_on(asking_once, capture)
     [result] = results
     assert (result.trouble.reason, result.delay_seconds) == (Reason.IN_PROGRESS, 30)
     assert result.capture == replace(other, attempts=1, unconfirmed_since=now - timedelta(seconds=300))
     wire.get(URL, json=listed(made=-timedelta(seconds=299)))
-    assert asking_once.work_on(result.capture).outcome.log_file.id == "listed"
+    assert work_on(asking_once, result.capture).outcome.log_file.id == "listed"
     assert methods(wire) == ["POST", "GET"]
 
 
@@ -468,7 +489,7 @@ def looked_again(capture, **changes):
 
 def test_a_log_file_is_looked_for_by_its_id(wire, asking, watched, now):
     wire.get(FILE_URL, json={"id": "a-log-file", "state": "completed"})
-    outcome = asking.work_on(watched).outcome
+    outcome = work_on(asking, watched).outcome
     assert (outcome.status, outcome.log_file) == (Status.CAPTURED, LogFile(id="a-log-file", state="completed"))
     assert (outcome.project_id, outcome.at, outcome.attempts) == ("110011", now, 2)
     assert calls(wire) == [("GET", FIRST)]
@@ -476,20 +497,20 @@ def test_a_log_file_is_looked_for_by_its_id(wire, asking, watched, now):
 
 def test_a_log_file_without_an_id_is_looked_for_among_the_agents(wire, asking, unnamed, listed):
     wire.get(URL, json=listed("completed", made=-timedelta(minutes=59)))
-    outcome = asking.work_on(unnamed).outcome
+    outcome = work_on(asking, unnamed).outcome
     assert (outcome.status, outcome.log_file.id) == (Status.CAPTURED, "listed")
 
 
 def test_once_it_is_found_it_has_an_id(wire, asking, unnamed, listed):
     wire.get(URL, json=listed("started"))
-    result = asking.work_on(unnamed)
+    result = work_on(asking, unnamed)
     assert result.capture == looked_again(unnamed, log_file_id="listed", is_seen=True)
 
 
 @pytest.mark.parametrize("log_files", ["older", "none"])
 def test_until_it_is_found_it_is_looked_for(wire, asking, unnamed, listed, log_files):
     wire.get(URL, json=listed(made=-timedelta(hours=2)) if log_files == "older" else {"logfiles": []})
-    result = asking.work_on(unnamed)
+    result = work_on(asking, unnamed)
     assert (result.capture.following.log_file_id, result.capture.following.looks) == (None, 1)
     assert methods(wire) == ["GET"]
 
@@ -497,7 +518,7 @@ def test_until_it_is_found_it_is_looked_for(wire, asking, unnamed, listed, log_f
 def test_an_agent_that_is_offline_is_told_and_its_log_file_watched(wire, asking, watched):
     wire.get(FILE_URL, json={"id": "a-log-file", "state": "requested"})
     wire.get(STATUS_URL, json={"busy": False, "online": False})
-    told = asking.work_on(watched)
+    told = work_on(asking, watched)
     assert (told.outcome.status, told.outcome.reason) == (Status.WAITING, Reason.AGENT_OFFLINE)
     assert told.outcome.message == "the agent is offline; its log file is watched until 2026-11-23T14:12:40.985Z"
     assert told.then == Deferred(looked_again(watched, is_seen=True), 60, told.then.trouble)
@@ -519,7 +540,7 @@ def test_an_agent_that_is_offline_is_told_and_its_log_file_watched(wire, asking,
 def test_an_agent_that_is_not_known_to_be_offline_is_only_looked_for_again(wire, asking, watched, status):
     wire.get(FILE_URL, json={"id": "a-log-file", "state": "requested"})
     wire.get(STATUS_URL, **status)
-    result = asking.work_on(watched)
+    result = work_on(asking, watched)
     assert result == Deferred(looked_again(watched, is_seen=True), 60, result.trouble)
     assert result.trouble.reason is Reason.NOT_UPLOADED
 
@@ -529,7 +550,7 @@ def test_an_agent_that_is_not_known_to_be_offline_is_only_looked_for_again(wire,
 )
 def test_the_agent_is_asked_after_only_when_it_is_in_question(wire, asking, watched, state, is_seen):
     wire.get(FILE_URL, json={"id": "a-log-file", "state": state})
-    asking.work_on(replace(watched, following=replace(watched.following, is_seen=is_seen)))
+    work_on(asking, replace(watched, following=replace(watched.following, is_seen=is_seen)))
     assert [made.request.url for made in wire.calls] == [FILE_URL]
 
 
@@ -545,14 +566,14 @@ def test_the_agent_is_asked_after_only_when_it_is_in_question(wire, asking, watc
 )
 def test_a_look_that_fails_is_repeated_however_old_the_capture_is(wire, asking, watched, answer, reason):
     wire.get(FILE_URL, **answer)
-    result = asking.work_on(watched)
+    result = work_on(asking, watched)
     assert result == Deferred(looked_again(watched), 60, result.trouble)
     assert result.trouble.reason is reason
 
 
 def test_a_secret_that_cannot_be_read_fails_a_look_too(wire, asking, watched, secrets, secret_arn):
     secrets.delete_secret(SecretId=secret_arn, ForceDeleteWithoutRecovery=True)
-    result = asking.work_on(watched)
+    result = work_on(asking, watched)
     assert (result.capture, result.trouble.reason) == (looked_again(watched), Reason.TOKEN_UNAVAILABLE)
     assert methods(wire) == []
 
@@ -562,7 +583,7 @@ def test_a_secret_that_cannot_be_read_fails_a_look_too(wire, asking, watched, se
 )
 def test_a_look_at_the_deadline_that_fails_was_the_last_one(wire, asking, at_the_deadline, answer, http_status):
     wire.get(FILE_URL, **answer)
-    told = asking.work_on(at_the_deadline)
+    told = work_on(asking, at_the_deadline)
     assert (told.outcome.status, told.outcome.reason, told.then) == (Status.EXPIRED, Reason.NOT_UPLOADED, None)
     assert (told.outcome.project_id, told.outcome.http_status) == ("110011", http_status)
 
@@ -577,7 +598,7 @@ def test_a_token_that_expires_while_a_log_file_is_watched_is_exchanged(wire, ask
         wire.get(url.replace("110011", "220022"), json=body)
     asking.token.current()
     renew()
-    told = asking.work_on(watched)
+    told = work_on(asking, watched)
     assert told.outcome.status is Status.WAITING
     assert [token for _, token in calls(wire)].count(FIRST) == (1 if refused_at == FILE_URL else 2)
     assert calls(wire)[-1] == ("GET", SECOND)
@@ -585,9 +606,137 @@ def test_a_token_that_expires_while_a_log_file_is_watched_is_exchanged(wire, ask
 
 def test_a_log_file_that_is_watched_is_not_asked_for_again(wire, asking_once, watched, remembered):
     wire.get(FILE_URL, status=404)
-    told = asking_once.work_on(watched)
+    told = work_on(asking_once, watched)
     assert (told.outcome.status, told.outcome.reason) == (Status.EXPIRED, Reason.GONE)
     assert (methods(wire), remembered()) == (["GET"], [])
+
+
+# ------------------------------------------------------------------ the brake and the clock
+
+
+def test_more_temporary_failures_in_a_row_than_workers_leave_the_others_untried(wire, asking, capture):
+    wire.post(URL, status=503, headers={"Retry-After": "600"})
+    results = [work_on(asking, capture) for _ in range(WORKERS + 3)]
+    assert [type(result) for result in results] == [*[Deferred] * (WORKERS + 1), NotTried, NotTried]
+    assert [(result.capture, result.delay_seconds) for result in results[-2:]] == [(capture, 600)] * 2
+    assert results[-1].trouble == results[0].trouble
+    assert len(wire.calls) == WORKERS + 1
+
+
+@pytest.mark.parametrize("status", [202, 403, 409])
+def test_an_answer_for_good_in_between_begins_the_row_anew(wire, asking, capture, status):
+    forced = replace(capture, force=True)
+    wire.get(URL, json={"logfiles": []})
+    for _ in range(WORKERS):
+        wire.post(URL, status=503)
+    wire.post(URL, status=status)
+    wire.post(URL, status=503)
+    results = [work_on(asking, forced) for _ in range(2 * WORKERS + 1)]
+    assert not [result for result in results if isinstance(result, NotTried)]
+
+
+@pytest.mark.parametrize("answer", [{"status": 503}, {"body": requests.ReadTimeout("timed out")}])
+def test_looks_that_fail_pull_the_brake_too(wire, asking, capture, watched, answer):
+    wire.get(FILE_URL, **answer)
+    results = [work_on(asking, watched) for _ in range(WORKERS + 1)]
+    assert {type(result) for result in results} == {Deferred}
+    assert isinstance(work_on(asking, capture), NotTried)
+
+
+def test_agents_that_others_ask_right_now_do_not_pull_the_brake(wire, asking_once, capture, other):
+    results = []
+
+    def answer(_):
+        results.extend(work_on(asking_once, other) for _ in range(WORKERS + 2))
+        return 202, {}, ""
+
+    wire.add_callback("POST", URL, answer)
+    assert work_on(asking_once, capture).outcome.status is Status.REQUESTED
+    assert {result.trouble.reason for result in results} == {Reason.IN_PROGRESS}
+
+
+@pytest.mark.parametrize("spare_seconds", [-0.001, 0])
+def test_no_call_starts_that_may_not_end_in_time(*, wire, asking, capture, watched, table, spare_seconds):
+    wire.post(URL, status=202)
+    wire.get(FILE_URL, json={"state": "completed"})
+    remaining_millis = round(1000 * (CALL_SECONDS + SAVING_SECONDS + spare_seconds))
+    results = [asking.work_on(a_turn(each, remaining_millis)) for each in (capture, watched)]
+    if spare_seconds:
+        assert [(result.capture, result.delay_seconds) for result in results] == [(capture, 0), (watched, 0)]
+        assert {result.trouble.reason for result in results} == {Reason.OUT_OF_TIME}
+        assert not wire.calls
+        assert not table.calls
+    else:
+        assert [result.outcome.status for result in results] == [Status.REQUESTED, Status.CAPTURED]
+
+
+def test_a_capture_between_two_calls_goes_back_as_it_came_when_time_runs_out(wire, asking, capture, remembered):
+    millis = [300_000]
+    turn = a_turn(capture)
+    turn.time_left = TimeLeft(lambda: millis[-1])
+
+    def conflict(_):
+        millis.append(10_000)
+        return 409, {}, ""
+
+    wire.add_callback("POST", URL, conflict)
+    result = asking.work_on(turn)
+    assert (result.capture, result.trouble.reason, methods(wire)) == (capture, Reason.OUT_OF_TIME, ["POST"])
+    assert not asking.recent or remembered() == []
+
+
+def test_a_turn_that_is_given_up_before_it_began_is_untried(asking, capture):
+    assert asking.given_up(a_turn(capture)).capture == capture
+
+
+def test_a_request_that_is_given_up_may_have_been_served(wire, asking, capture, now):
+    turn = a_turn(capture)
+    wire.add_callback("POST", URL, lambda _: turn.give_up() or (202, {}, '{"id": "made"}'))
+    with pytest.raises(TurnOverError):
+        asking.work_on(turn)
+    result = asking.given_up(turn)
+    assert (result.trouble.reason, result.capture.attempts) == (Reason.UNCONFIRMED, 3)
+    assert result.capture.unconfirmed_since == now
+
+
+def test_a_request_that_was_given_up_is_neither_remembered_nor_forgotten(wire, asking_once, capture, table):
+    turn = a_turn(capture)
+    wire.add_callback("POST", URL, lambda _: turn.give_up() or (202, {}, '{"id": "made"}'))
+    with pytest.raises(TurnOverError):
+        asking_once.work_on(turn)
+    assert table.calls == {"PutItem": 1}
+
+
+def test_a_turn_that_was_given_up_makes_no_call(wire, asking, capture, table):
+    turn = a_turn(capture)
+    turn.give_up()
+    with pytest.raises(TurnOverError):
+        asking.work_on(turn)
+    assert not wire.calls
+    assert not table.calls
+
+
+def test_a_look_that_is_given_up_was_a_look(asking, watched):
+    turn = a_turn(watched)
+    turn.begin(watched.following.requested_at)
+    result = asking.given_up(turn)
+    assert (result.capture, result.trouble.reason) == (looked_again(watched), Reason.TEMPORARY)
+
+
+def test_turns_that_are_given_up_pull_the_brake(asking, capture, watched):
+    for each in [capture, *[watched] * WORKERS]:
+        turn = a_turn(each)
+        turn.begin(capture.asked_at)
+        asking.given_up(turn)
+    assert isinstance(work_on(asking, capture), NotTried)
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_what_cannot_be_told_comes_to_the_same_again(*, wire, asking, capture, watched, now, is_known):
+    wire.post(URL, status=202 if is_known else 404)
+    wire.get(FILE_URL, json={"state": "completed"})
+    assert work_on(asking, capture).again == replace(capture, unconfirmed_since=now if is_known else None)
+    assert work_on(asking, watched).again == watched
 
 
 # ------------------------------------------------------------------ asking for another token
@@ -596,14 +745,16 @@ def test_a_log_file_that_is_watched_is_not_asked_for_again(wire, asking_once, wa
 @pytest.fixture
 def rotating(asking, secrets, secret_arn):
     """With a secret that Secrets Manager rotates."""
-    return replace(asking, token=InvocationToken(TokenSecret(secrets, secret_arn, None, is_rotated=True)))
+    return replace(
+        asking, token=InvocationToken(TokenSecret(secrets, secret_arn, None, is_rotated=True), asking.brake)
+    )
 
 
 def test_a_rotation_is_asked_for_once_in_an_invocation(wire, rotating, capture, watched, secret_calls):
     wire.post(URL, status=401)
     wire.get(FILE_URL, status=401)
-    results = [rotating.work_on(each) for each in (capture, watched, capture)]
-    assert {result.trouble.reason for result in results} == {Reason.TOKEN_REFUSED}
+    results = [work_on(rotating, each) for each in (capture, watched, capture)]
+    assert [type(result) for result in results] == [Deferred, NotTried, NotTried]
     assert results[0].trouble.message.endswith(" holds a token that the API refuses; its rotation was asked for")
     assert secret_calls.calls["RotateSecret"] == 1
     assert methods(wire) == ["POST"]
@@ -614,7 +765,7 @@ def test_no_rotation_is_asked_for_when_the_secret_holds_another_token(wire, rota
     wire.post(URL.replace("110011", "220022"), status=202)
     rotating.token.current()
     renew()
-    assert rotating.work_on(capture).outcome.status is Status.REQUESTED
+    assert work_on(rotating, capture).outcome.status is Status.REQUESTED
     assert secret_calls.calls["RotateSecret"] == 0
 
 
@@ -622,11 +773,11 @@ def test_no_rotation_is_asked_for_when_the_secret_holds_another_token(wire, rota
 def test_a_rotation_that_cannot_be_asked_for_defers_all_the_same(wire, rotating, capture, secret_calls, code):
     wire.post(URL, status=401)
     secret_calls.fail("RotateSecret", code)
-    result = rotating.work_on(capture)
+    result = work_on(rotating, capture)
     assert (result.trouble.reason, result.capture.attempts) == (Reason.TOKEN_REFUSED, 3)
 
 
 def test_a_secret_that_nobody_rotates_is_not_rotated(wire, asking, capture, secret_calls):
     wire.post(URL, status=401)
-    assert asking.work_on(capture).trouble.message.endswith(" holds a token that the API refuses; put another one")
+    assert work_on(asking, capture).trouble.message.endswith(" holds a token that the API refuses; put another one")
     assert secret_calls.calls["RotateSecret"] == 0

@@ -121,10 +121,29 @@ def test_an_event_of_the_queue_is_answered_with_no_failures(invoke, told):
     assert Counter(notice["status"] for notice in told.bodies()) == {"requested": 2, "rejected": 1}
 
 
-def test_a_record_whose_notice_is_not_published_is_a_failure(invoke, sns, topic_arn):
+@pytest.fixture
+def nothing_is_told_or_kept(sns, sqs, topic_arn, waiting):
     sns.delete_topic(TopicArn=topic_arn)
+    sqs.delete_queue(QueueUrl=waiting.url)
+
+
+@pytest.mark.usefixtures("nothing_is_told_or_kept")
+def test_a_record_that_can_neither_be_told_nor_put_back_is_a_failure(invoke):
     answer = invoke(sqs_event(first="one", second='{"outcome_id": "ignored"}', third="three"))
     assert sorted(failure["itemIdentifier"] for failure in answer["batchItemFailures"]) == ["first", "third"]
+
+
+def test_what_cannot_be_told_is_put_back_and_measured(*, invoke, sns, topic_arn, waiting, output):
+    sns.delete_topic(TopicArn=topic_arn)
+    assert invoke({"agent_ids": ["one", "two"]})["deferred"] == 2
+    assert waiting.messages(after_seconds=299) == []
+    [body] = waiting.bodies(after_seconds=300)
+    assert sorted(capture["agent_id"] for capture in body["captures"]) == ["one", "two"]
+    lines, metrics = output()
+    [error] = [line for line in lines if line["level"] == "ERROR"]
+    assert (error["message"], error["count"]) == ("notices were not published", 2)
+    assert "NotFound" in error["reason"]
+    assert (metrics[0]["NoticesFailed"], metrics[0]["NoticesPublished"]) == ([2.0], [0.0])
 
 
 def test_any_other_event_is_answered_with_a_report(invoke, answers, told):
@@ -139,9 +158,9 @@ def test_any_other_event_is_answered_with_a_report(invoke, answers, told):
     [{"agent_id": "one"}, {"Records": [{"eventSource": "aws:sqs", "body": "one"}]}],
     ids=["by hand", "a record without an ID"],
 )
-def test_an_event_that_cannot_be_put_back_ends_in_an_error(invoke, sns, topic_arn, event):
-    sns.delete_topic(TopicArn=topic_arn)
-    with pytest.raises(NotSavedError, match=r"^the notice was not published: .*NotFound"):
+@pytest.mark.usefixtures("nothing_is_told_or_kept")
+def test_an_event_that_cannot_be_put_back_ends_in_an_error(invoke, event):
+    with pytest.raises(NotSavedError, match=r"^the capture was not put back: .*NonExistentQueue"):
         invoke(event)
 
 

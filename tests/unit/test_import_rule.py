@@ -11,6 +11,7 @@ WORKFLOW = {"workflow", "asking", "saving"}
 PURE = (
     *("collections", "dataclasses", "datetime", "enum", "itertools", "json", "re", "typing", "uuid"),
     *("email.utils.parsedate_to_datetime", "http.HTTPStatus", "math.ceil", "urllib.parse.parse_qs"),
+    "threading.Lock",
     PACKAGE,
 )
 # For each part of the package, the other parts that it may import.
@@ -18,8 +19,9 @@ ALLOWED = {
     "core": set(),
     "settings": {"core"},
     "adapters": {"core"},
-    "workflow": {*WORKFLOW, "adapters", "core"},
-    "asking": {"adapters", "core"},
+    "workflow": {*WORKFLOW, "workers", "adapters", "core"},
+    "asking": {"workers", "adapters", "core"},
+    "workers": {"core"},
     "saving": {"adapters", "core"},
     "rotation": {"adapters", "core"},
     "bootstrap": {*WORKFLOW, "rotation", "adapters", "core", "settings"},

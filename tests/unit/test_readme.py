@@ -95,6 +95,7 @@ def test_every_metric_is_named():
         *capture.METRICS.values(),
         capture.CAPTURE_SECONDS,
         capture.NOTICES_PUBLISHED,
+        capture.NOTICES_FAILED,
         rotate_token.TOKEN_REFRESHES,
     }
 

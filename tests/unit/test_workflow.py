@@ -4,16 +4,19 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from threading import Event
+from threading import enumerate as enumerate_threads
 
 import pytest
 import requests
 from botocore.exceptions import ClientError
 
+from agent_log_capture import workers
 from agent_log_capture.core.capture import Capture, Following, Status
 from agent_log_capture.core.decision import RetryPolicy
 from agent_log_capture.core.following import FollowPolicy
 from agent_log_capture.core.intake import Reader
 from agent_log_capture.core.notice import to_json
+from agent_log_capture.workers import CALL_SECONDS, SAVING_SECONDS, SENDING_SECONDS
 from agent_log_capture.workflow import CAPTURES_IN_AN_INVOCATION, CaptureWorkflow
 
 TOKEN = "first-token"
@@ -90,6 +93,7 @@ def workflow(*, api, secret, queue, topic, recent, now, logger):
         retries=RetryPolicy(window_seconds=DAY_SECONDS, random=lambda: 0.0),
         follow=FollowPolicy(deadline_seconds=DAY_SECONDS, random=lambda: 0.5),
         concurrency=4,
+        random=lambda: 0.5,
         now=lambda: now,
         logger=logger,
     )
@@ -250,39 +254,54 @@ def test_what_is_given_up_is_told_and_can_be_replayed(run, answers, overdue, now
     assert again["outcome_id"] != notice["outcome_id"]
 
 
-def test_a_notice_that_is_not_published_keeps_its_record_and_no_other(run, topic_entries, ends):
+def test_a_capture_that_cannot_be_told_goes_back_alone_and_is_told_later(*, run, answers, topic_entries, ends, now):
+    answers["three"] = 404
+    topic_entries.fail(lambda entry: entry["Subject"] != "requested one", calls=3)
+    report = run(sqs_event(record="one two three"))
+    assert (counted(report), report.unsaved) == ({"requested": 1, "deferred": 2}, {})
+    assert (report.notices_published, report.notices_failed) == (1, 2)
+    assert agents_of(ends.told.bodies()) == ["one"]
+    assert [agents_of(body["captures"]) for body in ends.waiting.bodies(after_seconds=34)] == [["one"]]
+    [body] = ends.waiting.bodies(after_seconds=300)
+    again = {capture["agent_id"]: Capture.from_json(capture, now) for capture in body["captures"]}
+    assert {agent_id: capture.attempts for agent_id, capture in again.items()} == {"two": 0, "three": 0}
+    assert (again["two"].unconfirmed_since, again["three"].unconfirmed_since) == (now, None)
+
+    assert counted(run(sqs_event(again=body))) == {"requested": 1, "rejected": 1}
+    assert agents_of(ends.told.bodies()) == ["three", "two"]
+    assert answers.asked == {"one": 1, "two": 1, "three": 2}
+
+
+def test_what_neither_is_told_nor_put_back_keeps_its_record_and_no_other(*, run, topic_entries, queue_entries):
     topic_entries.fail(lambda entry: entry["Subject"] == "requested two", calls=3)
+    queue_entries.fail(lambda entry: '"two"' in entry["MessageBody"], is_sender_fault=True)
     report = run(sqs_event(first="one", second="two", third="three"))
-    assert report.unsaved == {"second": "the notice was not published: Throttled: slow down"}
-    assert (counted(report), report.notices_published) == ({"requested": 3}, 2)
-    assert agents_of(ends.told.bodies()) == ["one", "three"]
+    assert report.unsaved == {"second": "the capture was not put back: Throttled: slow down"}
+    assert counted(report) == {"requested": 2, "deferred": 1}
 
 
-def test_what_a_kept_record_brings_again_does_not_wait_in_the_queue_as_well(run, answers, topic_entries, ends):
-    answers["busy"] = 503
-    topic_entries.fail(lambda _: True, calls=3)
-    report = run(sqs_event(record="one busy"))
-    assert list(report.unsaved) == ["record"]
-    assert counted(report) == {"requested": 1, "deferred": 1}
-    assert ends.waiting.messages() == []
-
-
-def test_what_could_not_be_told_does_not_go_into_the_dead_letter_queue(run, answers, overdue, topic_entries, ends):
+def test_what_is_given_up_lies_in_the_dead_letter_queue_even_when_it_cannot_be_told(
+    *, run, answers, overdue, topic_entries, ends
+):
     answers["overdue"] = 503
-    topic_entries.fail(lambda _: True, calls=3)
+    topic_entries.fail(lambda _: True, calls=6)
     report = run(sqs_event(record={"captures": [overdue.to_json()]}, unreadable="{"))
-    assert sorted(report.unsaved) == ["record", "unreadable"]
-    assert (counted(report), report.notices_published, ends.dead.messages()) == ({"failed": 1, "rejected": 1}, 0, [])
+    assert (counted(report), report.unsaved, report.notices_published) == ({"failed": 1, "rejected": 1}, {}, 0)
+    letters = [letter["MessageAttributes"]["reason"]["StringValue"] for letter in ends.dead.messages()]
+    assert sorted(letters) == ["invalid_json", "temporary"]
+    assert ends.waiting.messages(after_seconds=900) == []
 
 
-def test_a_dead_letter_that_is_not_sent_keeps_its_record_and_no_other(run, answers, overdue, queue_entries, ends):
+def test_what_cannot_get_into_the_dead_letter_queue_is_not_told_either(*, run, answers, overdue, queue_entries, ends):
     answers["overdue"] = 503
-    queue_entries.fail(lambda entry: "refused" in entry["MessageBody"], is_sender_fault=True)
+    queue_entries.fail(lambda entry: "MessageAttributes" in entry, calls=2, is_sender_fault=True)
     report = run(sqs_event(good="one", bad="two, not@good", given_up={"captures": [overdue.to_json()]}))
     assert report.unsaved == {"bad": "the dead letter was not sent: Throttled: slow down"}
-    assert counted(report) == {"requested": 2, "rejected": 1, "failed": 1}
-    assert agents_of(ends.told.bodies()) == ["", "one", "overdue", "two"]
-    assert [list(body) for body in ends.dead.bodies()] == [["captures"]]
+    assert counted(report) == {"requested": 1, "deferred": 3}
+    assert agents_of(ends.told.bodies()) == ["one"]
+    assert answers.asked == {"one": 1, "overdue": 1}
+    waiting = [body for seconds in (34, 300) for body in ends.waiting.bodies(after_seconds=seconds)]
+    assert [agents_of(body["captures"]) for body in waiting] == [["one"], ["overdue"]]
 
 
 def test_a_capture_that_is_not_put_back_keeps_its_record_and_no_other(*, run, unfollowed, answers, sqs, ends):
@@ -360,6 +379,98 @@ def test_the_token_is_in_no_log_line(run, answers, overdue, log, ends):
     assert not [text for text in said if TOKEN in text]
 
 
+# ------------------------------------------------------------------ the brake and the clock
+
+
+def test_a_refused_token_costs_no_more_calls_than_there_are_workers(run, answers, log, ends):
+    agents = [f"agent-{number:03}" for number in range(100)]
+    answers.update(dict.fromkeys(agents, 401))
+    assert counted(run(sqs_event(record=" ".join(agents)))) == {"deferred": 100}
+    assert 1 <= answers.asked.total() <= 4
+    put_back = [capture for body in ends.waiting.bodies(after_seconds=120) for capture in body["captures"]]
+    assert sorted(capture["agent_id"] for capture in put_back) == agents
+    tried = {capture["agent_id"] for capture in put_back if capture["attempts"]}
+    assert tried == set(answers.asked)
+    lines = [json.loads(line) for line in log.getvalue().splitlines()]
+    [brake] = [line for line in lines if line["message"].startswith("the brake")]
+    [not_tried] = [line for line in lines if line["message"] == "not tried"]
+    assert (brake["level"], brake["reason"]) == ("WARNING", "token_refused")
+    assert not_tried["count"] == 100 - len(tried)
+
+
+def test_what_is_not_tried_waits_a_minute_or_more_in_few_messages(run, answers, ends):
+    agents = [f"agent-{number:03}" for number in range(300)]
+    answers.update(dict.fromkeys(agents, 503))
+    assert counted(run(sqs_event(record=" ".join(agents)))) == {"deferred": 300}
+    assert 5 <= answers.asked.total() <= 8
+    early = [capture for body in ends.waiting.bodies(after_seconds=59) for capture in body["captures"]]
+    assert {capture["agent_id"] for capture in early} == set(answers.asked)
+    late = ends.waiting.bodies(after_seconds=120)
+    assert len(late) == 3
+    assert {capture["attempts"] for body in late for capture in body["captures"]} == {0}
+
+
+def test_an_invocation_without_time_for_a_call_puts_everything_back_at_once(workflow, answers, ends):
+    report = workflow.run(
+        sqs_event(record="one two"),
+        request_id="request-id",
+        remaining_millis=lambda: 1000 * (CALL_SECONDS + SAVING_SECONDS) - 1,
+    )
+    assert (counted(report), report.unsaved, answers.asked) == ({"deferred": 2}, {}, {})
+    [body] = ends.waiting.bodies()
+    assert [(capture["agent_id"], capture["attempts"]) for capture in body["captures"]] == [("one", 0), ("two", 0)]
+
+
+def test_an_invocation_without_time_to_send_anything_keeps_its_source(workflow, answers, ends):
+    report = workflow.run(
+        sqs_event(good="one", bad="{", overdue="two"),
+        request_id="request-id",
+        remaining_millis=lambda: 1000 * SENDING_SECONDS - 1,
+    )
+    assert sorted(report.unsaved) == ["bad", "good", "overdue"]
+    assert {why.rpartition(": ")[2] for why in report.unsaved.values()} == {"the invocation has no time left for it"}
+    assert (counted(report), answers.asked) == ({"deferred": 3}, {})
+    assert (ends.waiting.messages(), ends.dead.messages(), ends.told.messages()) == ([], [], [])
+
+
+def test_a_call_that_takes_too_long_is_given_up_and_its_worker_does_nothing_further(
+    *, run, answers, ends, remembered, monkeypatch, now
+):
+    monkeypatch.setattr(workers, "CALL_SECONDS", 0.05)
+    monkeypatch.setattr(workers, "_ROUND_SECONDS", 0.01)
+    released = Event()
+    answers["hangs"] = lambda: 202 if released.wait(timeout=10) else 500
+    assert counted(run(sqs_event(record="hangs one"))) == {"requested": 1, "deferred": 1}
+    [body] = ends.waiting.bodies(after_seconds=29)
+    [put_back] = [Capture.from_json(capture, now) for capture in body["captures"]]
+    assert (put_back.agent_id, put_back.unconfirmed_since, put_back.attempts) == ("hangs", now, 1)
+
+    left_behind = [thread for thread in enumerate_threads() if thread.name.startswith("capture")]
+    released.set()
+    for thread in left_behind:
+        thread.join(timeout=10)
+    in_progress = [item for item in remembered() if "hangs" in item["id"]["S"] or item["status"]["S"] == "INPROGRESS"]
+    assert [item["status"]["S"] for item in in_progress] == ["INPROGRESS"]
+    assert agents_of(ends.told.bodies()) == ["one"]
+
+
+def test_when_time_is_up_what_still_runs_is_given_up_and_what_never_began_is_untried(
+    *, workflow, answers, ends, monkeypatch
+):
+    monkeypatch.setattr(workers, "_ROUND_SECONDS", 0.01)
+    released, begun = Event(), Event()
+    answers["hangs"] = lambda: begun.set() or (202 if released.wait(timeout=10) else 500)
+    report = replace(workflow, concurrency=1).run(
+        sqs_event(record="hangs one two"),
+        request_id="request-id",
+        remaining_millis=lambda: 1000 * SAVING_SECONDS if begun.is_set() else 300_000,
+    )
+    released.set()
+    assert (counted(report), answers.asked) == ({"deferred": 3}, {"hangs": 1})
+    assert [agents_of(body["captures"]) for body in ends.waiting.bodies()] == [["one", "two"]]
+    assert [agents_of(body["captures"]) for body in ends.waiting.bodies(after_seconds=29)] == [["hangs"]]
+
+
 def test_each_log_line_names_its_trigger_and_what_came_of_it(run, answers, log):
     answers.update(two=404, three=503)
     run(sqs_event(first="one", second="two", third="three"))
@@ -412,13 +523,24 @@ def test_a_log_file_that_does_not_come_is_expired_and_no_dead_letter(run, looks,
     assert (ends.waiting.messages(after_seconds=900), ends.dead.messages()) == ([], [])
 
 
-def test_what_is_watched_does_not_wait_as_well_when_its_record_comes_again(run, looks, watched, topic_entries, ends):
+def test_what_a_kept_record_brings_again_does_not_wait_in_the_queue_as_well(
+    *, run, looks, watched, queue_entries, ends
+):
     looks.update(offline="requested", uploading="started")
-    topic_entries.fail(lambda entry: "waiting offline" in entry["Subject"], calls=3)
-    report = run(sqs_event(record=watched("offline", "uploading"), other="one"))
-    assert list(report.unsaved) == ["record"]
+    queue_entries.fail(lambda entry: "offline" in entry["MessageBody"], is_sender_fault=True)
+    event = sqs_event(record="one", other=watched("offline", "uploading"))
+    report = run(event)
+    assert list(report.unsaved) == ["other"]
     assert counted(report) == {"waiting": 1, "deferred": 1, "requested": 1}
     assert [agents_of(body["captures"]) for body in ends.waiting.bodies(after_seconds=900)] == [["one"]]
+
+
+def test_a_watched_log_file_that_cannot_be_told_is_looked_for_again(run, looks, watched, topic_entries, ends):
+    looks["done"] = "completed"
+    topic_entries.fail(lambda _: True, calls=3)
+    message = watched("done")
+    assert counted(run(sqs_event(record=message))) == {"deferred": 1}
+    assert ends.waiting.bodies(after_seconds=300) == [message]
 
 
 def test_what_was_told_and_cannot_be_watched_comes_again_and_is_told_the_same(run, answers, queue_entries, ends):

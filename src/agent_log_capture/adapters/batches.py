@@ -12,6 +12,7 @@ _PAUSES_SECONDS = (0, 0.2, 0.6)  # before each try: what a throttled entry needs
 
 type Entry = dict[str, Any]
 type Answer = Mapping[str, Any]
+type HasTime = Callable[[], bool]
 
 
 def send_in_batches(
@@ -19,12 +20,13 @@ def send_in_batches(
     send: Callable[[list[Entry]], Answer],
     *,
     max_bytes: int,
+    has_time: HasTime,
     pause: Callable[[float], None] = time.sleep,
 ) -> dict[int, str]:
     """Send every entry, and again those that failed by the service's own fault; return by index why the rest failed.
 
     `send` gets entries with an `Id` and returns the answer of `SendMessageBatch` or `PublishBatch`; what it gets is
-    at most ten entries and `max_bytes`.
+    at most ten entries and `max_bytes`. It is not called when `has_time` says that there is no time for it.
     """
     waiting = {str(index): entry | {"Id": str(index)} for index, entry in enumerate(entries)}
     refused: dict[str, str] = {}
@@ -32,7 +34,8 @@ def send_in_batches(
     for pause_seconds in _PAUSES_SECONDS:
         if pause_seconds:
             pause(pause_seconds)
-        failures = [failure for batch in _batches(waiting.values(), max_bytes) for failure in _send(batch, send)]
+        batches = _batches(waiting.values(), max_bytes)
+        failures = [failure for batch in batches for failure in _send(batch, send, has_time)]
         refused |= {failure["Id"]: _why(failure) for failure in failures if failure["SenderFault"]}
         failed = {failure["Id"]: _why(failure) for failure in failures if not failure["SenderFault"]}
         waiting = {entry_id: waiting[entry_id] for entry_id in failed}
@@ -41,14 +44,25 @@ def send_in_batches(
     return {int(entry_id): why for entry_id, why in (refused | failed).items()}
 
 
-def _send(batch: list[Entry], send: Callable[[list[Entry]], Answer]) -> Sequence[Answer]:
+def always() -> bool:
+    """Say that there is time, for whoever is not ended by anybody."""
+    return True
+
+
+def _send(batch: list[Entry], send: Callable[[list[Entry]], Answer], has_time: HasTime) -> Sequence[Answer]:
+    if not has_time():
+        return _failures(batch, "OutOfTime", "the invocation has no time left for it")
     try:
         failures: Sequence[Answer] = send(batch).get("Failed", [])
     except (BotoCoreError, ClientError) as error:
         # botocore has tried again whatever may be tried again.
-        failure = {"Code": type(error).__name__, "Message": str(error), "SenderFault": True}
-        return [failure | {"Id": entry["Id"]} for entry in batch]
+        return _failures(batch, type(error).__name__, str(error))
     return failures
+
+
+def _failures(batch: list[Entry], code: str, message: str) -> Sequence[Answer]:
+    """Return what says that a whole batch failed, and that there is no use in sending it again now."""
+    return [{"Id": entry["Id"], "Code": code, "Message": message, "SenderFault": True} for entry in batch]
 
 
 def _why(failure: Answer) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import batched
 from typing import TYPE_CHECKING, Any
 
-from agent_log_capture.adapters.batches import Entry, send_in_batches
+from agent_log_capture.adapters.batches import Entry, HasTime, always, send_in_batches
 from agent_log_capture.core.capture import Capture, Outcome
 
 if TYPE_CHECKING:
@@ -37,29 +37,32 @@ class DeadLetter:
 
 
 class CaptureQueue:
-    """Puts captures back with a delay, and gives up what cannot be done."""
+    """Puts captures back with a delay, and gives up what cannot be done.
+
+    `has_time` tells before each call whether there is still time for it.
+    """
 
     def __init__(self, client: "SQSClient", queue_url: str, dead_letter_queue_url: str) -> None:
         self._client = client
         self._queue_url = queue_url
         self._dead_letter_queue_url = dead_letter_queue_url
 
-    def put_back(self, delayed: Sequence[tuple[Capture, int]]) -> Mapping[int, str]:
+    def put_back(self, delayed: Sequence[tuple[Capture, int]], has_time: HasTime = always) -> Mapping[int, str]:
         """Send captures, each with its delay in seconds; return why by index, for those that could not be sent."""
         messages = list(_grouped(delayed))
         entries = [_entry(delay, [delayed[index][0] for index in indexes]) for delay, indexes in messages]
-        failed = self._send(self._queue_url, entries)
+        failed = self._send(self._queue_url, entries, has_time)
         return {index: why for message, why in failed.items() for index in messages[message][1]}
 
-    def give_up(self, letters: Sequence[DeadLetter]) -> Mapping[int, str]:
+    def give_up(self, letters: Sequence[DeadLetter], has_time: HasTime = always) -> Mapping[int, str]:
         """Send dead letters; return why by index, for those that could not be sent."""
-        return self._send(self._dead_letter_queue_url, [_dead_entry(letter) for letter in letters])
+        return self._send(self._dead_letter_queue_url, [_dead_entry(letter) for letter in letters], has_time)
 
-    def _send(self, queue_url: str, entries: Sequence[Entry]) -> Mapping[int, str]:
+    def _send(self, queue_url: str, entries: Sequence[Entry], has_time: HasTime) -> Mapping[int, str]:
         def send(batch: list[Entry]) -> Mapping[str, Any]:
             return self._client.send_message_batch(QueueUrl=queue_url, Entries=batch)  # type: ignore[arg-type]
 
-        return send_in_batches(entries, send, max_bytes=MAX_BYTES)
+        return send_in_batches(entries, send, max_bytes=MAX_BYTES, has_time=has_time)
 
 
 def _grouped(delayed: Sequence[tuple[Capture, int]]) -> Iterator[tuple[int, Sequence[int]]]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from agent_log_capture.adapters.batches import Entry, send_in_batches
+from agent_log_capture.adapters.batches import Entry, HasTime, always, send_in_batches
 from agent_log_capture.core.capture import Outcome
 from agent_log_capture.core.notice import sns_message
 
@@ -20,8 +20,11 @@ class OutcomeTopic:
         self._client = client
         self._topic_arn = topic_arn
 
-    def publish(self, outcomes: Sequence[Outcome]) -> Mapping[int, str]:
-        """Publish a notice for each outcome; return why by index, for those that could not be published."""
+    def publish(self, outcomes: Sequence[Outcome], has_time: HasTime = always) -> Mapping[int, str]:
+        """Publish a notice for each outcome; return why by index, for those that could not be published.
+
+        `has_time` tells before each call whether there is still time for it.
+        """
 
         def send(batch: list[Entry]) -> Mapping[str, Any]:
             return self._client.publish_batch(
@@ -29,4 +32,5 @@ class OutcomeTopic:
                 PublishBatchRequestEntries=batch,  # type: ignore[arg-type]
             )
 
-        return send_in_batches([sns_message(outcome) for outcome in outcomes], send, max_bytes=MAX_BYTES)
+        entries = [sns_message(outcome) for outcome in outcomes]
+        return send_in_batches(entries, send, max_bytes=MAX_BYTES, has_time=has_time)

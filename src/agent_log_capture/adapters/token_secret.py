@@ -8,6 +8,7 @@ from aws_lambda_powertools.utilities.parameters.exceptions import GetParameterEr
 from botocore.exceptions import BotoCoreError, ClientError
 
 from agent_log_capture.core.auth_token import AuthToken, TokenFormatError, parse_auth_token
+from agent_log_capture.core.brake import Brake
 from agent_log_capture.core.capture import Reason
 from agent_log_capture.core.decision import TemporaryError, Trouble
 
@@ -79,11 +80,12 @@ class InvocationToken:
     """The auth token as the workers of one invocation share it.
 
     The secret is read when the first worker needs it, and once more when the API refuses the token: by one worker,
-    for all. What came of that is remembered, so that a bad token costs a few calls and not one for each agent.
+    for all. Where that gives no token that the API takes, the brake is pulled.
     """
 
-    def __init__(self, secret: TokenSecret) -> None:
+    def __init__(self, secret: TokenSecret, brake: Brake) -> None:
         self._secret = secret
+        self._brake = brake
         self._lock = Lock()
         self._token: AuthToken | None = None
         self._error: TokenError | None = None
@@ -95,10 +97,9 @@ class InvocationToken:
         return self._token.project_id if self._token else None
 
     def current(self) -> AuthToken:
-        """Return the token; TokenError once it is known that there is none."""
+        """Return the token; TokenError when there is none to read, NotTriedError once the brake is on."""
         with self._lock:
-            if self._error:
-                raise self._error.with_traceback(None)
+            self._brake.check()
             if self._token is None:
                 self._token = self._read(anew=False)
             return self._token
@@ -106,21 +107,28 @@ class InvocationToken:
     def renewed(self, refused: AuthToken) -> AuthToken:
         """Return another token than the one that was `refused`; TokenError when there is no other."""
         with self._lock:
-            if self._token == refused and self._error is None:
-                self._token = self._read_again(refused)
-        return self.current()
+            if self._error:
+                raise self._error.with_traceback(None)
+            if self._token and self._token != refused:
+                return self._token
+            self._token = self._read_again(refused)
+            return self._token
 
     def _read_again(self, refused: AuthToken) -> AuthToken:
         token = refused if self._is_renewed else self._read(anew=True)
         self._is_renewed = True
         if token == refused:
             problem = f"holds a token that the API refuses; {self._secret.ask_for_rotation()}"
-            self._error = TokenError(Reason.TOKEN_REFUSED, self._secret.arn, problem)
+            raise self._pulled(TokenError(Reason.TOKEN_REFUSED, self._secret.arn, problem))
         return token
 
     def _read(self, *, anew: bool) -> AuthToken:
         try:
             return self._secret.read(anew=anew)
         except TokenError as error:
-            self._error = error
-            raise
+            raise self._pulled(error) from None
+
+    def _pulled(self, error: TokenError) -> TokenError:
+        self._error = error
+        self._brake.pull(error.trouble)
+        return error

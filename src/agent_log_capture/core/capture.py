@@ -3,18 +3,23 @@
 import re
 import uuid
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Self
 from urllib.parse import parse_qs
 
+from agent_log_capture.core.printable import printable
+
 # The six regions that the Cloud Backup API runs in.
 REGIONS = frozenset({"DFW", "ORD", "IAD", "LON", "SYD", "HKG"})
 
 _AGENT_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _OUTCOME_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://agent-log-capture/outcome")
-_TRIGGER_TEXT_LIMIT = 512
+# A message of 100 captures stays below the 1 MiB that SQS carries, whatever they consist of.
+TRIGGER_ID_CHARACTERS = 512
+TRIGGER_NAME_CHARACTERS = 256
 _MOST_TRIES = 1_000_000
 # The `rel` of the link that the API signs; its query says in Unix time until when it works.
 SIGNED_LINK = "logfile_temp_url"
@@ -23,6 +28,14 @@ _UNIX_TIME_DIGITS = 11  # up to the year 5138; more is no time
 _EARLIEST = datetime(2020, 1, 1, tzinfo=UTC)
 # Two instances' clocks differ by less; a retry window that starts later than that would never end.
 _CLOCK_SKEW = timedelta(hours=1)
+_TRIGGER_KEYS = frozenset({"type", "id", "name"})
+_FOLLOWING_KEYS = frozenset({"logfile_id", "requested_at", "looks", "is_seen"})
+_CAPTURE_KEYS = frozenset(
+    {
+        *("agent_id", "region", "trigger", "asked_at", "retry_from", "attempts", "replays", "force"),
+        *("unconfirmed_since", "following"),
+    }
+)
 
 
 class Status(StrEnum):
@@ -49,6 +62,7 @@ class Reason(StrEnum):
     TOKEN_REFUSED = "token_refused"  # noqa: S105 (the name of a reason)
     TOKEN_UNAVAILABLE = "token_unavailable"  # noqa: S105 (the name of a reason)
     IN_PROGRESS = "in_progress"
+    OUT_OF_TIME = "out_of_time"
     NOT_UPLOADED = "not_uploaded"
     AGENT_OFFLINE = "agent_offline"
     GONE = "gone"
@@ -91,12 +105,12 @@ class Trigger:
     @classmethod
     def from_json(cls, value: object) -> Self:
         """Read what `to_json` wrote; ValueError for anything else."""
-        fields = _object(value, "trigger")
+        fields = _object(value, "trigger", _TRIGGER_KEYS)
         name = fields.get("name")
         return cls(
             TriggerType(_text(fields, "type")),
             _text(fields, "id"),
-            None if name is None else _text(fields, "name"),
+            None if name is None else _text(fields, "name", TRIGGER_NAME_CHARACTERS),
         )
 
 
@@ -125,7 +139,7 @@ class Following:
     @classmethod
     def from_json(cls, value: object, now: datetime) -> Self:
         """Read what `to_json` wrote; ValueError for anything else."""
-        fields = _object(value, "following")
+        fields = _object(value, "following", _FOLLOWING_KEYS)
         log_file_id = fields.get("logfile_id")
         if log_file_id is not None and not is_agent_id(_text(fields, "logfile_id")):
             raise ValueError("logfile_id is not the ID of a log file")
@@ -198,7 +212,7 @@ class Capture:
 
         A retry window that has not been started starts `now`.
         """
-        fields = _object(value, "capture")
+        fields = _object(value, "capture", _CAPTURE_KEYS)
         following = fields.get("following")
         return cls(
             agent_id=_text(fields, "agent_id"),
@@ -312,16 +326,19 @@ def timestamp(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _object(value: object, name: str) -> Mapping[str, Any]:
+def _object(value: object, name: str, keys: AbstractSet[str]) -> Mapping[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"{name} is not an object")  # noqa: TRY004 (all that cannot be read is a ValueError)
+    # What says more may name other agents, and none of them must be lost.
+    if len(value.items()) > len(value) or not value.keys() <= keys:
+        raise ValueError(f"{name} says more than it should, or something twice")
     return value
 
 
-def _text(fields: Mapping[str, Any], name: str) -> str:
+def _text(fields: Mapping[str, Any], name: str, limit: int = TRIGGER_ID_CHARACTERS) -> str:
     value = fields.get(name)
-    if not isinstance(value, str) or not 0 < len(value) <= _TRIGGER_TEXT_LIMIT or not value.isprintable():
-        raise ValueError(f"{name} is not a line of 1 to {_TRIGGER_TEXT_LIMIT} characters")
+    if not isinstance(value, str) or not value or value != printable(value, limit):
+        raise ValueError(f"{name} is not a line of 1 to {limit} characters")
     return value
 
 

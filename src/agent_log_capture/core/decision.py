@@ -85,6 +85,24 @@ class TemporaryError(Exception):
         self.trouble = trouble
 
 
+class NotTriedError(Exception):
+    """A capture is not tried in this invocation, for a reason that is not its own: it goes back as it came."""
+
+    def __init__(self, trouble: Trouble, delay_seconds: int) -> None:
+        super().__init__(trouble.message)
+        self.trouble = trouble
+        self.delay_seconds = delay_seconds
+
+
+@dataclass(frozen=True, slots=True)
+class NotTried:
+    """A capture that goes back into the queue as it came."""
+
+    capture: Capture
+    delay_seconds: int
+    trouble: Trouble
+
+
 @dataclass(frozen=True, slots=True)
 class Deferred:
     """A capture that goes back into the queue."""
@@ -104,9 +122,14 @@ class GivenUp:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """An outcome, and how its log file is watched further; None when it is an ending."""
+    """An outcome to be told.
+
+    `again` is the capture that comes to it once more, when it cannot be told now; `then` is how its log file is
+    watched further, None when it is an ending.
+    """
 
     outcome: Outcome
+    again: Capture
     then: Deferred | None = None
 
 
@@ -115,7 +138,7 @@ def doubled_spacing_seconds(times: int) -> int:
     return min(MAX_DELAY_SECONDS, FIRST_SPACING_SECONDS << min(times, _DOUBLINGS))
 
 
-type Result = Told | Deferred | GivenUp
+type Result = Told | Deferred | GivenUp | NotTried
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from http import HTTPStatus
 from math import ceil
 
-from agent_log_capture.core.capture import Capture, Following, LogFile, Outcome, Reason, Status, timestamp
+from agent_log_capture.core.capture import Capture, Following, LogFile, Reason, Status, timestamp
 from agent_log_capture.core.decision import (
     FIRST_SPACING_SECONDS,
     MAX_DELAY_SECONDS,
@@ -77,9 +77,10 @@ class Look:
             case Verdict.ACCEPTED:
                 return self._found(answer, is_offline=is_offline)
             case Verdict.REFUSED if answer.http_status == HTTPStatus.NOT_FOUND:
-                return Told(self._outcome(Status.EXPIRED, answer, Reason.GONE, "the log file is gone"))
+                return self._told(Status.EXPIRED, answer, Reason.GONE, "the log file is gone")
             case Verdict.REFUSED | Verdict.REDIRECTED:
-                return Told(rejected(self.capture, answer, now=self.at, project_id=self.project_id))
+                refused = rejected(self.capture, answer, now=self.at, project_id=self.project_id)
+                return Told(refused, self.capture)
         return self.failed(busy(answer))
 
     def failed(self, trouble: Trouble) -> Told | Deferred:
@@ -89,19 +90,18 @@ class Look:
     def _found(self, answer: Answer, *, is_offline: bool) -> Told | Deferred:
         log_file = answer.log_file or LogFile()
         if log_file.state == "completed":
-            return Told(self._outcome(Status.CAPTURED, answer))
+            return self._told(Status.CAPTURED, answer)
         seen = replace(self.following, is_seen=True, log_file_id=self.following.log_file_id or log_file.id)
         again = self._again(seen, _NOT_UPLOADED, answer)
         if is_offline and isinstance(again, Deferred):
             message = f"the agent is offline; its log file is watched until {timestamp(self.deadline)}"
-            return Told(self._outcome(Status.WAITING, answer, Reason.AGENT_OFFLINE, message), again)
+            return replace(self._told(Status.WAITING, answer, Reason.AGENT_OFFLINE, message), then=again)
         return again
 
     def _again(self, following: Following, trouble: Trouble, answer: Answer) -> Told | Deferred:
         seconds_left = ceil((self.deadline - self.at).total_seconds())
         if seconds_left <= 0:
-            message = self._too_late(trouble, answer)
-            return Told(self._outcome(Status.EXPIRED, answer, Reason.NOT_UPLOADED, message))
+            return self._told(Status.EXPIRED, answer, Reason.NOT_UPLOADED, self._too_late(trouble, answer))
         spacing = max(self.policy.spacing_seconds(following.looks + 1), trouble.retry_after_seconds)
         watched = replace(self.capture, following=replace(following, looks=following.looks + 1))
         return Deferred(watched, round(min(spacing, seconds_left, MAX_DELAY_SECONDS)), trouble)
@@ -113,14 +113,13 @@ class Look:
             last_look = f"at the last look its state was {state or 'not known'}"
         return f"not uploaded within {self.policy.deadline_seconds / 3600:g} h; {last_look}"
 
-    def _outcome(
-        self, status: Status, answer: Answer, reason: Reason | None = None, message: str | None = None
-    ) -> Outcome:
+    def _told(self, status: Status, answer: Answer, reason: Reason | None = None, message: str | None = None) -> Told:
         log_file = answer.log_file or LogFile()
-        return replace(
+        told = replace(
             outcome(self.capture, status, now=self.at, project_id=self.project_id),
             log_file=replace(log_file, id=log_file.id or self.following.log_file_id),
             reason=reason,
             message=message,
             http_status=answer.http_status or None,
         )
+        return Told(told, self.capture)

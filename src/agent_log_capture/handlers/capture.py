@@ -25,6 +25,7 @@ METRICS = {
 }
 CAPTURE_SECONDS = "CaptureSeconds"
 NOTICES_PUBLISHED = "NoticesPublished"
+NOTICES_FAILED = "NoticesFailed"
 
 
 class NotSavedError(Exception):
@@ -57,6 +58,8 @@ def _measure(report: "Report", metrics: "Metrics") -> None:
         if outcome.status is Status.CAPTURED:
             metrics.add_metric(CAPTURE_SECONDS, MetricUnit.Seconds, (outcome.at - outcome.asked_at).total_seconds())
     metrics.add_metric(NOTICES_PUBLISHED, MetricUnit.Count, report.notices_published)
+    if report.notices_failed:
+        metrics.add_metric(NOTICES_FAILED, MetricUnit.Count, report.notices_failed)
     metrics.flush_metrics()
 
 

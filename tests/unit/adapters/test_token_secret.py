@@ -1,3 +1,4 @@
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from threading import Barrier
@@ -8,9 +9,12 @@ from botocore.exceptions import EndpointConnectionError
 
 from agent_log_capture.adapters.token_secret import InvocationToken, TokenError, TokenSecret
 from agent_log_capture.core.auth_token import AuthToken
+from agent_log_capture.core.brake import Brake
 from agent_log_capture.core.capture import Reason
+from agent_log_capture.core.decision import NotTriedError
 
 WORKERS = 32
+NOT_TRIED = "not tried"
 FIRST = AuthToken("first-token", "110011")
 SECOND = AuthToken("second-token", "110011")
 
@@ -27,8 +31,13 @@ def put_token(put):
 
 
 @pytest.fixture
-def token(secret):
-    return InvocationToken(secret)
+def brake():
+    return Brake(WORKERS, lambda: 0.5)
+
+
+@pytest.fixture
+def token(secret, brake):
+    return InvocationToken(secret, brake)
 
 
 @pytest.fixture
@@ -53,6 +62,8 @@ def outcome_of(function):
         return function()
     except TokenError as error:
         return error.trouble.reason
+    except NotTriedError as error:
+        return NOT_TRIED, error.trouble.reason
 
 
 def error_of(function):
@@ -183,9 +194,9 @@ def test_a_refused_token_is_read_again_once_and_the_other_one_handed_to_all(toke
 def test_the_same_token_again_is_refused_for_all_without_further_reads(token, secret_arn, reads, at_once):
     token.current()
     assert at_once(lambda: token.renewed(FIRST)) == [Reason.TOKEN_REFUSED] * WORKERS
-    assert at_once(token.current) == [Reason.TOKEN_REFUSED] * WORKERS
+    assert at_once(token.current) == [(NOT_TRIED, Reason.TOKEN_REFUSED)] * WORKERS
     assert (len(reads), token.project_id) == (2, "110011")
-    error = error_of(token.current)
+    error = error_of(lambda: token.renewed(FIRST))
     assert error.trouble.message == f"the secret {secret_arn} holds a token that the API refuses; put another one"
     assert FIRST.value not in everything_said(error)
 
@@ -209,23 +220,27 @@ def test_the_same_token_for_another_project_is_another_token(token, put_token):
 
 def test_an_unavailable_secret_is_not_asked_again_in_the_same_invocation(token, put, put_token, reads, at_once):
     put(SecretString=" ")
-    assert at_once(token.current) == [Reason.TOKEN_UNAVAILABLE] * WORKERS
+    results = Counter(at_once(token.current))
+    assert results == {Reason.TOKEN_UNAVAILABLE: 1, (NOT_TRIED, Reason.TOKEN_UNAVAILABLE): WORKERS - 1}
     put_token(FIRST)
-    assert (outcome_of(token.current), len(reads)) == (Reason.TOKEN_UNAVAILABLE, 1)
+    assert (outcome_of(token.current), len(reads)) == ((NOT_TRIED, Reason.TOKEN_UNAVAILABLE), 1)
 
 
 def test_a_secret_that_is_gone_when_it_is_read_again_is_unavailable_for_all(token, put, reads, at_once):
     token.current()
     put(SecretString=" ")
     assert at_once(lambda: token.renewed(FIRST)) == [Reason.TOKEN_UNAVAILABLE] * WORKERS
-    assert (outcome_of(token.current), len(reads)) == (Reason.TOKEN_UNAVAILABLE, 2)
+    assert (outcome_of(token.current), len(reads)) == ((NOT_TRIED, Reason.TOKEN_UNAVAILABLE), 2)
 
 
 def test_the_next_invocation_may_find_the_secret_mended(secret, put, put_token):
+    def an_invocation():
+        return InvocationToken(secret, Brake(WORKERS, lambda: 0.5))
+
     put(SecretString="{")
-    assert outcome_of(InvocationToken(secret).current) is Reason.TOKEN_UNAVAILABLE
+    assert outcome_of(an_invocation().current) is Reason.TOKEN_UNAVAILABLE
     put_token(SECOND)
-    assert InvocationToken(secret).current() == SECOND
+    assert an_invocation().current() == SECOND
 
 
 # ------------------------------------------------------------------ asking for another token
@@ -258,11 +273,11 @@ def test_a_rotation_that_nobody_answers_is_told_too(rotated, secret_calls):
     assert "secretsmanager.example" in rotated.ask_for_rotation()
 
 
-def test_all_workers_ask_for_one_rotation(rotated, secret_arn, secret_calls, at_once):
-    token = InvocationToken(rotated)
+def test_all_workers_ask_for_one_rotation(*, rotated, brake, secret_arn, secret_calls, at_once):
+    token = InvocationToken(rotated, brake)
     token.current()
     assert at_once(lambda: token.renewed(FIRST)) == [Reason.TOKEN_REFUSED] * WORKERS
     assert secret_calls.calls["RotateSecret"] == 1
-    assert error_of(token.current).trouble.message == (
+    assert error_of(lambda: token.renewed(FIRST)).trouble.message == (
         f"the secret {secret_arn} holds a token that the API refuses; its rotation was asked for"
     )
