@@ -1,6 +1,6 @@
 # Every target does its own set-up. `make` alone says what there is.
 .DEFAULT_GOAL := help
-.PHONY: help test demo lock clean lint types template unit integration
+.PHONY: help test demo lock audit clean lint types template unit integration
 
 UV_VERSION := 0.13.9
 # A uv that is installed is used; otherwise one is put into .uv, beside the project's own .venv.
@@ -52,6 +52,12 @@ integration: .venv/installed
 lock: $(UV_TO_MAKE) ## pin the newest versions that fit, with hashes
 	@$(UV) pip compile --quiet --upgrade --universal --generate-hashes --no-emit-index-url --group dev pyproject.toml -o requirements-dev.txt
 	@$(UV) pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --python-version 3.13 --python-platform aarch64-manylinux2014 --constraint requirements-dev.txt pyproject.toml -o src/requirements.txt
+
+# No part of `make test`: it needs the network, and a vulnerability that is found tomorrow is no fault of today's change.
+# Strict, or a package that the service does not know would pass.
+audit: .venv/installed ## ask which packages of the function have known vulnerabilities
+	@$(BIN)/pip-audit --strict --progress-spinner off --disable-pip --require-hashes -r src/requirements.txt || \
+		{ echo "make audit: above stands what is vulnerable, or why not every package could be asked about"; exit 1; }
 
 clean: ## remove what the other targets made
 	@rm -rf .venv .uv .aws-sam .coverage demo.log .hypothesis .mypy_cache .pytest_cache .ruff_cache

@@ -1,9 +1,9 @@
 """What the functions are told by their environment."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
-from urllib.parse import urlsplit
 
 from agent_log_capture.core.auth_token import is_project_id
 from agent_log_capture.core.capture import REGIONS
@@ -12,7 +12,19 @@ DEFAULT_CLOUD_BACKUP_URL = "https://{region}.backup.api.rackspacecloud.com"
 DEFAULT_IDENTITY_URL = "https://identity.api.rackspacecloud.com"
 _LONGEST_SECONDS = 604_800  # a week, as in the template; SQS keeps what waits for two
 _MOST_WORKERS = 1024  # the most threads that Lambda allows a function
-_LOOPBACK_HOSTS = frozenset({"127.0.0.1", "localhost", "::1"})
+_REGION = "{region}"
+_LABEL = "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+# Only what every parser reads alike: with a user name, a backslash, white space or what is not ASCII in it, the host
+# that is checked here may not be the one that is called.
+_URL = re.compile(
+    rf"""
+        (https://({_LABEL}(\.{_LABEL})* | \[::1\]) | http://(127\.0\.0\.1 | localhost | \[::1\]))
+        (:(?P<port>[0-9]{{1,5}}))?
+        (/[a-z0-9._~-]+)* /*
+    """,
+    re.ASCII | re.IGNORECASE | re.VERBOSE,
+)
+_HIGHEST_PORT = 65_535
 
 
 class SettingError(ValueError):
@@ -98,8 +110,12 @@ class _Reader:
 
     def url(self, name: str, default: str) -> str:
         value = self._optional(name) or default
-        if not _is_https_or_loopback(value):
-            raise SettingError(f"{name} must be an https URL, and is '{value}'")
+        # Where the default names the region, any other value may do so.
+        example = value.replace(_REGION, "dfw") if _REGION in default else value
+        if not _is_https_or_loopback(example):
+            # Before an @ stands a password, or what was meant to be taken for a host.
+            shown = re.sub(".*@", "…@", value, flags=re.DOTALL)
+            raise SettingError(f"{name} must be an https URL of host, port and path alone, and is '{shown}'")
         return value.rstrip("/")
 
     def region(self, name: str) -> str:
@@ -135,9 +151,5 @@ class _Reader:
 
 
 def _is_https_or_loopback(value: str) -> bool:
-    try:
-        url = urlsplit(value)
-    except ValueError:
-        return False
-    is_local = url.scheme == "http" and url.hostname in _LOOPBACK_HOSTS
-    return bool(url.hostname) and not url.query and not url.fragment and (url.scheme == "https" or is_local)
+    url = _URL.fullmatch(value)
+    return url is not None and 0 < int(url["port"] or 1) <= _HIGHEST_PORT

@@ -40,7 +40,14 @@ def test_what_is_not_set_has_a_default():
         ("CLOUD_BACKUP_URL", "https://backup.example.com:8443/api/", "https://backup.example.com:8443/api"),
         ("CLOUD_BACKUP_URL", "http://127.0.0.1:8000", "http://127.0.0.1:8000"),
         ("CLOUD_BACKUP_URL", "http://localhost:8000/{region}", "http://localhost:8000/{region}"),
-        ("CLOUD_BACKUP_URL", "http://[::1]:8000", "http://[::1]:8000"),
+        ("CLOUD_BACKUP_URL", "http://[::1]:80", "http://[::1]:80"),
+        ("CLOUD_BACKUP_URL", "HTTP://LOCALHOST:1", "HTTP://LOCALHOST:1"),
+        ("CLOUD_BACKUP_URL", "HTTPS://Backup.Example.COM:65535//", "HTTPS://Backup.Example.COM:65535"),
+        (
+            "CLOUD_BACKUP_URL",
+            "https://backup-{region}.example.com/{region}/v",
+            "https://backup-{region}.example.com/{region}/v",
+        ),
         ("CLOUD_BACKUP_REGION", " lon ", "LON"),
         ("CLOUD_BACKUP_PROJECT_ID", "110011", "110011"),
         ("AGENT_ID_KEYS", "BackupClient, host.agent,,", ("BackupClient", "host.agent")),
@@ -91,23 +98,70 @@ def test_without_a_cool_down_no_table_is_needed_or_used(table):
 
 NOT_OVER_HTTPS = (
     "http://backup.example.com",
+    "HTTP://BACKUP.EXAMPLE.COM",
     "http://127.0.0.1.example.com",
+    "http://localhost.example.com",
+    "http://localhost%2eexample.com",
+    "http://127.0.0.1\\.example.com",
+    "http://[::1].example.com",
+    "http://{region}",
+    "http://localhost{region}",
+    "http://localho\u017ft",
     "http://10.0.0.1",
+    "http://127.1",
     "ftp://localhost",
     "//localhost",
     "https://",
     "https://:443",
     "https://[::1",
+    "https:backup.example.com",
+    "https:/backup.example.com",
+    "https:\\\\backup.example.com",
+    "https://backup.example.com\\elsewhere.example",
     "https://backup.example.com?a=b",
     "https://backup.example.com#a",
+    "https://backup.example.com/a b",
+    "https://backup.example.com/%2e",
+    "https://backup .example.com",
+    "https://backup\t.example.com",
+    "https://backup\n.example.com",
+    "https://backup\x00.example.com",
+    "https://backup\u3002example.com",
+    "https://b\xe4ckup.example.com",
+    "https://backup..example.com",
+    "https://.example.com",
+    "https://-backup.example.com",
+    f"https://{64 * 'a'}.example.com",
+    "https://{other}.example.com",
+    "https://{{region}}.example.com",
+    "https://backup.example.com:",
+    "https://backup.example.com:0",
+    "https://backup.example.com:65536",
+    "https://backup.example.com:+443",
+    "https://backup.example.com:\u0664\u0664\u0663",
+    "https://backup.example.com:{region}",
     "backup.example.com",
 )
+# What stands before the last @ may be a password, and the host is the one behind it, or so some parsers think.
+WITH_USER_INFO = {
+    "https://user:the-password@backup.example.com": "…@backup.example.com",
+    "https://the-password@backup.example.com": "…@backup.example.com",
+    "https://@backup.example.com": "…@backup.example.com",
+    "https://{region}@backup.example.com": "…@backup.example.com",
+    "https://user:the-\n@password@backup.example.com": "…@backup.example.com",
+    "http://user:the-password@127.0.0.1": "…@127.0.0.1",
+    "http://127.0.0.1@elsewhere.example": "…@elsewhere.example",
+    "http://127.0.0.1:80@elsewhere.example": "…@elsewhere.example",
+    "http://elsewhere.example\\@127.0.0.1": "…@127.0.0.1",
+    "http://elsewhere.example\t\\@localhost": "…@localhost",
+}
+URL_RULE = "must be an https URL of host, port and path alone"
 
 
 @pytest.mark.parametrize(
     ("name", "value", "rule"),
     [
-        *(("CLOUD_BACKUP_URL", value, "must be an https URL") for value in NOT_OVER_HTTPS),
+        *(("CLOUD_BACKUP_URL", value, URL_RULE) for value in NOT_OVER_HTTPS),
         ("CLOUD_BACKUP_REGION", "US-EAST-1", "must be one of DFW HKG IAD LON ORD SYD"),
         ("CLOUD_BACKUP_PROJECT_ID", "../110011", "must be a project ID"),
         *(
@@ -153,5 +207,16 @@ class TestRotation:
     @pytest.mark.parametrize("name", ["IDENTITY_URL", "CLOUD_BACKUP_URL"])
     @pytest.mark.parametrize("value", NOT_OVER_HTTPS)
     def test_neither_the_credentials_nor_the_token_leave_but_over_https(self, name, value):
-        with pytest.raises(SettingError, match=f"^{re.escape(f"{name} must be an https URL, and is '{value}'")}$"):
+        with pytest.raises(SettingError, match=f"^{re.escape(f"{name} {URL_RULE}, and is '{value}'")}$"):
             RotationSettings.from_environment({"CLOUD_BACKUP_REGION": "DFW", name: value})
+
+    @pytest.mark.parametrize("name", ["IDENTITY_URL", "CLOUD_BACKUP_URL"])
+    @pytest.mark.parametrize(("value", "shown"), WITH_USER_INFO.items())
+    def test_a_url_with_user_info_is_refused_and_not_shown(self, name, value, shown):
+        with pytest.raises(SettingError, match=f"^{re.escape(f"{name} {URL_RULE}, and is '{shown}'")}$"):
+            RotationSettings.from_environment({"CLOUD_BACKUP_REGION": "DFW", name: value})
+
+    def test_identity_has_one_host_for_all_regions(self):
+        url = "https://{region}.identity.example.com"
+        with pytest.raises(SettingError, match=f"^{re.escape(f"IDENTITY_URL {URL_RULE}, and is '{url}'")}$"):
+            RotationSettings.from_environment({"CLOUD_BACKUP_REGION": "DFW", "IDENTITY_URL": url})
