@@ -12,9 +12,9 @@ from agent_log_capture.core.capture import Capture, Reason
 from agent_log_capture.core.decision import NotTriedError, Trouble
 from agent_log_capture.core.intake import Arrival
 
-# The longest that a call may take. Connecting has a limit of its own, and so has each read, but a server that sends
-# its answer byte by byte keeps within that one for ever.
-CALL_SECONDS = 20
+# The longest that a call may take. Connecting and reading have limits of their own; this one is for what they do not
+# see, such as a name that is not resolved.
+CALL_SECONDS = 25
 # What is kept free at the end for telling and keeping: no call starts that would need it.
 SAVING_SECONDS = 60
 # The longest that one call to SQS or SNS takes, with all its tries: nothing is sent with less time left.

@@ -1,15 +1,23 @@
 import json
+from collections import defaultdict
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cache, partial
 from pathlib import Path
+from traceback import walk_stack
 
 import boto3
 import pytest
 
+from agent_log_capture import bootstrap
 from agent_log_capture.core.intake import Reader
 from local.clock import Clock
 from local.cloud import EmbeddedCloud
 from local.stand_in import StandIn
 
 EVENTS = Path(__file__).resolve().parents[2] / "events"
+SRC = Path(bootstrap.__file__).parent
+BUILDERS = {"CaptureFunction": "capture_function", "RotateTokenFunction": "token_rotation"}
 
 
 @pytest.fixture
@@ -49,18 +57,49 @@ def cloud(api, clock, token_json, parameters):
         yield embedded
 
 
-@pytest.fixture
-def calls(monkeypatch):
-    """Every call of every client that a function builds: service, operation and parameters."""
-    recorded = []
+@pytest.fixture(scope="session")
+def record_calls():
+    """Records, in a `with` block, every AWS call of each function: service, operation and the request that is sent.
 
-    class RecordingSession(boto3.session.Session):
-        def __init__(self):
-            super().__init__()
-            self.events.register("provide-client-params", self.record)
+    A function is whatever bootstrap builds for it. Under None stands what a function's code calls with a client that
+    bootstrap did not build.
+    """
+    return _record_calls
 
-        def record(self, params, model, **_):
-            recorded.append((model.service_model.service_name, model.name, params))
 
-    monkeypatch.setattr("agent_log_capture.bootstrap.boto3.session.Session", RecordingSession)
-    return recorded
+@contextmanager
+def _record_calls():
+    recorded = defaultdict(list)
+    function_being_built = ContextVar("function_being_built", default=None)
+    build_client = boto3.session.Session.client
+
+    def client(session, *args, **options):
+        made = build_client(session, *args, **options)
+        made.meta.events.register("before-call", partial(record, function_being_built.get()))
+        return made
+
+    def record(function, model, params, **_):
+        if function or _is_called_from_src():
+            recorded[function].append((model.service_model.service_name, model.name, params))
+
+    def built_as(function, build):
+        @cache
+        def built():
+            token = function_being_built.set(function)
+            try:
+                return build.__wrapped__()
+            finally:
+                function_being_built.reset(token)
+
+        return built
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(boto3.session.Session, "client", client)
+        for function, name in BUILDERS.items():
+            patch.setattr(bootstrap, name, built_as(function, getattr(bootstrap, name)))
+        yield recorded
+
+
+def _is_called_from_src():
+    """Whether a function's code is at work here: the workers' threads have it on their stack as well."""
+    return any(SRC in Path(frame.f_code.co_filename).parents for frame, _ in walk_stack(None))

@@ -245,9 +245,9 @@ def test_what_a_topic_sends_back_by_mistake_is_ignored(api, cloud):
     assert cloud.dead_letters() == []
 
 
-@pytest.mark.parametrize("arguments", [[], ["events/sqs-list.json"], ["events/eventbridge-alarm-ok.json"]])
-def test_the_demo_accounts_for_every_agent(capsys, arguments):
-    assert demo.main([str(demo.ROOT / path) for path in arguments]) == 0
+@pytest.mark.parametrize("event", ["events/sqs-list.json", "events/eventbridge-alarm-ok.json"])
+def test_the_demo_accounts_for_every_agent_of_an_event_of_ones_own(capsys, event):
+    assert demo.main([str(demo.ROOT / event)]) == 0
     assert "It adds up: nothing is lost." in capsys.readouterr().out
 
 

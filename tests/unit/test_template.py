@@ -100,6 +100,19 @@ def as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
+def statements_in(node: Any) -> Iterator[dict[str, Any]]:
+    """Find the statements of every policy in `node`, at whatever depth, conditional ones as well."""
+    if isinstance(node, dict):
+        for name, inner in node.items():
+            if name == "Statement":
+                yield from (branch for each in as_list(inner) for branch in branches(each))
+            else:
+                yield from statements_in(inner)
+    elif isinstance(node, list):
+        for each in node:
+            yield from statements_in(each)
+
+
 def arn_of(name: str) -> dict[str, Any]:
     return {"Fn::GetAtt": [name, "Arn"]}
 
@@ -179,7 +192,6 @@ class TestFunctions:
 
     def test_has_a_role_of_its_own(self, properties, function):
         assert properties(function)["Role"] == arn_of(f"{function}Role")
-        assert "ManagedPolicyArns" not in properties(f"{function}Role")
 
 
 class TestFunction:
@@ -254,6 +266,67 @@ class TestPolicies:
         actions = [each for statement in statements(function) for each in as_list(statement["Action"])]
         assert actions
         assert not [each for each in actions if "*" in each]
+
+    @both_functions
+    def test_a_role_allows_by_its_own_statements_alone(self, properties, statements, function):
+        assert properties(f"{function}Role").keys() == {"AssumeRolePolicyDocument", "Policies"}
+        for statement in statements(function):
+            assert statement["Effect"] == "Allow"
+            assert statement.keys() - {"Condition"} == {"Sid", "Effect", "Action", "Resource"}
+            assert ("Condition" in statement) == ("kms:" in json.dumps(statement["Action"]))
+
+    @both_functions
+    def test_lambda_alone_takes_on_a_role(self, properties, function):
+        assert properties(f"{function}Role")["AssumeRolePolicyDocument"]["Statement"] == [
+            {"Effect": "Allow", "Principal": {"Service": "lambda.amazonaws.com"}, "Action": "sts:AssumeRole"}
+        ]
+
+    @pytest.mark.parametrize(
+        ("name", "arn"),
+        [
+            ("TokenSecretArn", "arn:aws:secretsmanager:us-east-1:123456789012:secret:a/token-AbCdEf"),
+            ("TokenSecretKmsKeyArn", "arn:aws:kms:us-east-1:123456789012:key/0f1e2d3c-4b5a"),
+        ],
+    )
+    def test_a_resource_is_given_without_wildcards(self, parameters, name, arn):
+        pattern = parameters[name]["AllowedPattern"]
+        assert re.search(pattern, arn)
+        for wildcard in "*?":
+            assert not re.search(pattern, wildcard)
+            assert not [
+                place for place in range(len(arn)) if re.search(pattern, arn[:place] + wildcard + arn[place:])
+            ]
+
+    def test_no_policy_is_there_beside_the_roles_the_queues_and_the_topic(self, template, of_type):
+        found = {name for name, resource in template["Resources"].items() if list(statements_in(resource))}
+        kinds = ("AWS::IAM::Role", "AWS::SQS::QueuePolicy", "AWS::SNS::TopicPolicy")
+        assert found == {name for kind in kinds for name in of_type(kind)}
+
+    def test_everybody_is_refused_and_never_admitted(self, template):
+        about_everybody = [
+            (name, statement["Sid"], statement["Effect"])
+            for name, resource in template["Resources"].items()
+            for statement in statements_in(resource)
+            if "*" in json.dumps(statement.get("Principal")) or "NotPrincipal" in statement
+        ]
+        assert about_everybody == [
+            (policy, "RefusePlainHttp", "Deny")
+            for policy in ("CaptureQueuePolicy", "CaptureDeadLetterQueuePolicy", "OutcomeTopicPolicy")
+        ]
+
+    def test_a_function_is_invoked_only_by_a_service_and_for_a_source_of_this_account(self, template, of_type):
+        resources = template["Resources"]
+        permissions = of_type("AWS::Lambda::Permission")
+        assert permissions
+        for permission in permissions.values():
+            assert permission["Action"] == "lambda:InvokeFunction"
+            assert re.fullmatch(r"[a-z.]+\.amazonaws\.com", permission["Principal"])
+            match permission["SourceArn"]:
+                case {"Fn::GetAtt": [name, "Arn"]}:
+                    assert name in resources
+                case _:
+                    # It is no resource of the stack's own, or a pattern.
+                    assert permission["SourceAccount"] == {"Ref": "AWS::AccountId"}
 
     def test_no_role_is_there_beside_the_functions(self, of_type):
         assert of_type("AWS::Lambda::Function").keys() == SETTINGS.keys()
