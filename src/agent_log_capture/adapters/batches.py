@@ -7,8 +7,11 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from agent_log_capture.core.printable import printable
+
 MAX_ENTRIES = 10
 _PAUSES_SECONDS = (0, 0.2, 0.6)  # before each try: what a throttled entry needs is a moment
+_REASON_CHARACTERS = 500
 
 type Entry = dict[str, Any]
 type Answer = Mapping[str, Any]
@@ -66,7 +69,8 @@ def _failures(batch: list[Entry], code: str, message: str) -> Sequence[Answer]:
 
 
 def _why(failure: Answer) -> str:
-    return f"{failure['Code']}: {failure.get('Message', '')}"
+    # The service may quote what it refuses, and that is what outsiders wrote.
+    return printable(f"{failure['Code']}: {failure.get('Message', '')}", _REASON_CHARACTERS)
 
 
 def _batches(entries: Iterable[Entry], max_bytes: int) -> Iterator[list[Entry]]:

@@ -1,14 +1,17 @@
 """The Cloud Backup API v2."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
 from http import HTTPStatus
+from itertools import islice
+from traceback import walk_tb
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 import requests
-from requests.exceptions import ConnectTimeout, ProxyError, RequestException, SSLError
+from requests.exceptions import ConnectTimeout, ProxyError, RequestException
+from urllib3.connection import HTTPSConnection
 from urllib3.exceptions import MaxRetryError, NewConnectionError
 
 from agent_log_capture.adapters.http_session import MESSAGE_CHARACTERS, error_message, exchange, json_object
@@ -17,7 +20,10 @@ from agent_log_capture.core.capture import SIGNED_LINK, Capture, LogFile, Reason
 from agent_log_capture.core.decision import Answer, TemporaryError, Trouble, Verdict, judge, retry_after_seconds
 from agent_log_capture.core.printable import printable
 
-_FIELD_CHARACTERS = 2048
+# Whatever the API answers, a notice stays below the 256 KiB that SNS carries.
+_ADDRESS_CHARACTERS = 2048
+_WORD_CHARACTERS = 100
+_MOST_LINKS = 10
 _SIGNATURE = "temp_url_sig"  # the parameter that makes a link a key
 
 
@@ -50,7 +56,7 @@ class CloudBackup:
 
     def read_log_file(self, token: AuthToken, capture: Capture, log_file_id: str) -> Answer:
         """Look at one log file of an agent."""
-        response, body = self._call("GET", token, capture, f"logfiles/{quote(log_file_id, safe='')}")
+        response, body = self._call("GET", token, capture, f"logfiles/{_segment(log_file_id)}")
         fields = json_object(body)
         return self._answer(response, fields, self._log_file(fields))
 
@@ -66,11 +72,11 @@ class CloudBackup:
         """Look through an agent's log files; the answer's log file is the latest that is wanted, None for none."""
         response, body = self._call("GET", token, capture)
         fields = json_object(body)
-        listed = self._listed(fields)
-        if response.status_code == HTTPStatus.OK and listed is None:
+        listed = fields.get("logfiles")
+        if response.status_code == HTTPStatus.OK and not isinstance(listed, list):
             raise TemporaryError(Trouble(reason=Reason.TEMPORARY, message="the list of log files could not be read"))
-        wanted = [log_file for log_file in listed or [] if is_wanted(log_file)]
-        latest = max(wanted, key=lambda log_file: log_file.date or "", default=None)
+        log_files = map(self._log_file, _objects(listed))
+        latest = max(filter(is_wanted, log_files), key=lambda log_file: log_file.date or "", default=None)
         return self._answer(response, fields, latest)
 
     def ping(self, token: AuthToken, region: str) -> Answer:
@@ -81,15 +87,18 @@ class CloudBackup:
     def _call(
         self, method: str, token: AuthToken, capture: Capture, what: str = "logfiles"
     ) -> tuple[requests.Response, bytes]:
-        return self._send(method, token, capture.region, f"agents/{quote(capture.agent_id, safe='')}/{what}")
+        return self._send(method, token, capture.region, f"agents/{_segment(capture.agent_id)}/{what}")
 
     def _send(self, method: str, token: AuthToken, region: str, path: str) -> tuple[requests.Response, bytes]:
-        project = f"{self._url.replace('{region}', region.lower())}/v2/{quote(token.project_id, safe='')}"
+        project = f"{self._url.replace('{region}', region.lower())}/v2/{_segment(token.project_id)}"
         sent_at = self._now()
         try:
-            return exchange(self._session, method, f"{project}/{path}", headers={"X-Auth-Token": token.value})
+            headers = {"X-Auth-Token": token.value}
+            response, body = exchange(self._session, method, f"{project}/{path}", headers=headers)
         except RequestException as error:
             raise TemporaryError(_trouble(error, method, sent_at)) from error
+        # An answer is free to repeat the request; what is read of it is told and logged.
+        return response, body.replace(token.value.encode(), b"***")
 
     def _answer(
         self, response: requests.Response, fields: Mapping[str, Any], log_file: LogFile | None = None
@@ -101,23 +110,17 @@ class CloudBackup:
             retry_after_seconds=retry_after_seconds(response.headers.get("Retry-After"), self._now()),
         )
 
-    def _listed(self, fields: Mapping[str, Any]) -> Sequence[LogFile] | None:
-        listed = fields.get("logfiles")
-        if not isinstance(listed, list):
-            return None
-        return [self._log_file(item) for item in listed if isinstance(item, dict)]
-
     def _log_file(self, fields: Mapping[str, Any], location: str | None = None) -> LogFile:
         """Read a log file; what is missing or of the wrong type is left out; `Location` serves for a missing ID."""
         log_file_id = _text(fields.get("id"))
         location = _text(location)
-        links = [link for link in _links(fields.get("links")) if self._keeps_signed_links or not _is_signed(link)]
+        links = (link for link in _links(fields.get("links")) if self._keeps_signed_links or not _is_signed(link))
         return LogFile(
             id=log_file_id if log_file_id and is_agent_id(log_file_id) else _last_segment(location),
-            date=_text(fields.get("date")),
-            state=_text(fields.get("state")),
+            date=_text(fields.get("date"), _WORD_CHARACTERS),
+            state=_text(fields.get("state"), _WORD_CHARACTERS),
             location=location,
-            links=tuple(links),
+            links=tuple(islice(links, _MOST_LINKS)),
         )
 
 
@@ -137,26 +140,40 @@ def _trouble(error: RequestException, method: str, sent_at: datetime) -> Trouble
     )
 
 
-def _is_not_connected(error: RequestException) -> bool:
-    """Tell whether the request cannot have reached the API."""
-    if isinstance(error, (ConnectTimeout, SSLError, ProxyError)):
+def _is_not_connected(error: BaseException) -> bool:
+    """Tell whether the request surely was not sent."""
+    if isinstance(error, (ConnectTimeout, ProxyError, NewConnectionError)):
         return True
-    cause = error.args[0] if error.args else None
-    return isinstance(cause, MaxRetryError) and isinstance(cause.reason, NewConnectionError)
+    # TLS that fails before the request and TLS that breaks after it raise the same errors, down to their texts: what
+    # tells them apart is where. Only an error's own causes count, not what was being handled when it was raised.
+    if any(frame.f_code is HTTPSConnection.connect.__code__ for frame, _ in walk_tb(error.__traceback__)):
+        return True
+    causes = [*error.args, error.__cause__, error.reason if isinstance(error, MaxRetryError) else None]
+    return any(_is_not_connected(cause) for cause in causes if isinstance(cause, BaseException))
 
 
-def _links(links: object) -> Sequence[Mapping[str, str]]:
-    found = [link for link in links if isinstance(link, dict)] if isinstance(links, list) else []
-    texts = [{key: _text(link.get(key)) for key in ("rel", "href")} for link in found]
-    return [{key: text for key, text in link.items() if text} for link in texts if link["href"]]
+def _objects(values: object) -> Iterator[Mapping[str, Any]]:
+    return (value for value in values if isinstance(value, dict)) if isinstance(values, list) else iter(())
+
+
+def _links(links: object) -> Iterator[Mapping[str, str]]:
+    for link in _objects(links):
+        if href := _text(link.get("href")):
+            rel = _text(link.get("rel"), _WORD_CHARACTERS)
+            yield {"rel": rel, "href": href} if rel else {"href": href}
 
 
 def _is_signed(link: Mapping[str, str]) -> bool:
     return link.get("rel") == SIGNED_LINK or _SIGNATURE in link["href"]
 
 
-def _text(value: object) -> str | None:
-    return printable(value, _FIELD_CHARACTERS) if isinstance(value, str) and value else None
+def _text(value: object, limit: int = _ADDRESS_CHARACTERS) -> str | None:
+    return printable(value, limit) if isinstance(value, str) and value else None
+
+
+def _segment(text: str) -> str:
+    """Return a text as one segment of a path; requests and urllib3 unescape dots, and take `..` for a place."""
+    return "%252E" * len(text) if text in {".", ".."} else quote(text, safe="", errors="replace")
 
 
 def _last_segment(location: str | None) -> str | None:

@@ -2,9 +2,11 @@
 
 import json
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import filterfalse, product
+from typing import Any, NamedTuple, TypeGuard, override
 
 from agent_log_capture.core.capture import REGIONS, Reason, is_agent_id
 from agent_log_capture.core.printable import printable
@@ -16,7 +18,8 @@ MAX_VALUES = 500_000
 
 _AGENT_ID_KEYS = frozenset({"agentid", "agentids"})
 _ATTRIBUTE_VALUES = frozenset({"value", "stringvalue"})
-_PAIR_KEYS = (("name", "value"), ("Name", "Value"), ("key", "value"), ("Key", "Value"))
+# For the key that a pair has its value under, those that it may have its name under.
+_PAIR_KEYS = {"value": ("name", "key"), "Value": ("Name", "Key")}
 _BEFORE_JSON = "\ufeff \t\r\n"
 _BETWEEN_IDS = re.compile(r"[,\s]+")
 _NOT_IN_KEYS = re.compile(r"[^a-z0-9]")
@@ -34,18 +37,39 @@ class Found:
     force: bool = False
 
 
+class Content(NamedTuple):
+    """A value as it came, and the `region` and `force` that stood beside it."""
+
+    value: Any
+    beside: Mapping[str, Any]
+
+
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """A value that should have been an agent ID and is none, or cannot be used.
 
-    `value` is fit to be shown; `content` is the value as it came, with what stood beside it, or None when it is
-    not one value that is refused.
+    `value` is fit to be shown; `content` is None when it is not one value that is refused.
     """
 
     reason: Reason
     message: str
     value: str = ""
-    content: Mapping[str, Any] | None = None
+    content: Content | None = None
+
+
+class Repeating(dict[str, Any]):
+    """A JSON object that says a key more than once.
+
+    A look-up finds what the key said first; `items`, and with it `json.dumps`, has all that was said.
+    """
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(reversed(pairs))
+        self._pairs = pairs
+
+    @override
+    def items(self) -> Sequence[tuple[str, Any]]:  # type: ignore[override]  # a view says a key once
+        return self._pairs
 
 
 def find(value: object, extra_keys: Collection[str] = ()) -> list[Found | Refusal]:
@@ -67,13 +91,33 @@ def find_in_text(text: str) -> list[Found | Refusal]:
 
 
 def parse_json(text: str) -> Any:  # noqa: ANN401 (it is what json.loads returns)
-    """Return the object or list that `text` is the JSON of; None when it is not."""
+    """Return the object or list that `text` is the JSON of; None when it is not.
+
+    An object that says a key more than once is a `Repeating`. An integer of thousands of digits stays a text.
+    """
     if not begins_like_json(text):
         return None
     try:
-        return json.loads(text.lstrip(_BEFORE_JSON))
+        return json.loads(text.lstrip(_BEFORE_JSON), object_pairs_hook=_object, parse_int=_integer)
     except (ValueError, RecursionError):
         return None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    return fields if len(fields) == len(pairs) else Repeating(pairs)
+
+
+def _integer(digits: str) -> int | str:
+    try:
+        return int(digits)
+    except ValueError:
+        return digits
+
+
+def is_object(value: object) -> TypeGuard[dict[str, Any]]:
+    """Tell whether a value is a JSON object that says each key once, so that there is no doubt what it says."""
+    return isinstance(value, dict) and not isinstance(value, Repeating)
 
 
 def begins_like_json(text: str) -> bool:
@@ -98,17 +142,20 @@ class _Siblings:
     region: str | None = None
     force: bool = False
     refusal: tuple[Reason, str] | None = None
-    as_they_came: Mapping[str, Any] | None = None
+    as_they_came: Mapping[str, Any] = field(default_factory=dict)
 
 
 _ALONE = _Siblings()
 
 
 class _Pair(NamedTuple):
-    """An object such as `{"name": …, "value": …}`, and which of its keys the value has."""
+    """The names and values of an object such as `{"name": …, "value": …}`, and which of its keys the values have.
 
-    name: str
-    value: Any
+    There is one of each, unless somebody wants to know which of two counts.
+    """
+
+    names: Sequence[str]
+    values: Sequence[Any]
     value_key: str
 
 
@@ -142,9 +189,10 @@ class _Walk:
             yield from self._visit_object(value, around, depth)
         else:
             # The pairs of a list belong together as the fields of one object do.
-            pairs = _siblings((pair.name, pair.value) for item in value if (pair := _pair(item)))
+            pairs = [pair for item in value for pair in _pairs(item)]
+            siblings = _siblings(self._counted(said) for pair in pairs for said in product(pair.names, pair.values))
             for item in value:
-                yield from self.visit(item, pairs, depth + 1)
+                yield from self.visit(item, siblings, depth + 1)
 
     def ids(self, value: object, key: str, siblings: _Siblings, depth: int) -> Iterator[Found | Refusal]:
         """Read the value of an agent ID key."""
@@ -159,24 +207,35 @@ class _Walk:
 
     def _visit_object(self, fields: Mapping[str, Any], around: _Siblings, depth: int) -> Iterator[Found | Refusal]:
         siblings = _siblings(fields.items())
-        pair = _pair(fields)
+        names = self._names_of_values(fields)
         for key, value in fields.items():
-            if pair and key == pair.value_key and self._is_agent_id_key(pair.name):
-                yield from self.ids(value, pair.name, siblings if siblings.as_they_came else around, depth)
+            if key in names:
+                yield from self.ids(value, names[key], siblings if siblings.as_they_came else around, depth)
             elif self._is_agent_id_key(key):
                 yield from self.ids(value, key, siblings, depth)
             else:
                 yield from self.visit(value, _ALONE, depth + 1)
 
+    def _names_of_values(self, fields: Mapping[str, Any]) -> Mapping[str, str]:
+        """Return under which agent ID key the values of pairs stand, by the key that they have in the object."""
+        named = [(pair.value_key, name) for pair in _pairs(fields) for name in pair.names]
+        return {value_key: name for value_key, name in named if self._is_agent_id_key(name)}
+
     def _item(self, value: object, key: str, siblings: _Siblings, depth: int) -> Iterator[Found | Refusal]:
         """Read one value: an ID, a message attribute that holds some, or an object that has some inside."""
-        if not isinstance(value, (dict, list)):
-            yield _one_id(value, key, siblings)
-            return
-        attribute = _attribute(value)
-        found = self.ids(attribute, key, siblings, depth + 1) if attribute else self.visit(value, _ALONE, depth + 1)
+        found = self._inside(value, key, siblings, depth) if isinstance(value, (dict, list)) else iter(())
         yield next(found, None) or _one_id(value, key, siblings)
         yield from found
+
+    def _inside(
+        self, value: dict[str, Any] | list[Any], key: str, siblings: _Siblings, depth: int
+    ) -> Iterator[Found | Refusal]:
+        """Read what a message attribute holds, and look through the rest."""
+        fields = list(value.items()) if isinstance(value, dict) else []
+        for _, text in filter(_is_attribute, fields):
+            yield from self.ids(text, key, siblings, depth + 1)
+        rest = _object(list(filterfalse(_is_attribute, fields))) if fields else value
+        yield from self.visit(rest, _ALONE, depth + 1)
 
     def _is_agent_id_key(self, key: str) -> bool:
         return _normal(key) in self._keys
@@ -194,7 +253,7 @@ def _split(text: str) -> Iterator[str]:
 
 def _one_id(value: object, key: str, siblings: _Siblings) -> Found | Refusal:
     value = value.strip() if isinstance(value, str) else value
-    content = {"agent_id": value, **(siblings.as_they_came or {})}
+    content = Content(value, siblings.as_they_came)
     if not isinstance(value, str) or not is_agent_id(value):
         message = f"{printable(key, _SHOWN_CHARACTERS)}: {_ID_RULE}"
         return Refusal(Reason.INVALID_AGENT_ID, message, shown(value), content)
@@ -205,14 +264,18 @@ def _one_id(value: object, key: str, siblings: _Siblings) -> Found | Refusal:
 
 def _siblings(fields: Iterable[tuple[str, Any]]) -> _Siblings:
     """Read the `region` and `force` of an object."""
-    named = {name: value for key, value in fields if (name := _normal(key)) in {"region", "force"}}
+    named: defaultdict[str, list[Any]] = defaultdict(list)
+    for key, value in fields:
+        if (name := _normal(key)) in {"region", "force"}:
+            named[name].append(value)
     if not named:
         return _ALONE
+    as_they_came = {name: values if values[1:] else values[0] for name, values in named.items()}
     try:
-        region, force = _region(named.get("region")), _force(named.get("force"))
+        region, force = _region(named["region"]), _force(named["force"])
     except _RefusedFieldError as error:
-        return _Siblings(refusal=error.refusal, as_they_came=named)
-    return _Siblings(region, force, None, named)
+        return _Siblings(refusal=error.refusal, as_they_came=as_they_came)
+    return _Siblings(region, force, None, as_they_came)
 
 
 class _RefusedFieldError(Exception):
@@ -221,7 +284,11 @@ class _RefusedFieldError(Exception):
         self.refusal = reason, message
 
 
-def _region(value: object) -> str | None:
+def _region(values: Iterable[object]) -> str | None:
+    return _agreed("region", Reason.INVALID_REGION, map(_one_region, values))
+
+
+def _one_region(value: object) -> str | None:
     if value is None or (isinstance(value, str) and _AWS_REGION.fullmatch(value)):
         return None
     region = value.strip().upper() if isinstance(value, str) else None
@@ -231,28 +298,39 @@ def _region(value: object) -> str | None:
     return region
 
 
-def _force(value: object) -> bool:
+def _force(values: Iterable[object]) -> bool:
+    return _agreed("force", Reason.INVALID_FORCE, map(_one_force, values)) or False
+
+
+def _one_force(value: object) -> bool | None:
     word = value.strip().lower() if isinstance(value, str) else value
     if word in (None, False, True, "false", "true"):
-        return word in (True, "true")
+        return None if word is None else word in (True, "true")
     raise _RefusedFieldError(Reason.INVALID_FORCE, f"force {shown(value)} is not true or false")
 
 
-def _pair(value: object) -> _Pair | None:
-    if not isinstance(value, dict):
-        return None
-    for name_key, value_key in _PAIR_KEYS:
-        if isinstance(value.get(name_key), str) and value_key in value:
-            return _Pair(value[name_key], value[value_key], value_key)
-    return None
+def _agreed[T](name: str, reason: Reason, values: Iterable[T | None]) -> T | None:
+    """Return what every value says, as far as it says anything."""
+    said = list(dict.fromkeys(value for value in values if value is not None))
+    if said[1:]:
+        raise _RefusedFieldError(reason, f"{name} {shown(said[0])} contradicts {name} {shown(said[1])}")
+    return said[0] if said else None
 
 
-def _attribute(value: object) -> str | None:
-    """Return the value of a message attribute: SNS says `Value`, SQS `stringValue`."""
+def _pairs(value: object) -> Iterator[_Pair]:
+    """Return what an object says as a name and a value, in either spelling."""
     if not isinstance(value, dict):
-        return None
-    texts = (text for key, text in value.items() if _normal(key) in _ATTRIBUTE_VALUES)
-    return next((text for text in texts if isinstance(text, str)), None)
+        return
+    for value_key, name_keys in _PAIR_KEYS.items():
+        if value_key in value:
+            names = [name for key, name in value.items() if key in name_keys and isinstance(name, str)]
+            yield _Pair(names, [each for key, each in value.items() if key == value_key], value_key)
+
+
+def _is_attribute(field: tuple[str, Any]) -> bool:
+    """Tell whether a field is the value of a message attribute: SNS says `Value`, SQS `stringValue`."""
+    key, value = field
+    return _normal(key) in _ATTRIBUTE_VALUES and isinstance(value, str)
 
 
 def _normal(key: str) -> str:

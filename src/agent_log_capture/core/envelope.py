@@ -4,14 +4,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
-from agent_log_capture.core.agent_ids import begins_like_json, opened, parse_json
-from agent_log_capture.core.capture import Trigger, TriggerType
+from agent_log_capture.core.agent_ids import begins_like_json, is_object, opened, parse_json
+from agent_log_capture.core.capture import TRIGGER_ID_CHARACTERS, TRIGGER_NAME_CHARACTERS, Trigger, TriggerType
 from agent_log_capture.core.printable import printable
 
 # A dead letter that was replayed and failed again, of an SNS message in a queue, has five.
 _MOST_ENVELOPES = 16
-_TRIGGER_ID_LIMIT = 512
-_TRIGGER_NAME_LIMIT = 256
 
 # A tuple, because what is looked up in it may be anything, and need not have a hash.
 _STATE_CHANGES = ("CloudWatch Alarm State Change", "CloudWatch Alarm Contributor State Change")
@@ -67,7 +65,7 @@ def is_sqs_event(event: object) -> TypeGuard[dict[str, Any]]:
 def ignored_because(letter: Letter) -> str | None:
     """Return why nothing is to be done about `letter`, or None."""
     content = letter.content
-    if not isinstance(content, dict):
+    if not is_object(content):
         return None
     if "outcome_id" in content:
         return "it is a notice that this function published"
@@ -84,7 +82,7 @@ def is_fleet_alarm(content: object) -> bool:
 
     CloudWatch sends one `CloudWatch Alarm Contributor State Change` beside it for each of them.
     """
-    if not isinstance(content, dict) or content.get("detail-type") != "CloudWatch Alarm State Change":
+    if not is_object(content) or content.get("detail-type") != "CloudWatch Alarm State Change":
         return False
     metrics = _at(content, "detail", "configuration", "metrics")
     expressions = [_at(metric, "expression") for metric in metrics] if isinstance(metrics, list) else []
@@ -92,8 +90,11 @@ def is_fleet_alarm(content: object) -> bool:
 
 
 def _open(value: object, trigger: Trigger) -> Iterator[tuple[object, Trigger]]:
-    """Open one envelope; yield nothing when there is none."""
-    if not isinstance(value, dict):
+    """Open one envelope; yield nothing when there is none.
+
+    An object that says a key twice is none: which of the two is inside, nobody can tell, and neither must be lost.
+    """
+    if not is_object(value):
         return
     if is_sqs_event(value):
         for record in value["Records"]:
@@ -117,7 +118,7 @@ def _body(body: object) -> object:
 
 
 def _trigger_of(content: object, outer: Trigger) -> Trigger:
-    if not isinstance(content, dict):
+    if not is_object(content):
         return outer
     if alarm := _alarm_of(content):
         return _trigger(TriggerType.ALARM, f"{alarm.arn}@{alarm.state_time}", outer, alarm.name)
@@ -129,8 +130,8 @@ def _trigger_of(content: object, outer: Trigger) -> Trigger:
 def _trigger(kind: TriggerType, trigger_id: object, outer: Trigger, name: str | None = None) -> Trigger:
     if not isinstance(trigger_id, str) or not trigger_id:
         return outer
-    name = printable(name, _TRIGGER_NAME_LIMIT) if name else None
-    return Trigger(kind, printable(trigger_id, _TRIGGER_ID_LIMIT), name)
+    name = printable(name, TRIGGER_NAME_CHARACTERS) if name else None
+    return Trigger(kind, printable(trigger_id, TRIGGER_ID_CHARACTERS), name)
 
 
 def _alarm_of(content: Mapping[str, Any]) -> _Alarm | None:
@@ -152,15 +153,15 @@ def _alarm_fields(alarm: object, arn: object) -> list[Any]:
 
 
 def _has_records(event: object, key: str, source: str) -> bool:
-    records = event.get("Records") if isinstance(event, dict) else None
+    records = event.get("Records") if is_object(event) else None
     if not isinstance(records, list) or not records:
         return False
-    return all(isinstance(record, dict) and record.get(key) == source for record in records)
+    return all(is_object(record) and record.get(key) == source for record in records)
 
 
 def _at(value: object, *path: str) -> Any:  # noqa: ANN401 (any JSON value may stand there)
     for key in path:
-        value = value.get(key) if isinstance(value, dict) else None
+        value = value.get(key) if is_object(value) else None
     return value
 
 

@@ -3,12 +3,22 @@
 import json
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import batched
+from typing import Any
 
-from agent_log_capture.core.agent_ids import Found, Refusal, find, find_in_list, find_in_text, shown
+from agent_log_capture.core.agent_ids import (
+    Content,
+    Found,
+    Refusal,
+    find,
+    find_in_list,
+    find_in_text,
+    is_object,
+    shown,
+)
 from agent_log_capture.core.capture import Capture, Outcome, Reason, Status, Trigger, TriggerType
 from agent_log_capture.core.envelope import (
     BrokenJson,
@@ -24,6 +34,9 @@ from agent_log_capture.core.envelope import (
 _NAMED_IN_ONE_NOTICE = 50
 # A message of nothing but garbage is not worth a thousand mails.
 _MOST_NOTICES = 20
+_LONGEST_LETTER_BYTES = 1024 * 1024  # of a message in a queue
+# What stands in a JSON text as it is, and in no message.
+_NOT_IN_A_QUEUE = re.compile("[\ud800-\udfff\ufffe\uffff]")
 _NUMBER = re.compile(r"[0-9]{1,14}")
 _LONGEST_IN_A_QUEUE = timedelta(days=14)
 
@@ -179,10 +192,16 @@ def _records(event: object, request_id: str, now: datetime) -> Iterator[_Record]
 def _first_received_at(attributes: object, now: datetime) -> datetime | None:
     """Return when a record that comes again came first; None for one that comes for the first time."""
     fields = attributes if isinstance(attributes, dict) else {}
-    names = ("ApproximateReceiveCount", "ApproximateFirstReceiveTimestamp")
-    count, millis = (int(text) if _NUMBER.fullmatch(text := str(fields.get(name))) else 0 for name in names)
+    count, millis = (
+        _number(fields.get(name)) for name in ("ApproximateReceiveCount", "ApproximateFirstReceiveTimestamp")
+    )
     moment = datetime.fromtimestamp(millis / 1000, UTC)
     return moment if count > 1 and timedelta() <= now - moment <= _LONGEST_IN_A_QUEUE else None
+
+
+def _number(value: object) -> int:
+    text = str(value) if isinstance(value, (str, int)) else ""
+    return int(text) if _NUMBER.fullmatch(text) else 0
 
 
 def _come_again(capture: Capture, first_received_at: datetime | None) -> Capture:
@@ -194,7 +213,7 @@ def _come_again(capture: Capture, first_received_at: datetime | None) -> Capture
 
 def _waiting(content: object) -> list[object]:
     """Return what is in a message of this function's own making, which says nothing but `captures`."""
-    if not isinstance(content, dict) or content.keys() != {"captures"}:
+    if not is_object(content) or content.keys() != {"captures"}:
         return []
     captures = content["captures"]
     return captures if isinstance(captures, list) else []
@@ -236,7 +255,28 @@ def _told(group: Sequence[_Refused], message: str, part: int, now: datetime) -> 
 
 def _dead_letter(record: _Record, refusals: Sequence[_Refused], *, is_whole: bool) -> str:
     """Return the event as it came; of an event from which captures were taken, only what was refused."""
-    contents = [item.refusal.content for item in refusals]
-    if not is_whole and None not in contents:
-        return json.dumps({"refused": contents})
-    return record.as_it_came if isinstance(record.as_it_came, str) else json.dumps(record.as_it_came)
+    contents = [item.refusal.content for item in refusals if item.refusal.content]
+    if not is_whole and len(contents) == len(refusals):
+        letter = _json({"refused": _beside_the_same(contents)})
+        if len(letter.encode()) <= _LONGEST_LETTER_BYTES:
+            return letter
+    is_body = isinstance(record.as_it_came, str) and record.as_it_came != ""  # which no queue takes
+    return str(record.as_it_came) if is_body else _json(record.as_it_came)
+
+
+def _beside_the_same(contents: Sequence[Content]) -> list[Mapping[str, Any]]:
+    """Gather the values of one object: what stood beside all of them is told once, however long it is."""
+    values: defaultdict[int, list[Any]] = defaultdict(list)
+    for content in contents:
+        values[id(content.beside)].append(content.value)
+    besides = {id(content.beside): content.beside for content in contents}
+    return [{"agent_ids": values[key], **beside} for key, beside in besides.items()]
+
+
+def _json(value: object) -> str:
+    """Return JSON that is no longer than it has to be: of what a queue takes, nothing is escaped."""
+    try:
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    except RecursionError:
+        return "{}"  # what is read at nearly the depth that Python can read may be too deep to be written again
+    return _NOT_IN_A_QUEUE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)

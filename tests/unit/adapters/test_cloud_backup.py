@@ -287,9 +287,10 @@ NO_ANSWER = pytest.mark.parametrize(
         requests.ReadTimeout("Read timed out. (read timeout=10)"),
         broken(ConnectionResetError(errno.ECONNRESET, "Connection reset by peer")),
         broken(RemoteDisconnected("Remote end closed connection without response")),
+        requests.exceptions.SSLError("wrong version number"),
         requests.ConnectionError(),
     ],
-    ids=["read timeout", "reset", "closed", "unknown"],
+    ids=["read timeout", "reset", "closed", "TLS", "unknown"],
 )
 
 
@@ -319,7 +320,6 @@ def test_the_moment_before_a_request_is_sent_is_the_one_that_counts(wire, captur
     "error",
     [
         requests.exceptions.ConnectTimeout("timed out. (connect timeout=3.05)"),
-        requests.exceptions.SSLError("certificate verify failed"),
         requests.exceptions.ProxyError("no proxy is ever used"),
     ],
     ids=lambda error: type(error).__name__,

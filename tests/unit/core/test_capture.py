@@ -15,6 +15,7 @@ from agent_log_capture.core.capture import (
     is_agent_id,
     timestamp,
 )
+from agent_log_capture.core.printable import printable
 
 NOW = datetime(2026, 11, 23, 3, 12, 40, tzinfo=UTC)
 CAPTURE = Capture(
@@ -43,7 +44,9 @@ VALUES = st.recursive(
 MOMENTS = st.datetimes(datetime(2020, 1, 2), datetime(2026, 11, 23), timezones=st.just(UTC)).map(  # noqa: DTZ001
     lambda moment: moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 )
-LINES = st.text(min_size=1, max_size=512).filter(str.isprintable)
+IDS, NAMES = (
+    st.text(min_size=1, max_size=limit).map(lambda text, limit=limit: printable(text, limit)) for limit in (512, 256)
+)
 
 
 @given(
@@ -51,7 +54,7 @@ LINES = st.text(min_size=1, max_size=512).filter(str.isprintable)
         Capture,
         agent_id=st.from_regex(r"[A-Za-z0-9_-]{1,128}", fullmatch=True),
         region=st.sampled_from(["DFW", "ORD", "IAD", "LON", "SYD", "HKG"]),
-        trigger=st.builds(Trigger, st.sampled_from(TriggerType), LINES, st.none() | LINES),
+        trigger=st.builds(Trigger, st.sampled_from(TriggerType), IDS, st.none() | NAMES),
         asked_at=MOMENTS,
         retry_from=MOMENTS,
         attempts=st.integers(0, 1_000_000),
@@ -103,7 +106,12 @@ def test_a_log_file_of_unknown_age_counts_from_now():
         *(FIELDS | {"trigger": value} for value in (None, "alarm", [], {})),
         *(FIELDS | {"trigger": TRIGGER | {"type": value}} for value in (None, "email", 7)),
         *(FIELDS | {"trigger": TRIGGER | {"id": value}} for value in (None, "", "x" * 513, "a\nb", "\ud800", 7)),
-        *(FIELDS | {"trigger": TRIGGER | {"name": value}} for value in ("", "x" * 513, "a\u202eb", 7)),
+        *(
+            FIELDS | {"trigger": TRIGGER | {"name": value}}
+            for value in ("", "x" * 257, "a\u202eb", "a" + "\u0301" * 5, 7)
+        ),
+        *(FIELDS | {"trigger": TRIGGER | {"more": None}}, FIELDS | {"more": None}),
+        FIELDS | {"following": FOLLOWING | {"more": None}},
         *(FIELDS | {"attempts": value} for value in (None, -1, 1_000_001, 1.0, True, "4")),
         *(FIELDS | {"replays": value} for value in (None, -1, 1_000_001, 1.0, False, "1")),
         *(FIELDS | {"force": value} for value in (None, "true", 1)),

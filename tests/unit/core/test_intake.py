@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agent_log_capture.core import agent_ids
+from agent_log_capture.core import agent_ids, intake
 from agent_log_capture.core.capture import Capture, Following, Outcome, Reason, Status, Trigger, TriggerType
 from agent_log_capture.core.intake import Reader
 from agent_log_capture.core.notice import sns_message, to_json
@@ -327,6 +327,125 @@ def test_records_without_usable_ids_of_their_own_fall_back_to_the_request():
     assert first.trigger == second.trigger == Trigger(TriggerType.MANUAL, "a-request")
 
 
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"name": "Host", "key": "AgentId", "value": "a", "Name": "AgentId", "Value": "b"},
+        {"AgentId": {"Value": "a", "stringValue": "b"}},
+        {"AgentId": {"Value": "a", "more": {"agent_id": "b"}}},
+    ],
+    ids=["in either spelling", "two attributes", "beside an attribute"],
+)
+def test_what_can_be_read_in_two_ways_is_read_in_both(event):
+    assert ids(read_one(event)) == ["a", "b"]
+
+
+# ------------------------------------------------------------------ keys that an object says more than once
+
+CAPTURE = {
+    "agent_id": "a",
+    "region": "ORD",
+    "trigger": {"type": "alarm", "id": "arn@time", "name": None},
+    "asked_at": "2026-11-23T00:12:40.000Z",
+    "retry_from": None,
+    "attempts": 0,
+    "replays": 0,
+    "force": False,
+    "unconfirmed_since": None,
+}
+ALARM_FIELDS = '"AlarmName": "n", "AlarmArn": "arn", "StateChangeTime": "t"'
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"agent_id": "a", "agent_id": "b"}',
+        '{"agent_id": ["a"], "note": 1, "AgentId": "b", "agent_id": ["b", "a"]}',
+        '{"in": "{\\"agent_id\\": \\"a\\", \\"agent_id\\": \\"b\\"}"}',
+        '{"name": "AgentId", "value": "a", "value": "b"}',
+        '{"name": "Host", "name": "AgentId", "value": "a", "value": "b"}',
+        '{"agent_ids": {"Value": "a", "Value": "b"}}',
+        '{"Message": "{\\"agent_id\\": \\"a\\"}", "Message": "{\\"agent_id\\": \\"b\\"}", "MessageId": "m"}',
+        '{"alarmData": {"state": {"value": "OK", "value": "ALARM"}}, "agent_ids": ["a", "b"]}',
+        f'{{"NewStateValue": "OK", "NewStateValue": "ALARM", {ALARM_FIELDS}, "agent_ids": ["a", "b"]}}',
+        '{"captures": [{"agent_id": "a"}], "captures": [{"agent_id": "b"}]}',
+        '{"captures": [{"agent_id": "a", "agent_id": "b"}]}',
+    ],
+)
+def test_no_agent_is_lost_when_a_key_is_said_twice(body):
+    arrival = read_body(body)
+    assert sorted(ids(arrival)) == ["a", "b"]
+    assert arrival.refused == []
+
+
+@pytest.mark.parametrize(
+    "further",
+    [
+        '"agent_id": "b"',
+        '"more": {"agent_id": "b"}',
+        '"trigger": {"type": "alarm", "id": "arn@time", "name": null, "agent_id": "b"}',
+        '"following": {"logfile_id": null, "requested_at": null, "looks": 0, "is_seen": false, "agent_id": "b"}',
+    ],
+)
+def test_no_agent_is_lost_that_somebody_has_written_into_a_capture(further):
+    text = json.dumps({"captures": [CAPTURE]})
+    assert read_body(text).captures[0].trigger == Trigger(TriggerType.ALARM, "arn@time")
+    assert sorted(ids(read_body(text.replace('"agent_id"', f'{further}, "agent_id"')))) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason", "message"),
+    [
+        ('"region": "DFW", "region": "ORD"', Reason.INVALID_REGION, "region 'DFW' contradicts region 'ORD': 'a'"),
+        ('"region": "dfw", "Region": "lon"', Reason.INVALID_REGION, "region 'DFW' contradicts region 'LON': 'a'"),
+        (
+            '"region": "DFW", "region": 7',
+            Reason.INVALID_REGION,
+            "region 7 is not one of DFW HKG IAD LON ORD SYD: 'a'",
+        ),
+        ('"force": true, "force": false', Reason.INVALID_FORCE, "force true contradicts force false: 'a'"),
+    ],
+)
+def test_fields_that_contradict_each_other_are_refused(fields, reason, message):
+    arrival = read_body(f'[{{"agent_id": "a", {fields}}}, {{"agent_id": "c"}}]')
+    assert (ids(arrival), reasons(arrival)) == (["c"], [reason])
+    assert arrival.refused[0].outcome.message == message
+    assert reasons(read_body(arrival.dead_letter)) == [reason]
+
+
+@pytest.mark.parametrize("fields", ['"region": "DFW", "Region": "dfw"', '"region": "DFW", "region": "us-east-1"'])
+def test_fields_that_agree_are_one(fields):
+    assert [capture.region for capture in read_body(f'{{"agent_id": "a", {fields}}}').captures] == ["DFW"]
+
+
+def test_a_pair_of_a_list_may_contradict_another():
+    assert reasons(
+        read_body('[{"name": "region", "value": "DFW", "value": "ORD"}, {"key": "AgentId", "value": "a"}]')
+    ) == [Reason.INVALID_REGION]
+
+
+def test_a_key_may_be_said_a_hundred_thousand_times():
+    said = ", ".join(f'"agent_id": "a{number % 7}"' for number in range(100_000))
+    assert ids(read_body(f"{{{said}}}")) == [f"a{number}" for number in range(7)]
+
+
+@pytest.mark.parametrize("key", ["name", "value"])
+def test_names_and_values_that_multiply_are_too_large(key):
+    pair = ", ".join([f'"{key}": "region"'] * 1000 + ['"name": "x", "value": "y"'] * 1000)
+    assert reasons(read_body(f"[{{{pair}}}]")) == [Reason.TOO_LARGE]
+
+
+def test_a_refused_object_that_says_a_key_twice_is_kept_as_it_came():
+    arrival = read_body('{"agent_ids": ["a", {"b": 1, "b": 2}]}')
+    assert arrival.dead_letter == '{"refused":[{"agent_ids":[{"b":1,"b":2}]}]}'
+
+
+@pytest.mark.parametrize("number", ["9" * 5000, "-" + "9" * 5000, "1e999", "NaN", "-Infinity"], ids=lambda n: n[:9])
+def test_no_number_spoils_what_stands_beside_it(number):
+    arrival = read_body(f'{{"note": "{{\\"n\\": {number}, \\"agent_id\\": \\"a\\"}}", "agent_ids": [{number}, "b"]}}')
+    assert (ids(arrival), reasons(arrival)) == (["a", "b"], [Reason.INVALID_AGENT_ID])
+
+
 # ------------------------------------------------------------------ region and force
 
 
@@ -362,7 +481,7 @@ def test_a_bad_field_spoils_only_the_agents_beside_it(beside, reason, message):
     assert ids(arrival) == ["c"]
     (refused,) = arrival.refused
     assert (refused.outcome.reason, refused.outcome.message, refused.count) == (reason, message, 2)
-    assert json.loads(arrival.dead_letter) == {"refused": [{"agent_id": "a", **beside}, {"agent_id": "b", **beside}]}
+    assert json.loads(arrival.dead_letter) == {"refused": [{"agent_ids": ["a", "b"], **beside}]}
 
 
 @pytest.mark.parametrize(
@@ -382,7 +501,7 @@ def test_a_bad_id_spoils_only_itself(value):
     arrival = read_one({"agent_ids": ["a", value, "c"]})
     assert ids(arrival) == ["a", "c"]
     assert reasons(arrival) == [Reason.INVALID_AGENT_ID]
-    assert json.loads(arrival.dead_letter) == {"refused": [{"agent_id": value}]}
+    assert json.loads(arrival.dead_letter) == {"refused": [{"agent_ids": [value]}]}
 
 
 def test_a_bad_id_is_named_in_a_form_that_is_fit_to_be_shown():
@@ -398,7 +517,7 @@ def test_one_notice_names_up_to_fifty_bad_ids():
     assert [refused.count for refused in arrival.refused] == [50, 50, 20]
     assert [name for refused in arrival.refused for name in re.findall("'(.*?)'", refused.outcome.message)] == bad
     assert len({refused.outcome.outcome_id for refused in arrival.refused}) == 3
-    assert [item["agent_id"] for item in json.loads(arrival.dead_letter)["refused"]] == bad
+    assert json.loads(arrival.dead_letter) == {"refused": [{"agent_ids": bad}]}
 
 
 def test_what_is_refused_alike_is_told_together():
@@ -413,7 +532,7 @@ def test_an_event_without_an_agent_id_is_refused_and_kept(event):
     assert refused.outcome.reason is Reason.NO_AGENT_ID
     assert refused.outcome.message == "the event holds no agent ID"
     assert refused.outcome.agent_id is None
-    assert arrival.dead_letter == (event if isinstance(event, str) else json.dumps(event))
+    assert arrival.dead_letter == (event if isinstance(event, str) else json.dumps(event, separators=(",", ":")))
 
 
 @pytest.mark.parametrize("body", ["{", "[a]", '{"agent_id": "a"} trailing', " [1,]", "{'agent_id': 'a'}"])
@@ -436,6 +555,37 @@ def test_an_arrival_of_several_triggers_names_the_one_that_is_refused():
     arrival = read_one({"Records": records})
     assert ids(arrival) == ["a"]
     assert [refused.outcome.trigger for refused in arrival.refused] == [Trigger(TriggerType.SNS, "bad")]
+
+
+def test_what_is_refused_is_kept_in_no_more_room_than_it_came_in():
+    beside = {"region": "x" * 50_000, "force": [1]}
+    event = json.dumps([{"agent_ids": [*["a"] * 1000, "b!"], **beside}, {"agent_ids": ["c", "𝄞" * 5000, "\ud800"]}])
+    arrival = read_body(event)
+    assert len(arrival.dead_letter) < len(event)
+    assert json.loads(arrival.dead_letter) == {
+        "refused": [{"agent_ids": [*["a"] * 1000, "b!"], **beside}, {"agent_ids": ["𝄞" * 5000, "\ud800"]}]
+    }
+    assert "𝄞" in arrival.dead_letter
+
+
+def test_what_is_refused_is_kept_as_it_came_when_it_would_fit_into_no_message(monkeypatch):
+    body = "a " + "! " * 100
+    monkeypatch.setattr(intake, "_LONGEST_LETTER_BYTES", 400)
+    assert read_body(body).dead_letter == body
+    monkeypatch.setattr(intake, "_LONGEST_LETTER_BYTES", 1000)
+    assert json.loads(read_body(body).dead_letter) == {"refused": [{"agent_ids": ["!"] * 100}]}
+
+
+@pytest.mark.parametrize("value", ["b c", "b,c", '{"agent_id": 7}', "[1]", {"Value": " "}, None, ["b!"]], ids=repr)
+def test_what_is_refused_is_refused_again_when_it_is_replayed(value):
+    arrival = read_one({"agent_ids": ["a", value]})
+    again = read_body(arrival.dead_letter)
+    assert (ids(arrival), ids(again)) == (["a"], [])
+    assert (reasons(again), again.refused[0].count) == (reasons(arrival), arrival.refused[0].count)
+
+
+def test_an_empty_body_is_kept_as_something_that_a_queue_takes():
+    assert (read_body("").dead_letter, read_body(None).dead_letter) == ('""', "null")
 
 
 # ------------------------------------------------------------------ each agent once for each trigger
@@ -620,6 +770,29 @@ def test_an_event_nested_9000_deep_is_refused(opening, closing):
     assert Reason.TOO_DEEP in reasons(read_body(text))
     assert json.loads(read_one(json.loads(text)).dead_letter) == json.loads(text)
     assert reasons(read_body(text * 100)) == [Reason.INVALID_JSON]
+
+
+def nested(depth):
+    value = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+def test_an_event_too_deep_to_be_written_down_is_refused():
+    arrival = read_one({"agent_id": "a", "deep": nested(20_000)})
+    assert (ids(arrival), reasons(arrival), arrival.dead_letter) == (["a"], [Reason.TOO_DEEP], "{}")
+
+
+def test_attributes_too_deep_to_be_written_down_are_passed_over():
+    assert ids(read_one(received("a", nested(20_000), nested(20_000)))) == ["a"]
+
+
+def test_json_in_strings_in_json_in_strings_is_looked_into():
+    event = {"agent_id": "a"}
+    for _ in range(12):
+        event = {"in": json.dumps(event)}
+    assert ids(read_one(event)) == ["a"]
 
 
 def test_json_nested_deeper_than_it_can_be_read_is_refused():

@@ -1,5 +1,7 @@
 import json
-from datetime import UTC, datetime
+import re
+import sys
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
@@ -8,12 +10,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from agent_log_capture.core import agent_ids
-from agent_log_capture.core.capture import Status
-from agent_log_capture.core.intake import Reader
-from agent_log_capture.core.notice import sns_message
+from agent_log_capture.core.printable import printable
+from tests.fuzz.intake import check_event, from_queue, read
 
-NOW = datetime(2026, 11, 23, 3, 12, 40, tzinfo=UTC)
-READER = Reader(default_region="IAD")
 SAMPLES = [path.read_text() for path in sorted((Path(__file__).parents[3] / "events").glob("*.json"))]
 
 # Words that mean something here, so that what is made is not all noise.
@@ -53,39 +52,48 @@ def distorted_samples(draw):
         place = place[key]
 
 
-def read(event):
-    return READER.read(event, request_id="a-request", now=NOW)
-
-
-def from_queue(body):
-    return {"Records": [{"messageId": "a-message", "body": body, "eventSource": "aws:sqs"}]}
-
-
 EVENTS = VALUES | distorted_samples()
 BODIES = VALUES | EVENTS.map(json.dumps) | st.text()
 
 
 @given(event=EVENTS | BODIES.map(from_queue))
 @example(event={"detail-type": []})
-def test_whatever_arrives_is_taken_refused_or_ignored(event):
-    arrivals = read(event)
-    assert arrivals
-    for arrival in arrivals:
-        assert arrival.captures or arrival.refused or arrival.ignored
-        assert bool(arrival.refused) == (arrival.dead_letter is not None)
-        assert not arrival.captures or arrival.ignored is None
-        for refused in arrival.refused:
-            assert refused.count > 0
-            assert refused.outcome.status is Status.REJECTED
-            assert refused.outcome.reason
-            assert refused.outcome.message
-            assert refused.outcome.message.isprintable()
-            sns_message(refused.outcome)["Message"].encode()
-        for capture in arrival.captures:
-            json.dumps(capture.trigger.to_json(), ensure_ascii=False).encode()
+@example(event=from_queue(""))
+def test_whatever_arrives_is_taken_refused_or_ignored_and_fit_to_be_shown_and_kept(event):
+    check_event(event)
+
+
+# What a person would misread, a terminal obey or a queue refuse, in a text that is a name or a value somewhere.
+HOSTILE = st.text(
+    st.sampled_from('\n\r\x00\x1b\x85\u061c\u200b\u200f\u2028\u202e\u2066\ufeff\ud800\uffff\U000e0041\u0301"\\\\é𝄞a')
+)
+
+
+@given(name=HOSTILE, value=HOSTILE, body=HOSTILE, is_long=st.booleans())
+def test_no_text_of_an_event_can_forge_reorder_or_cover_what_a_person_reads(name, value, body, is_long):
+    name, value, body = (text * 1000 if is_long else text for text in (name, value, body))
+    alarm = {"alarmName": name, "state": {"value": "ALARM", "timestamp": value}, "agent_ids": ["an-agent", value]}
+    event = {"detail-type": "CloudWatch Alarm State Change", "resources": [name], "detail": alarm | {name: value}}
+    for hostile in (event, {"agent_id": "a", "region": value}, from_queue(body), from_queue(f'["{body}')):
+        check_event(hostile)
+    for ignored in (alarm | {"state": {"value": value}}, alarm | {"state": {"value": value, "timestamp": "t"}}):
+        check_event(event | {"detail": ignored})
 
 
 # ------------------------------------------------------------------ planted IDs
+
+
+class Said(list):
+    """The pairs of a JSON object, which may say a key more than once."""
+
+
+def dump(value):
+    if isinstance(value, Said):
+        return "{" + ", ".join(f"{json.dumps(key)}: {dump(item)}" for key, item in value) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(dump, value)) + "]"
+    return dump(Said(value.items())) if isinstance(value, dict) else json.dumps(value)
+
 
 # Each carrier takes the next IDs and returns a JSON value that holds them.
 CARRIERS = st.sampled_from(
@@ -98,28 +106,56 @@ CARRIERS = st.sampled_from(
         lambda new_id: [{"Key": "Host", "Value": "web"}, {"Key": "AgentId", "Value": new_id()}],
         lambda new_id: {"agent_ids": [{"agent_id": new_id()}, new_id()]},
         lambda new_id: {"MessageAttributes": {"AgentId": {"Type": "String", "Value": new_id()}}},
+        lambda new_id: {"AgentId": {"Value": new_id(), "stringValue": new_id(), "more": {"agent_id": new_id()}}},
+        lambda new_id: {"name": "Host", "key": "AgentId", "value": new_id(), "Name": "AgentId", "Value": new_id()},
+        lambda new_id: Said([("agent_id", new_id()), ("note", 1), ("agent_id", [new_id()]), ("agent_id", new_id())]),
+        lambda new_id: Said([("name", "Host"), ("value", new_id()), ("name", "AgentId"), ("value", new_id())]),
+        lambda new_id: {"agent_ids": [Said([("Value", new_id()), ("Value", new_id())]), new_id()]},
+        lambda new_id: {"agent_id": new_id(), "number": 10**5000, "infinite": float("inf"), "none": float("nan")},
         lambda _: {"noise": ["agent_id", None, 1.5, "text, of no meaning"]},
     ]
+)
+ENVELOPE_KEYS = st.sampled_from(
+    ["detail", "Trigger", "requestPayload", "value", "tags", "Records", "body", "Message", "captures", "alarmData"]
 )
 SHAPES = st.recursive(
     CARRIERS,
     lambda inner: (
-        inner.map(lambda shape: lambda new_id: {"Message": json.dumps({"in": shape(new_id)})})
+        inner.map(lambda shape: lambda new_id: {"Message": dump({"in": shape(new_id)})})
         | st.lists(inner).map(lambda shapes: lambda new_id: [shape(new_id) for shape in shapes])
-        | st.dictionaries(st.sampled_from(["detail", "Trigger", "requestPayload", "value", "tags"]), inner).map(
-            lambda shapes: lambda new_id: {key: shape(new_id) for key, shape in shapes.items()}
+        | st.lists(st.tuples(ENVELOPE_KEYS, inner)).map(
+            lambda pairs: lambda new_id: Said((key, shape(new_id)) for key, shape in pairs)
         )
     ),
 )
+NO_IDS = ["../{}", "..", "%2e%2e{}", "a/b{}", "?x={}", "#{}", "a\x00{}", "ä{}", "x" * 129, "\u202e{}", "\ud800{}"]
 
 
-@given(shape=SHAPES, is_queued=st.booleans())
-def test_whatever_ids_are_planted_come_out_once_each_in_order(shape, is_queued):
-    numbers = count()
-    event = {"detail": shape(lambda: f"agent-{next(numbers)}")}
-    (arrival,) = read(from_queue(json.dumps([event, event])) if is_queued else event)
-    found = [capture.agent_id for capture in arrival.captures]
-    assert found == [f"agent-{number}" for number in range(next(numbers))]
+@given(shape=SHAPES, bad=st.lists(st.none() | st.sampled_from(NO_IDS)))
+def test_whatever_ids_are_planted_are_captured_once_each_in_order_or_refused_by_name(shape, bad):
+    numbers, planted, refused = count(), [], []
+
+    def new_id():
+        number = next(numbers)
+        template = bad[number] if number < len(bad) else None
+        (planted if template is None else refused).append((template or "agent-{}").format(number))
+        return (planted if template is None else refused)[-1]
+
+    with no_limit_of_digits():
+        event = dump({"in": shape(new_id)})
+    (arrival,) = read(from_queue(f"[{event}, {event}]"))
+    assert [capture.agent_id for capture in arrival.captures] == planted
+    named = {name for each in arrival.refused for name in re.findall("'(.*?)'", each.outcome.message)}
+    assert named == {printable(name, 80) for name in refused}
+
+
+@contextmanager
+def no_limit_of_digits():
+    """Let this test, but not what it tests, write numbers of any length."""
+    limit = sys.get_int_max_str_digits()
+    sys.set_int_max_str_digits(0)
+    yield
+    sys.set_int_max_str_digits(limit)
 
 
 @given(event=VALUES, limit=st.integers(0, 20))

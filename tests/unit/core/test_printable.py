@@ -3,6 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_log_capture.core.printable import printable
+from tests.fuzz.checks import check_text
 
 
 @pytest.mark.parametrize(
@@ -15,6 +16,13 @@ from agent_log_capture.core.printable import printable
         ("abc", 3, "abc"),
         ("abcd", 3, "ab…"),
         ("", 3, ""),
+        ("a\u2028b\u2029c\x85d\U000e0041e\ue000f\xadg", 80, "a b c d e f g"),
+        (
+            "Z\u0351\u0320\u0302\u0301 \u0e01\u0e48\u0e49 \u26a0\ufe0f",
+            80,
+            "Z\u0351\u0320\u0302\u0301 \u0e01\u0e48\u0e49 \u26a0\ufe0f",
+        ),
+        ("a" + "\u0301" * 6 + "b" + "\u20dd" * 5, 80, "a" + "\u0301" * 4 + "  b" + "\u20dd" * 4 + " "),
     ],
 )
 def test_a_text_is_put_on_one_line_and_cut(text, limit, expected):
@@ -22,10 +30,14 @@ def test_a_text_is_put_on_one_line_and_cut(text, limit, expected):
 
 
 @given(
-    text=st.text() | st.binary().map(lambda data: data.decode("utf-8", "surrogateescape")), limit=st.integers(1, 50)
+    text=st.text()
+    | st.text(st.characters(categories=["Mn", "Me", "Mc"]))
+    | st.binary().map(lambda data: data.decode("utf-8", "surrogateescape")),
+    limit=st.integers(1, 50),
 )
 def test_whatever_comes_is_printable_and_short(text, limit):
     shown = printable(text, limit)
     assert shown.isprintable()
     assert len(shown) == min(len(text), limit)
+    check_text(shown)
     shown.encode()

@@ -1,0 +1,58 @@
+"""Whatever arrives, it is logged, told and kept in a form that is fit for each."""
+
+import json
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from agent_log_capture.adapters.batches import always, send_in_batches
+from agent_log_capture.core.capture import Reason
+from agent_log_capture.core.decision import Deferred, Trouble
+from agent_log_capture.saving import Report, Saving
+from tests.fuzz.checks import check_text
+from tests.fuzz.intake import from_queue, read
+
+TEXTS = st.text(max_size=300) | st.text(st.sampled_from('\n\r\x00\x1b\u2028\u202e\u2066\ufeff\ud800\u0301"\\é𝄞 ,'))
+TROUBLE = Trouble(reason=Reason.TEMPORARY, message="Service Unavailable", http_status=503)
+
+
+def alarm(name, moment, agent_ids):
+    state = {"value": "ALARM", "timestamp": moment}
+    detail = {"alarmName": name, "state": state, "agent_ids": agent_ids}
+    return {"detail-type": "CloudWatch Alarm State Change", "resources": [name], "detail": detail}
+
+
+EVENTS = st.builds(alarm, TEXTS, TEXTS, st.lists(TEXTS | st.just("an-agent"), max_size=5)) | TEXTS.map(from_queue)
+
+
+def strings(value):
+    if isinstance(value, (dict, list)):
+        parts = [*value, *value.values()] if isinstance(value, dict) else value
+        return [text for part in parts for text in strings(part)]
+    return [value] if isinstance(value, str) else []
+
+
+@given(event=EVENTS)
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_event_can_forge_a_log_line_or_stop_what_is_told_and_kept(queue, topic, logger, log, event):
+    report = Report(asked=1, ignored=None)
+    saving = Saving(queue, topic, logger, report, always)
+    arrivals = read(event)
+    saving.refuse(arrivals)
+    for arrival in arrivals:
+        for capture in arrival.captures:
+            saving.add(arrival, Deferred(capture, 5, TROUBLE))
+    saving.finish()
+    assert not report.unsaved
+    lines = log.getvalue().splitlines()
+    for text in strings([json.loads(line) for line in lines]):
+        check_text(text)
+
+
+@pytest.mark.parametrize("is_sender_fault", [True, False])
+def test_why_something_was_not_sent_is_told_on_one_short_line(is_sender_fault):
+    why = {"Code": "Invalid", "Message": "slow\r\ndown\u202e\x1b[31m" + "x" * 9000, "SenderFault": is_sender_fault}
+    failed = send_in_batches([{}], lambda _: {"Failed": [why | {"Id": "0"}]}, max_bytes=100, has_time=always)
+    assert failed[0].startswith("Invalid: slow  down  [31mxxx")
+    assert (len(failed[0]), failed[0].isprintable()) == (500, True)
