@@ -1,6 +1,6 @@
 # Every target does its own set-up. `make` alone says what there is.
 .DEFAULT_GOAL := help
-.PHONY: help test demo lock audit clean lint types template unit integration
+.PHONY: help test demo lock audit clean lint types template unit integration faults flood fuzz build e2e
 
 UV_VERSION := 0.13.9
 # A uv that is installed is used; otherwise one is put into .uv, beside the project's own .venv.
@@ -27,7 +27,7 @@ help: ## say what there is
 demo: .venv/installed ## run the main job on the embedded cloud; EVENT=events/manual.json sends an event of your own
 	@PYTHONPATH=src $(BIN)/python -m local.demo $(EVENT)
 
-test: lint types template unit integration ## install, lint, type-check and test
+test: lint types template unit integration e2e ## install, lint, type-check and test
 
 lint: .venv/installed
 	@$(BIN)/ruff format --check --quiet . || { echo "make lint: run $(BIN)/ruff format ."; exit 1; }
@@ -47,7 +47,28 @@ unit: .venv/installed
 
 # Without coverage, which slows threads down more than anything else and has nothing to add to the unit tests'.
 integration: .venv/installed
-	@$(BIN)/pytest -q tests/integration
+	@$(BIN)/pytest -q -n auto --dist worksteal -m "not long" tests/integration tests/faults tests/fuzz
+
+faults: .venv/installed ## break whatever can break, for half an hour; SEED=… repeats one run, RUNS=… does so many
+	@PYTHONPATH=src:. $(BIN)/python -m tests.faults.campaign $(if $(SEED),--seed $(SEED)) $(if $(RUNS),--runs $(RUNS))
+
+flood: .venv/installed ## let 35,000 agents be asked for at once, which takes some minutes
+	@$(BIN)/pytest -q -m long tests/faults
+
+# What it finds is written into a file beside this one, whose name it says.
+fuzz: SECONDS ?= 60
+fuzz: .venv/installed ## look for input that breaks something, for SECONDS=60 at each target
+	@for target in intake answers; do \
+		PYTHONPATH=src:. $(BIN)/python -m tests.fuzz.run $$target -max_total_time=$(SECONDS) -timeout=10 -rss_limit_mb=512 \
+			$$(mktemp -d) tests/fuzz/corpus/$$target events || exit 1; \
+	done
+
+# The functions as they are deployed, in Lambda's own runtime. Packing them takes a package registry.
+e2e: .venv/installed
+	@$(BIN)/pytest -q tests/e2e
+
+build: .venv/installed ## pack the functions as `sam deploy` uploads them, and say how large they are
+	@$(BIN)/python -m local.build
 
 lock: $(UV_TO_MAKE) ## pin the newest versions that fit, with hashes
 	@$(UV) pip compile --quiet --upgrade --universal --generate-hashes --no-emit-index-url --group dev pyproject.toml -o requirements-dev.txt

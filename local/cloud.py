@@ -3,21 +3,29 @@
 import json
 import logging
 import os
+import threading
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 from unittest.mock import patch
 
 import boto3
 import requests
+from botocore.awsrequest import AWSPreparedRequest
+from moto import mock_aws
+from moto.core.config import DefaultConfig
+from moto.core.models import botocore_stubber
 from moto.server import ThreadedMotoServer
+from moto.sqs.models import Message, Queue, sqs_backends
 
 from agent_log_capture import bootstrap
 from agent_log_capture.core.envelope import is_sqs_event
 from agent_log_capture.handlers import capture, rotate_token
 from local.clock import Clock
-from local.lambda_service import AsynchronousInvocations, Context, EventSourceMapping
+from local.lambda_service import AsynchronousInvocations, Context, EventSourceMapping, delete
 from local.rotation import Rotations
 from local.stand_in import StandIn
 from local.template import translate
@@ -35,6 +43,32 @@ _COOL_DOWN_CLOCKS = (
     "aws_lambda_powertools.utilities.idempotency.persistence.dynamodb.dt",
 )
 _LONGEST_DELAY_SECONDS = 900
+_CREDENTIALS = {
+    "AWS_ACCESS_KEY_ID": "embedded",
+    "AWS_SECRET_ACCESS_KEY": "embedded",
+    "AWS_DEFAULT_REGION": "us-east-1",
+}
+# What moto is to leave alone in the process: the requests to the stand-in.
+_LOOPBACK: DefaultConfig = {
+    "core": {"mock_credentials": False, "passthrough": {"urls": ["http://127.0.0.1"], "services": []}}
+}
+
+type Handler = Callable[[Any, Any], Any]
+type Served = tuple[int, Mapping[str, str], str | bytes] | None
+type Serve = Callable[[AWSPreparedRequest], Served]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interference:
+    """What stands between the function and the cloud, for whoever wants to see, or break, what passes.
+
+    `wire` gets every `request` of every AWS client, and what is to `serve` it; `around` gets the handler, the event
+    and the context of every invocation. `mapping` builds what reads the queue.
+    """
+
+    wire: Callable[..., Served]
+    around: Callable[[Handler, object, Context], Any]
+    mapping: Callable[..., EventSourceMapping] = EventSourceMapping
 
 
 class EmbeddedCloud:
@@ -43,6 +77,8 @@ class EmbeddedCloud:
     Queues, topic, table, rules and the functions' environment come from the template; only CLOUD_BACKUP_URL and
     IDENTITY_URL are the stand-in's. The rules deliver into a queue beside it, from which `poll` invokes the function,
     since moto runs no code. `secret` is what the secret holds; None leaves it without a value.
+
+    moto is a server, as AWS is many, unless there is an `interference`: then it answers in the process.
     """
 
     def __init__(
@@ -52,16 +88,21 @@ class EmbeddedCloud:
         clock: Clock,
         secret: str | None,
         parameters: Mapping[str, str] | None = None,
+        interference: Interference | None = None,
     ) -> None:
         self._stand_in = stand_in
         self._clock = clock
         self._secret = secret
         self._parameters = parameters or {}
+        self._interference = interference
         self._exits = ExitStack()
 
     def __enter__(self) -> Self:
         with self._exits:
-            self._start_moto()
+            if self._interference:
+                self._start_moto_in_process(self._interference)
+            else:
+                self._start_moto()
             self._share_the_clock()
             self._deploy()
             self._exits = self._exits.pop_all()
@@ -75,19 +116,20 @@ class EmbeddedCloud:
     ) -> None:
         self._exits.close()
 
-    def send(self, body: str) -> None:
-        """Send a message to `CaptureQueue`."""
-        self.sqs.send_message(QueueUrl=self.queue_url, MessageBody=body)
+    def send(self, body: str) -> str:
+        """Send a message to `CaptureQueue`; return its ID."""
+        return self.sqs.send_message(QueueUrl=self.queue_url, MessageBody=body)["MessageId"]
 
-    def put_event(self, event: Mapping[str, Any]) -> None:
-        """Put an event on EventBridge's bus: the template's rules decide whether it reaches the function."""
+    def put_event(self, event: Mapping[str, Any]) -> str:
+        """Put an event on EventBridge's bus, whose rules decide whether it reaches the function; return its ID."""
         entry = {
             "Source": event["source"],
             "DetailType": event["detail-type"],
             "Detail": json.dumps(event["detail"]),
             "Resources": event.get("resources", []),
         }
-        self._events.put_events(Entries=[entry])  # type: ignore[list-item]
+        answer = self._events.put_events(Entries=[entry])  # type: ignore[list-item]
+        return answer["Entries"][0]["EventId"]
 
     def deliver(self, event: object) -> str:
         """Send an event through the door that it is made for; return which one that is."""
@@ -101,14 +143,17 @@ class EmbeddedCloud:
         self.invoke_asynchronously(event)
         return "straight to the function"
 
-    def invoke(self, event: object) -> Any:  # noqa: ANN401 (it is what the handler returns)
+    def invoke(self, event: object, request_id: str | None = None) -> Any:  # noqa: ANN401 (the handler's answer)
         """Invoke the function and wait for its answer, as the console's Test does."""
-        context = Context(function_name=_FUNCTION, timeout_seconds=self._timeout_seconds)
-        return capture.lambda_handler(event, context)  # type: ignore[arg-type]
+        context = Context.of(_FUNCTION, self._timeout_seconds, request_id)
+        return self._run(capture.lambda_handler, event, context)
 
-    def invoke_asynchronously(self, event: object) -> None:
-        """Invoke the function as SNS and alarms do: with retries, and the on-failure destination after them."""
-        self._asynchronous.invoke(self.invoke, event)
+    def invoke_asynchronously(self, event: object) -> str:
+        """Invoke the function as SNS and alarms do: with retries, and the on-failure destination after them.
+
+        Returns the request ID, which is the same for every try.
+        """
+        return self._asynchronous.invoke(self.invoke, event)
 
     def rotate_secret(self) -> None:
         """Ask for a rotation of the secret, as a user does after the deployment; `poll` does it."""
@@ -139,6 +184,17 @@ class EmbeddedCloud:
         """How many messages are in `CaptureQueue`: visible, delayed or in flight."""
         return self._depth(self.queue_url)
 
+    @property
+    def messages(self) -> list[Message]:
+        """What is in `CaptureQueue`, whether it can be received now or not; moto's own objects."""
+        return list(self._queue._messages)  # noqa: SLF001 (what moto shows is what is visible)
+
+    def deliver_again(self, message: Message, *, delay_seconds: int) -> None:
+        """Put a message into `CaptureQueue` beside the one that it is a copy of: SQS delivers at least once."""
+        message.visible_at = 0.0
+        message.delay(delay_seconds)
+        self._queue.add_message(message)
+
     def notices(self) -> list[dict[str, Any]]:
         """Return the notices that were published since the last call, oldest first."""
         return [json.loads(message["Body"]) for message in self._receive(self._notices_url)]
@@ -146,6 +202,11 @@ class EmbeddedCloud:
     def dead_letters(self) -> list[dict[str, Any]]:
         """Take every message out of the dead-letter queue."""
         return self._receive(self.dead_letter_queue_url)
+
+    @property
+    def _queue(self) -> Queue:
+        account, name = self.queue_url.rsplit("/", 2)[1:]
+        return sqs_backends[account][os.environ["AWS_DEFAULT_REGION"]].queues[name]
 
     def _start_moto(self) -> None:
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
@@ -156,12 +217,21 @@ class EmbeddedCloud:
         self.endpoint_url = f"http://{host}:{port}"
         # moto keeps its state in the process, and would hand it on to the next server.
         requests.post(f"{self.endpoint_url}/moto-api/reset", timeout=10)
-        self._set_environment(
-            AWS_ENDPOINT_URL=self.endpoint_url,
-            AWS_ACCESS_KEY_ID="embedded",
-            AWS_SECRET_ACCESS_KEY="embedded",
-            AWS_DEFAULT_REGION="us-east-1",
-        )
+        self._set_environment(AWS_ENDPOINT_URL=self.endpoint_url, **_CREDENTIALS)
+
+    def _start_moto_in_process(self, interference: Interference) -> None:
+        self._set_environment(**_CREDENTIALS)
+        self._exits.enter_context(mock_aws(config=_LOOPBACK))
+        process = botocore_stubber.process_request
+        lock = threading.RLock()
+
+        def serve(request: AWSPreparedRequest) -> Served:
+            # moto knows nothing of threads: a condition and its write would be two steps.
+            with lock:
+                return process(request)
+
+        wired = partial(interference.wire, serve=serve)
+        self._exits.enter_context(patch.object(botocore_stubber, "process_request", wired))
 
     def _share_the_clock(self) -> None:
         """Let delays, hidden messages and the function go by one clock, which a demo may run faster."""
@@ -182,9 +252,11 @@ class EmbeddedCloud:
             patch("moto.secretsmanager.models.SecretsManagerBackend.rotate_secret", rotate_secret)
         )
 
+    def _run(self, handler: Handler, event: object, context: Context) -> Any:  # noqa: ANN401 (the handler's answer)
+        return self._interference.around(handler, event, context) if self._interference else handler(event, context)
+
     def _rotate(self, event: object) -> None:
-        context = Context(function_name=_ROTATION, timeout_seconds=self._timeout_seconds)
-        rotate_token.lambda_handler(event, context)  # type: ignore[arg-type]
+        self._run(rotate_token.lambda_handler, event, Context.of(_ROTATION, self._timeout_seconds))
 
     def _deploy(self) -> None:
         self.secret_arn = self._create_secret()
@@ -217,7 +289,8 @@ class EmbeddedCloud:
         self.sqs = boto3.client("sqs")
         self._events = boto3.client("events")
         mapping = resources["CaptureFunctionCaptureQueue"]["Properties"]
-        self._mapping = EventSourceMapping(
+        build_mapping = self._interference.mapping if self._interference else EventSourceMapping
+        self._mapping = build_mapping(
             sqs=self.sqs,
             queue_url=self.queue_url,
             queue_arn=self._arn(self.queue_url),
@@ -264,8 +337,7 @@ class EmbeddedCloud:
         while messages := self.sqs.receive_message(
             QueueUrl=queue_url, MaxNumberOfMessages=10, WaitTimeSeconds=0, MessageAttributeNames=["All"]
         ).get("Messages"):
-            for message in messages:
-                self.sqs.delete_message(QueueUrl=queue_url, ReceiptHandle=message["ReceiptHandle"])
+            delete(self.sqs, queue_url, messages)
             received += messages
         return received
 

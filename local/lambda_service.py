@@ -6,7 +6,8 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from itertools import batched
+from typing import TYPE_CHECKING, Any, Self
 
 from agent_log_capture.core.capture import timestamp
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
     from mypy_boto3_sqs.type_defs import MessageTypeDef
 
-_MOST_RECEIVED_AT_ONCE = 10  # SQS gives no more to one ReceiveMessage
+_MOST_AT_ONCE = 10  # SQS takes and gives no more in one call
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,9 +23,15 @@ class Context:
     """What Lambda hands to a handler beside the event, as far as it is read."""
 
     function_name: str
-    timeout_seconds: int
+    timeout_seconds: float
     aws_request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     started_at: float = field(default_factory=time.monotonic)
+
+    @classmethod
+    def of(cls, function_name: str, timeout_seconds: float, request_id: str | None = None) -> Self:
+        """Return the context of a new request, or of another try of the one with this ID."""
+        request_id = request_id or str(uuid.uuid4())
+        return cls(function_name=function_name, timeout_seconds=timeout_seconds, aws_request_id=request_id)
 
     def get_remaining_time_in_millis(self) -> int:
         """Return how much time is left until Lambda would kill the invocation, which nothing does here."""
@@ -46,7 +53,7 @@ class EventSourceMapping:
         What is not deleted becomes visible again after the queue's visibility timeout, and moves to the dead-letter
         queue once it was received too often.
         """
-        messages = self._receive()
+        messages = self.receive()
         if not messages:
             return 0
         try:
@@ -54,15 +61,16 @@ class EventSourceMapping:
         except Exception:  # noqa: BLE001 (whatever a function ends with, Lambda keeps the whole batch)
             return len(messages)
         failed = {item["itemIdentifier"] for item in answer["batchItemFailures"]}
-        self._delete([message for message in messages if message["MessageId"] not in failed])
+        self.delete([message for message in messages if message["MessageId"] not in failed])
         return len(messages)
 
-    def _receive(self) -> Sequence["MessageTypeDef"]:
+    def receive(self) -> Sequence["MessageTypeDef"]:
+        """Take the next batch from the queue."""
         received: list[MessageTypeDef] = []
         while len(received) < self.batch_size:
             answer = self.sqs.receive_message(
                 QueueUrl=self.queue_url,
-                MaxNumberOfMessages=min(_MOST_RECEIVED_AT_ONCE, self.batch_size - len(received)),
+                MaxNumberOfMessages=min(_MOST_AT_ONCE, self.batch_size - len(received)),
                 WaitTimeSeconds=0,
                 MessageSystemAttributeNames=["All"],
                 MessageAttributeNames=["All"],
@@ -72,9 +80,9 @@ class EventSourceMapping:
             received += answer["Messages"]
         return received
 
-    def _delete(self, messages: Sequence["MessageTypeDef"]) -> None:
-        for message in messages:
-            self.sqs.delete_message(QueueUrl=self.queue_url, ReceiptHandle=message["ReceiptHandle"])
+    def delete(self, messages: Sequence["MessageTypeDef"]) -> None:
+        """Delete messages."""
+        delete(self.sqs, self.queue_url, messages)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,24 +94,30 @@ class AsynchronousInvocations:
     retries: int
     function_name: str
 
-    def invoke(self, handler: Callable[[Any], Any], event: object) -> None:
-        """Hand `event` to `handler`, `retries` more times when it raises, without Lambda's waits between them."""
+    def invoke(self, handler: Callable[[Any, str], Any], event: object) -> str:
+        """Hand `event` and a request ID to `handler`; return the ID, which is the same for every try.
+
+        When it raises, it is tried `retries` more times, without Lambda's waits between them.
+        """
+        request_id = str(uuid.uuid4())
         for _ in range(1 + self.retries):
             try:
-                handler(event)
+                handler(event, request_id)
             except Exception as error:  # noqa: BLE001 (whatever a function ends with, Lambda tries it again)
                 failure = error
             else:
-                return
-        self.sqs.send_message(QueueUrl=self.destination_url, MessageBody=json.dumps(self._record(event, failure)))
+                return request_id
+        record = json.dumps(self._record(event, request_id, failure))
+        self.sqs.send_message(QueueUrl=self.destination_url, MessageBody=record)
+        return request_id
 
-    def _record(self, event: object, error: Exception) -> Mapping[str, object]:
+    def _record(self, event: object, request_id: str, error: Exception) -> Mapping[str, object]:
         """Return what Lambda sends to a destination for an event whose retries are exhausted."""
         return {
             "version": "1.0",
             "timestamp": timestamp(datetime.now(UTC)),
             "requestContext": {
-                "requestId": str(uuid.uuid4()),
+                "requestId": request_id,
                 "functionArn": f"arn:aws:lambda:us-east-1:123456789012:function:{self.function_name}:$LATEST",
                 "condition": "RetriesExhausted",
                 "approximateInvokeCount": 1 + self.retries,
@@ -112,6 +126,13 @@ class AsynchronousInvocations:
             "responseContext": {"statusCode": 200, "executedVersion": "$LATEST", "functionError": "Unhandled"},
             "responsePayload": {"errorMessage": str(error), "errorType": type(error).__name__},
         }
+
+
+def delete(sqs: "SQSClient", queue_url: str, messages: Sequence["MessageTypeDef"]) -> None:
+    """Delete messages, ten at a time."""
+    for batch in batched(messages, _MOST_AT_ONCE, strict=False):
+        entries = [{"Id": f"{place}", "ReceiptHandle": item["ReceiptHandle"]} for place, item in enumerate(batch)]
+        sqs.delete_message_batch(QueueUrl=queue_url, Entries=entries)  # type: ignore[arg-type]
 
 
 def _record(message: "MessageTypeDef", queue_arn: str) -> Mapping[str, object]:

@@ -30,7 +30,8 @@ class Fault:
     Without a `status` the normal answer is given, as slow and as altered as the other fields say. A `status`
     of 300 or more is answered in place of acting, and `message` is its text; a lower one replaces the normal
     status. `headers` come on top: a wrong `Content-Length` can be told too. `drip_seconds` pass before each
-    byte of the body. `drop` closes the connection without an answer, before or after the server acted.
+    byte of the body, with `drips_head` of the head as well. `drop` closes the connection without an answer, before
+    or after the server acted; `cut_after` closes it after so many bytes of the answer.
     """
 
     status: int | None = None
@@ -39,20 +40,25 @@ class Fault:
     body: bytes | None = None
     delay_seconds: float = 0
     drip_seconds: float | None = None
+    drips_head: bool = False
+    cut_after: int | None = None
     drop: Literal["before", "after"] | None = None
     times: int = 1
     method: str | None = None
 
 
 @dataclass(frozen=True)
-class _Request:
+class Request:
+    """What a client has sent; `segments` is its path."""
+
     method: str
     segments: list[str]
-    auth_token: str
-    body: bytes
+    auth_token: str = field(repr=False)
+    body: bytes = field(repr=False)
 
     @property
     def target(self) -> str:
+        """The agent ID, or `tokens` or `ping` where there is none."""
         match self.segments:
             case ["v2", _, "agents", agent_id, *_]:
                 return agent_id
@@ -66,14 +72,18 @@ class _Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
     raw_body: bytes | None = None
     drip_seconds: float | None = None
+    drips_head: bool = False
+    cut_after: int | None = None
 
     def pieces(self) -> list[bytes]:
         body = b"" if self.content is None else json.dumps(self.content).encode()
         if self.raw_body is not None:
             body = self.raw_body
+        head = self._head(len(body))
         if self.drip_seconds is None:
-            return [self._head(len(body)) + body]
-        return [self._head(len(body)), *(bytes([byte]) for byte in body)]
+            return [(head + body)[: self.cut_after]]
+        dripping = head + body if self.drips_head else body
+        return [b"" if self.drips_head else head, *(bytes([byte]) for byte in dripping[: self.cut_after])]
 
     def _head(self, length: int) -> bytes:
         headers = {"Content-Type": "application/json", "Content-Length": str(length), **self.headers}
@@ -111,7 +121,7 @@ class StandIn:
     `url` is the base of both, known inside the block. What agents do follows from `clock`; the waits
     (`latency_seconds` before every answer, a fault's delay and drip) are real ones and end with the block.
     `asked` counts all POSTs for a log file by agent, `posts` those that made one, `most_at_once` the most
-    requests that were under way together.
+    requests that were under way together. `faults` draws a fault for each request that no injected one is for.
     """
 
     project_id: str = "110011"
@@ -119,6 +129,7 @@ class StandIn:
     latency_seconds: float = 0.0
     pick_up_seconds: float = 30.0
     upload_seconds: float = 60.0
+    faults: Callable[[Request], Fault | None] | None = None
     url: str = field(init=False)
     asked: Counter[str] = field(init=False, default_factory=Counter)
     posts: Counter[str] = field(init=False, default_factory=Counter)
@@ -126,12 +137,15 @@ class StandIn:
 
     def __post_init__(self) -> None:
         self._at_once = 0
+        self._unserved = 0
         self._agents: dict[str, _Agent] = {}
         self._accounts: dict[str, str] = {}
         self._tokens: dict[str, float] = {}
         self._faults: defaultdict[str, list[Fault]] = defaultdict(list)
         self._lock = threading.Lock()
-        self._stopped = threading.Event()
+        self._hurried = threading.Event()
+        self._is_stopped = False
+        self._served = threading.Condition(self._lock)
 
     def __enter__(self) -> Self:
         self._server = _Server(self._serve)
@@ -140,7 +154,8 @@ class StandIn:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stopped.set()
+        self._is_stopped = True
+        self.hurry()
         self._server.stop()
 
     def add_agents(self, *agent_ids: str, online: bool = True, forbidden: bool = False) -> None:
@@ -193,6 +208,15 @@ class StandIn:
         with self._lock:
             return self._list(agent_id)
 
+    def hurry(self) -> None:
+        """Let no answer be slow from now on, not even those under way."""
+        self._hurried.set()
+
+    def wait_until_served(self, timeout_seconds: float) -> bool:
+        """Wait until every request that came was acted on, even one whose client has gone; return whether it was."""
+        with self._served:
+            return self._served.wait_for(lambda: not self._unserved, timeout_seconds)
+
     @contextmanager
     def _under_way(self) -> Iterator[None]:
         with self._lock:
@@ -204,11 +228,23 @@ class StandIn:
             with self._lock:
                 self._at_once -= 1
 
+    @contextmanager
+    def _unserved_request(self) -> Iterator[None]:
+        with self._served:
+            self._unserved += 1
+        try:
+            yield
+        finally:
+            with self._served:
+                self._unserved -= 1
+                self._served.notify_all()
+
     def _wait(self, seconds: float) -> None:
-        if self._stopped.wait(seconds):
+        self._hurried.wait(seconds)
+        if self._is_stopped:
             raise ConnectionAbortedError
 
-    def _serve(self, request: _Request) -> Iterator[bytes]:
+    def _serve(self, request: Request) -> Iterator[bytes]:
         with self._under_way():
             answer = self._answer(request)
             *early, last = answer.pieces()
@@ -217,14 +253,17 @@ class StandIn:
                 self._wait(answer.drip_seconds or 0)
         # No longer under way: who has read the last byte may send the next request at once.
         yield last
-
-    def _answer(self, request: _Request) -> _Answer:
-        self._count(request)
-        fault = self._take_fault(request)
-        self._wait(self.latency_seconds + fault.delay_seconds)
-        if fault.drop == "before":
+        if answer.cut_after is not None:
             raise ConnectionAbortedError
-        answer = self._act(request, fault)
+
+    def _answer(self, request: Request) -> _Answer:
+        fault = self._take_fault(request)
+        with self._unserved_request():
+            self._count(request)
+            self._wait(self.latency_seconds + fault.delay_seconds)
+            if fault.drop == "before":
+                raise ConnectionAbortedError
+            answer = self._act(request, fault)
         if fault.drop == "after":
             raise ConnectionAbortedError
         return replace(
@@ -233,9 +272,11 @@ class StandIn:
             headers={**answer.headers, **fault.headers},
             raw_body=b"" if request.method == "HEAD" else fault.body,
             drip_seconds=fault.drip_seconds,
+            drips_head=fault.drips_head,
+            cut_after=fault.cut_after,
         )
 
-    def _take_fault(self, request: _Request) -> Fault:
+    def _take_fault(self, request: Request) -> Fault:
         with self._lock:
             queue = self._faults[request.target]
             for place, fault in enumerate(queue):
@@ -243,14 +284,14 @@ class StandIn:
                     left = replace(fault, times=fault.times - 1)
                     queue[place : place + 1] = [left] if left.times > 0 else []
                     return fault
-        return Fault()
+        return (self.faults and self.faults(request)) or Fault()
 
-    def _count(self, request: _Request) -> None:
+    def _count(self, request: Request) -> None:
         if request.method == "POST" and request.segments[4:] == ["logfiles"]:
             with self._lock:
                 self.asked[request.target] += 1
 
-    def _act(self, request: _Request, fault: Fault) -> _Answer:
+    def _act(self, request: Request, fault: Fault) -> _Answer:
         if fault.status is not None and fault.status >= HTTPStatus.MULTIPLE_CHOICES:
             return _refusal(request, fault.status, fault.message)
         try:
@@ -259,7 +300,7 @@ class StandIn:
         except _RefusedError as refused:
             return _refusal(request, *refused.args)
 
-    def _route(self, request: _Request) -> _Answer:
+    def _route(self, request: Request) -> _Answer:
         match request.method, request.segments:
             case "POST", ["v2.0", "tokens"]:
                 return self._authenticate(request.body)
@@ -270,7 +311,7 @@ class StandIn:
                 return self._route_project(request)
         raise _RefusedError(404)
 
-    def _route_project(self, request: _Request) -> _Answer:
+    def _route_project(self, request: Request) -> _Answer:
         match request.method, request.segments[2:]:
             case "GET", ["ping"]:
                 return _Answer(200)
@@ -404,18 +445,18 @@ class _Handler(BaseHTTPRequestHandler):
         for piece in self.server.serve(self._request()):
             self.wfile.write(piece)
 
-    def _request(self) -> _Request:
+    def _request(self) -> Request:
         # Read even where nobody wants it: it would be taken for the connection's next request.
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         path = urlsplit(self.path).path.removeprefix("/")
         segments = [unquote(segment) for segment in path.split("/")]
-        return _Request(self.command, segments, self.headers.get("X-Auth-Token", ""), body)
+        return Request(self.command, segments, self.headers.get("X-Auth-Token", ""), body)
 
 
 class _Server(ThreadingHTTPServer):
     request_queue_size = 128
 
-    def __init__(self, serve: Callable[[_Request], Iterator[bytes]]) -> None:
+    def __init__(self, serve: Callable[[Request], Iterator[bytes]]) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.serve = serve
         self._connections: set[socket] = set()
@@ -445,7 +486,7 @@ class _Server(ThreadingHTTPServer):
             self._closed_one.wait_for(lambda: not self._connections, timeout=5)
 
 
-def _refusal(request: _Request, status: int, message: str | None = None) -> _Answer:
+def _refusal(request: Request, status: int, message: str | None = None) -> _Answer:
     message = message or responses.get(status, "Unknown")
     if request.segments[0] == "v2.0":
         name = _IDENTITY_ERRORS.get(status, "identityFault")

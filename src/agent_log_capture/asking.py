@@ -126,20 +126,14 @@ class Asking:
             turn,
             lambda token: self.api.find_log_file(token, capture, lambda log_file: is_dated_since(log_file, since)),
         )
-        if judge(answer.http_status) is Verdict.TEMPORARY:
-            raise TemporaryError(busy(answer))
+        _check(answer)
         return answer if answer.log_file else None
 
     def _request(self, turn: Turn) -> Answer:
         answer = self._call(turn, lambda token: self.api.request_log_file(token, turn.capture))
-        match judge(answer.http_status):
-            case Verdict.ACCEPTED:
-                return answer
-            case Verdict.REFUSED | Verdict.REDIRECTED:
-                raise _RefusedError(answer)
-            case Verdict.CONFLICT:
-                return self._pending(turn, answer)
-        raise TemporaryError(busy(answer))
+        if judge(answer.http_status) is Verdict.CONFLICT:
+            return self._pending(turn, answer)
+        return _check(answer)
 
     def _pending(self, turn: Turn, conflict: Answer) -> Answer:
         """Take the log file that the agent has yet to upload: the API refuses another one beside it."""
@@ -198,6 +192,16 @@ class Asking:
         else:
             self.brake.answered()
         return answer
+
+
+def _check(answer: Answer) -> Answer:
+    """Return an answer that is a success; _RefusedError or TemporaryError for any other."""
+    match judge(answer.http_status):
+        case Verdict.ACCEPTED:
+            return answer
+        case Verdict.REFUSED | Verdict.REDIRECTED:
+            raise _RefusedError(answer)
+    raise TemporaryError(busy(answer))
 
 
 def _tried(capture: Capture) -> Capture:

@@ -1,5 +1,6 @@
 """The one place that reads the environment and builds what the functions are made of."""
 
+import logging
 import os
 import random
 from dataclasses import dataclass
@@ -55,8 +56,14 @@ class RotationFunction:
 def capture_function() -> CaptureFunction:
     """Build the capture function from the environment, once; SettingError for a setting that is missing or wrong."""
     settings = Settings.from_environment(os.environ)
-    logger = Logger()
+    logger = _logger()
     return CaptureFunction(_workflow(settings, logger), logger, Metrics())
+
+
+def _logger() -> Logger:
+    # At DEBUG, botocore logs every answer that it gets: one of them holds the secret.
+    logging.getLogger("botocore").setLevel(logging.INFO)
+    return Logger()
 
 
 def _workflow(settings: Settings, logger: Logger) -> CaptureWorkflow:
@@ -81,7 +88,11 @@ def _workflow(settings: Settings, logger: Logger) -> CaptureWorkflow:
         topic=OutcomeTopic(session.client("sns", config=config), settings.outcome_topic_arn),
         recent=_recent_captures(session, settings, logger),
         retries=RetryPolicy(window_seconds=settings.retry_window_seconds, random=random.random),
-        follow=FollowPolicy(deadline_seconds=settings.capture_deadline_seconds, random=random.random),
+        follow=FollowPolicy(
+            deadline_seconds=settings.capture_deadline_seconds,
+            grace_seconds=settings.retry_window_seconds,
+            random=random.random,
+        ),
         concurrency=settings.concurrency,
         random=random.random,
         now=now,
@@ -119,7 +130,7 @@ def _recent_captures(session: boto3.session.Session, settings: Settings, logger:
 def token_rotation() -> RotationFunction:
     """Build the function that rotates the token, once; SettingError for a setting that is missing or wrong."""
     settings = RotationSettings.from_environment(os.environ)
-    logger = Logger()
+    logger = _logger()
     http = build_session(1)
     rotation = TokenRotation(
         client=boto3.session.Session().client("secretsmanager", config=_client_config()),

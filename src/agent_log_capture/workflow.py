@@ -83,6 +83,8 @@ class CaptureWorkflow:
                 else:
                     # Outside of the try: an error in there is about other captures too, and must end the invocation.
                     saving.add(turn.arrival, result)
+        if self.recent:
+            self.recent.end()
         if trouble := asking.brake.trouble:
             self.logger.warning("the brake: no further calls", reason=trouble.reason, detail=trouble.message)
 

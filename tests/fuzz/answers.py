@@ -43,7 +43,7 @@ CAPTURE = Capture(
 )
 FOLLOWING = Following(log_file_id=None, requested_at=NOW)
 RETRIES = RetryPolicy(window_seconds=3600, random=lambda: 0.5)
-FOLLOW = FollowPolicy(deadline_seconds=3600, random=lambda: 0.5)
+FOLLOW = FollowPolicy(deadline_seconds=3600, grace_seconds=3600, random=lambda: 0.5)
 SESSION = build_session(1)
 API = CloudBackup(SESSION, "http://{region}.api.example", lambda: NOW)
 IDENTITY = Identity(SESSION, "http://identity.example")

@@ -18,6 +18,7 @@ URL = f"https://dfw.backup.api.rackspacecloud.com/v2/110011/agents/{AGENT}/logfi
 FILE_URL, STATUS_URL = f"{URL}/a-log-file", URL.removesuffix("logfiles") + "status"
 WINDOW_SECONDS = 86_400
 DEADLINE_SECONDS = 43_200
+GRACE_SECONDS = 3600
 FIRST, SECOND = "first-token", "second-token"
 WORKERS = 4
 
@@ -41,7 +42,7 @@ def build_asking(api, token, brake, now):
             brake=brake,
             recent=recent,
             retries=RetryPolicy(window_seconds=WINDOW_SECONDS, random=lambda: 1.0),
-            follow=FollowPolicy(deadline_seconds=DEADLINE_SECONDS, random=lambda: 0.5),
+            follow=FollowPolicy(deadline_seconds=DEADLINE_SECONDS, grace_seconds=GRACE_SECONDS, random=lambda: 0.5),
             now=lambda: now,
         )
 
@@ -286,12 +287,27 @@ def test_an_unconfirmed_request_that_was_served_is_not_made_again(wire, asking, 
     assert (outcome.attempts, methods(wire)) == (3, ["GET"])
 
 
-@pytest.mark.parametrize("look", [{"json": {"logfiles": []}}, {"status": 404}, {"status": 403}, {"status": 302}])
-def test_an_unconfirmed_request_that_is_not_found_is_made_again(wire, asking, unconfirmed, look):
-    wire.get(URL, **look)
+def test_an_unconfirmed_request_that_is_not_found_is_made_again(wire, asking, unconfirmed):
+    wire.get(URL, json={"logfiles": []})
     wire.post(URL, status=202, json={"id": "made"})
     assert work_on(asking, unconfirmed).outcome.log_file.id == "made"
     assert methods(wire) == ["GET", "POST"]
+
+
+@pytest.mark.parametrize("status", [404, 403, 302])
+def test_an_unconfirmed_request_that_may_not_be_looked_for_is_rejected_and_not_made_again(
+    wire, asking, unconfirmed, status
+):
+    wire.get(URL, status=status)
+    outcome = work_on(asking, unconfirmed).outcome
+    assert (outcome.status, outcome.http_status, methods(wire)) == (Status.REJECTED, status, ["GET"])
+
+
+@pytest.mark.parametrize("look", [{"status": 409}, {"status": 204}, {"status": 201, "json": {"id": "other"}}])
+def test_an_unconfirmed_request_that_cannot_be_looked_for_is_not_made_again(wire, asking, unconfirmed, look):
+    wire.get(URL, **look)
+    result = work_on(asking, unconfirmed)
+    assert (result.capture.unconfirmed_since, methods(wire)) == (unconfirmed.unconfirmed_since, ["GET"])
 
 
 def test_a_log_file_from_before_an_unconfirmed_request_is_not_its_own(wire, asking, unconfirmed, listed):
@@ -405,6 +421,7 @@ class TestCoolDown:
 
     def test_when_it_is_over_the_agent_is_asked_anew(self, wire, asking_once, capture, other, end_cool_down):
         work_on(asking_once, capture)
+        asking_once.recent.end()
         end_cool_down()
         assert work_on(asking_once, other).outcome.log_file.id == "made-2"
         assert methods(wire) == ["POST", "POST"]
@@ -581,9 +598,10 @@ def test_a_secret_that_cannot_be_read_fails_a_look_too(wire, asking, watched, se
 @pytest.mark.parametrize(
     ("answer", "http_status"), [({"status": 503}, 503), ({"body": requests.ReadTimeout()}, None)]
 )
-def test_a_look_at_the_deadline_that_fails_was_the_last_one(wire, asking, at_the_deadline, answer, http_status):
+def test_a_look_that_fails_for_too_long_was_the_last_one(wire, asking, at_the_deadline, answer, http_status):
     wire.get(FILE_URL, **answer)
-    told = work_on(asking, at_the_deadline)
+    assert isinstance(work_on(asking, at_the_deadline), Deferred)
+    told = work_on(replace(asking, follow=replace(asking.follow, grace_seconds=0)), at_the_deadline)
     assert (told.outcome.status, told.outcome.reason, told.then) == (Status.EXPIRED, Reason.NOT_UPLOADED, None)
     assert (told.outcome.project_id, told.outcome.http_status) == ("110011", http_status)
 

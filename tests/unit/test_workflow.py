@@ -91,7 +91,7 @@ def workflow(*, api, secret, queue, topic, recent, now, logger):
         topic=topic,
         recent=recent,
         retries=RetryPolicy(window_seconds=DAY_SECONDS, random=lambda: 0.0),
-        follow=FollowPolicy(deadline_seconds=DAY_SECONDS, random=lambda: 0.5),
+        follow=FollowPolicy(deadline_seconds=DAY_SECONDS, grace_seconds=0, random=lambda: 0.5),
         concurrency=4,
         random=lambda: 0.5,
         now=lambda: now,

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
-from http import HTTPStatus
 from itertools import islice
 from traceback import walk_tb
 from typing import Any
@@ -73,7 +72,7 @@ class CloudBackup:
         response, body = self._call("GET", token, capture)
         fields = json_object(body)
         listed = fields.get("logfiles")
-        if response.status_code == HTTPStatus.OK and not isinstance(listed, list):
+        if _is_accepted(response) and not isinstance(listed, list):
             raise TemporaryError(Trouble(reason=Reason.TEMPORARY, message="the list of log files could not be read"))
         log_files = map(self._log_file, _objects(listed))
         latest = max(filter(is_wanted, log_files), key=lambda log_file: log_file.date or "", default=None)

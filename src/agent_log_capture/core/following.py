@@ -31,10 +31,12 @@ _NOT_UPLOADED = Trouble(reason=Reason.NOT_UPLOADED, message="the log file is not
 class FollowPolicy:
     """For how long, and how far apart, a log file is looked for; `random` returns a number from 0 to 1.
 
-    The deadline counts from the request that the API accepted; 0 seconds: log files are not followed.
+    The deadline counts from the request that the API accepted; 0 seconds: log files are not followed. Past it, looks
+    that fail are made again for `grace_seconds`: the log file may have come in time.
     """
 
     deadline_seconds: int
+    grace_seconds: int
     random: Callable[[], float]
 
     def first_look(self, capture: Capture, accepted: Accepted) -> Deferred | None:
@@ -85,21 +87,24 @@ class Look:
 
     def failed(self, trouble: Trouble) -> Told | Deferred:
         """Decide what a look without a usable answer means: another one, until the deadline."""
-        return self._again(self.following, trouble, Answer(http_status=trouble.http_status or 0))
+        answer = Answer(http_status=trouble.http_status or 0)
+        is_late = self.at >= self.deadline
+        until = self.deadline + timedelta(seconds=self.policy.grace_seconds) if is_late else self.deadline
+        return self._again(self.following, trouble, answer, until)
 
     def _found(self, answer: Answer, *, is_offline: bool) -> Told | Deferred:
         log_file = answer.log_file or LogFile()
         if log_file.state == "completed":
             return self._told(Status.CAPTURED, answer)
         seen = replace(self.following, is_seen=True, log_file_id=self.following.log_file_id or log_file.id)
-        again = self._again(seen, _NOT_UPLOADED, answer)
+        again = self._again(seen, _NOT_UPLOADED, answer, self.deadline)
         if is_offline and isinstance(again, Deferred):
             message = f"the agent is offline; its log file is watched until {timestamp(self.deadline)}"
             return replace(self._told(Status.WAITING, answer, Reason.AGENT_OFFLINE, message), then=again)
         return again
 
-    def _again(self, following: Following, trouble: Trouble, answer: Answer) -> Told | Deferred:
-        seconds_left = ceil((self.deadline - self.at).total_seconds())
+    def _again(self, following: Following, trouble: Trouble, answer: Answer, until: datetime) -> Told | Deferred:
+        seconds_left = ceil((until - self.at).total_seconds())
         if seconds_left <= 0:
             return self._told(Status.EXPIRED, answer, Reason.NOT_UPLOADED, self._too_late(trouble, answer))
         spacing = max(self.policy.spacing_seconds(following.looks + 1), trouble.retry_after_seconds)

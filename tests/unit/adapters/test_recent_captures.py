@@ -70,13 +70,18 @@ def refused():
 
 
 def test_an_accepted_request_is_made_once_and_its_answer_returned_to_everybody(build_recent, request_, accepted):
-    answers = [build_recent().once(KEY, request_) for _ in range(3)]
-    assert (answers, request_.times) == ([accepted] * 3, 1)
+    invocations = [build_recent() for _ in range(3)]
+    answers = []
+    for invocation in invocations:
+        answers += [invocation.once(KEY, request_) for _ in range(2)]
+        invocation.end()
+    assert (answers, request_.times) == ([accepted] * 6, 1)
 
 
 def test_it_is_remembered_for_as_long_as_the_cool_down_lasts(recent, request_, accepted, remembered):
     earliest = int(time.time()) + 600
     recent.once(KEY, request_)
+    recent.end()
     [item] = remembered()
     assert item["status"] == {"S": "COMPLETED"}
     assert json.loads(item["data"]["S"]) == accepted.to_json()
@@ -84,10 +89,10 @@ def test_it_is_remembered_for_as_long_as_the_cool_down_lasts(recent, request_, a
 
 
 def test_when_it_is_over_the_next_asker_asks_anew(recent, request_, end_cool_down):
-    recent.once(KEY, request_)
-    end_cool_down()
-    recent.once(KEY, request_)
-    recent.once(KEY, request_)
+    for _ in range(2):
+        recent.once(KEY, request_)
+        recent.end()
+        end_cool_down()
     assert request_.times == 2
 
 
@@ -106,6 +111,59 @@ def test_what_is_not_accepted_is_forgotten_at_once(recent, request_, remembered,
     assert remembered() == []
     recent.once(KEY, request_)
     assert request_.times == 1
+
+
+# ------------------------------------------------------------------ many
+
+
+def ask_for(recent, count, request):
+    for number in range(count):
+        recent.once(f"key-{number}", request)
+
+
+def test_records_are_written_25_at_a_time_and_the_rest_in_the_end(recent, request_, table, remembered):
+    ask_for(recent, 60, request_)
+    assert table.calls["BatchWriteItem"] == 2
+    assert Counter(item["status"]["S"] for item in remembered()) == {"COMPLETED": 50, "INPROGRESS": 10}
+    recent.end()
+    assert (table.calls["BatchWriteItem"], table.calls["PutItem"]) == (3, 60)
+    assert Counter(item["status"]["S"] for item in remembered()) == {"COMPLETED": 60}
+
+
+def test_nothing_is_written_when_nothing_was_accepted(recent, table):
+    recent.end()
+    assert table.calls == {}
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_what_the_table_has_not_taken_is_written_once_more(recent, request_, dynamodb, remembered, times):
+    tries = []
+
+    def take_half(params, **_):
+        [(name, entries)] = params["RequestItems"].items()
+        tries.append(len(entries))
+        if len(tries) <= times:
+            params["RequestItems"] = {name: entries[::2]}
+            left.update({name: entries[1::2]})
+
+    def tell(parsed, **_):
+        parsed["UnprocessedItems"] = dict(left)
+        left.clear()
+
+    left = {}
+    dynamodb.meta.events.register("provide-client-params.dynamodb.BatchWriteItem", take_half)
+    dynamodb.meta.events.register("after-call.dynamodb.BatchWriteItem", tell)
+    ask_for(recent, 8, request_)
+    recent.end()
+    statuses = Counter(item["status"]["S"] for item in remembered())
+    assert (tries, statuses["COMPLETED"]) == ([8, 4], 8 if times == 1 else 6)
+
+
+def test_what_an_invocation_leaves_unwritten_is_not_written_by_the_next_one(recent, request_, remembered):
+    recent.once(KEY, request_)
+    recent.begin(lambda: 300_000)
+    recent.end()
+    assert [item["status"]["S"] for item in remembered()] == ["INPROGRESS"]
 
 
 # ------------------------------------------------------------------ two at a time
@@ -132,6 +190,7 @@ def test_of_two_askers_at_the_same_time_one_asks_and_the_other_one_comes_again(
         unconfirmed_since=now - timedelta(seconds=300),
     )
     assert second.times == 0
+    recent.end()
     assert (other.once(KEY, second), second.times) == (accepted, 0)
 
 
@@ -165,6 +224,7 @@ def test_threads_do_not_mix_up_their_records(recent, accepted, remembered):
         answers = list(workers.map(ask, keys))
     assert answers == [accepted] * 200
     assert made == Counter(keys)
+    recent.end()
     items = remembered()
     assert Counter(item["status"]["S"] for item in items) == {"COMPLETED": 200}
     assert max(int(item["expiration"]["N"]) for item in items) <= time.time() + 600
@@ -176,7 +236,7 @@ def test_threads_do_not_mix_up_their_records(recent, accepted, remembered):
 @pytest.mark.parametrize("error", BROKEN, ids=lambda error: type(error).__name__)
 @pytest.mark.parametrize(
     ("operation", "is_accepted"),
-    [("PutItem", True), ("PutItem", False), ("UpdateItem", True), ("DeleteItem", False)],
+    [("PutItem", True), ("PutItem", False), ("BatchWriteItem", True), ("DeleteItem", False)],
     ids=["before it is accepted", "before it fails", "after it was accepted", "after it failed"],
 )
 def test_a_request_is_made_once_whether_or_not_the_table_can_be_reached(
@@ -185,6 +245,7 @@ def test_a_request_is_made_once_whether_or_not_the_table_can_be_reached(
     request = Request(accepted if is_accepted else refused())
     table.errors[operation] = error
     assert (outcome_of(recent, request), request.times) == (request.result, 1)
+    recent.end()
     assert table.calls[operation] == 1
 
     [warning] = warnings_in(log)
@@ -199,7 +260,7 @@ def test_a_request_is_made_once_whether_or_not_the_table_can_be_reached(
 
 
 def test_two_requests_that_lose_the_table_together_are_one_warning(recent, table, accepted, log):
-    table.fail("UpdateItem", "InternalServerError")
+    table.fail("BatchWriteItem", "InternalServerError")
     second = Request(accepted)
 
     def first():
@@ -208,7 +269,8 @@ def test_two_requests_that_lose_the_table_together_are_one_warning(recent, table
         return accepted
 
     assert (recent.once(KEY, first), second.times) == (accepted, 1)
-    assert (table.calls["PutItem"], table.calls["UpdateItem"], len(warnings_in(log))) == (2, 1, 1)
+    recent.end()
+    assert (table.calls["PutItem"], table.calls["BatchWriteItem"], len(warnings_in(log))) == (2, 1, 1)
 
 
 def test_the_next_invocation_tries_the_table_again(recent, table, request_, log):

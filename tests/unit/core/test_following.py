@@ -29,8 +29,11 @@ LINKS = (
 )
 
 
+GRACE_SECONDS = 3600
+
+
 def policy(deadline_seconds=DAY, random=0.5):
-    return FollowPolicy(deadline_seconds=deadline_seconds, random=lambda: random)
+    return FollowPolicy(deadline_seconds=deadline_seconds, grace_seconds=GRACE_SECONDS, random=lambda: random)
 
 
 def look(following=FOLLOWING, *, deadline_seconds=DAY, random=0.5):
@@ -264,8 +267,6 @@ def test_an_agent_that_is_offline_at_the_deadline_is_expired_and_not_waited_for(
         (found("requested"), 200, "at the last look its state was requested"),
         (found("started"), 200, "at the last look its state was started"),
         (Answer(http_status=200), 200, "at the last look its state was not known"),
-        (Answer(http_status=503, message="Busy."), 503, "the last look failed: Busy."),
-        (Answer(http_status=409), 409, "the last look failed: Conflict"),
     ],
 )
 @pytest.mark.parametrize("late", [timedelta(), timedelta(days=3)])
@@ -277,8 +278,34 @@ def test_the_look_at_the_deadline_is_the_last_one(answer, http_status, why, late
     assert (outcome.message, outcome.log_file.id) == (f"not uploaded within 24 h; {why}", "a-log-file")
 
 
+def late_by(seconds):
+    """What is left to look for so long after the deadline."""
+    following = at_the_deadline()
+    return look(replace(following, requested_at=following.requested_at - timedelta(seconds=seconds)))
+
+
+@pytest.mark.parametrize("seconds", [0, GRACE_SECONDS - 1])
+def test_a_look_past_the_deadline_that_fails_is_made_again_for_a_while(seconds):
+    again = late_by(seconds).failed(NO_ANSWER)
+    assert isinstance(again, Deferred)
+    assert 1 <= again.delay_seconds <= GRACE_SECONDS - seconds
+
+
+@pytest.mark.parametrize(
+    ("answer", "http_status", "why"),
+    [
+        (Answer(http_status=503, message="Busy."), 503, "Busy."),
+        (Answer(http_status=409), 409, "Conflict"),
+    ],
+)
+def test_after_that_while_it_is_expired(answer, http_status, why):
+    outcome = ending(late_by(GRACE_SECONDS).answered(answer, is_offline=False))
+    assert (outcome.status, outcome.reason, outcome.http_status) == (Status.EXPIRED, Reason.NOT_UPLOADED, http_status)
+    assert outcome.message == f"not uploaded within 24 h; the last look failed: {why}"
+
+
 def test_a_last_look_without_an_answer_is_expired_too():
-    outcome = ending(look(at_the_deadline()).failed(NO_ANSWER))
+    outcome = ending(late_by(GRACE_SECONDS).failed(NO_ANSWER))
     assert (outcome.status, outcome.reason, outcome.http_status) == (Status.EXPIRED, Reason.NOT_UPLOADED, None)
     assert outcome.message == "not uploaded within 24 h; the last look failed: Read timed out."
     assert outcome.log_file == LogFile(id="a-log-file")
@@ -321,7 +348,7 @@ def test_a_deadline_that_was_switched_off_ends_what_is_still_watched():
     random=st.floats(0, 1),
     is_offline=st.booleans(),
 )
-def test_a_look_ends_a_capture_or_is_followed_by_another_one_before_the_deadline(
+def test_a_look_ends_a_capture_or_is_followed_by_another_one_before_the_deadline_or_its_grace(
     *, answer, following, deadline_seconds, random, is_offline
 ):
     looked = look(following, deadline_seconds=deadline_seconds, random=random)
@@ -331,7 +358,8 @@ def test_a_look_ends_a_capture_or_is_followed_by_another_one_before_the_deadline
         assert result.outcome.status in {Status.CAPTURED, Status.EXPIRED, Status.REJECTED}
         return
     assert 1 <= again.delay_seconds <= 900
-    assert NOW + timedelta(seconds=again.delay_seconds) < looked.deadline + timedelta(seconds=1)
+    grace_seconds = 1 if looked.deadline > NOW else 1 + GRACE_SECONDS
+    assert NOW + timedelta(seconds=again.delay_seconds) < looked.deadline + timedelta(seconds=grace_seconds)
     kept = replace(again.capture.following, looks=following.looks, is_seen=following.is_seen)
     assert replace(kept, log_file_id=following.log_file_id) == following
 
@@ -351,4 +379,5 @@ def test_a_capture_is_looked_for_until_its_deadline_and_then_ends(deadline_secon
         waited = timedelta(seconds=result.delay_seconds)
         looked = replace(looked, following=result.capture.following, at=looked.at + waited)
     assert (result.outcome.status, result.outcome.reason) == (Status.EXPIRED, Reason.NOT_UPLOADED)
-    assert looked.at == max(NOW, looked.deadline)
+    grace = timedelta(seconds=0 if http_status == 200 else GRACE_SECONDS)
+    assert looked.at == max(NOW, looked.deadline + grace)

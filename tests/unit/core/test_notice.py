@@ -95,7 +95,7 @@ def found(log_file, *, after, trigger=REJECTED.trigger, is_offline=False):
     """Return what is told when a log file is found like this so long after it was requested."""
     following = Following(log_file_id=LOG_FILE.id, requested_at=AT)
     look = Look(
-        policy=FollowPolicy(deadline_seconds=86_400, random=lambda: 0.5),
+        policy=FollowPolicy(deadline_seconds=86_400, grace_seconds=0, random=lambda: 0.5),
         capture=replace(ASKED, trigger=trigger, following=following),
         following=following,
         at=AT + after,

@@ -1,0 +1,262 @@
+"""What must hold after every run. Each function looks at a record alone, and yields what it finds wrong."""
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+
+from tests.faults.record import Key
+
+_MOST_RECEIVES = 5
+_ESCAPES = {"NotSavedError"}
+_SECOND = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """A broken promise: which, and what about."""
+
+    rule: str
+    about: str
+    what: str
+
+
+def check(record):
+    """Return everything that is wrong with a run."""
+    return [violation for rule in RULES for violation in rule(record)]
+
+
+def key_of_notice(notice):
+    """Return whose notice it is; the agent is empty where the event could not be read."""
+    trigger = notice["trigger"]
+    return Key(trigger["type"], trigger["id"], notice["agent_id"] or "")
+
+
+def ended_twice(record):
+    """Return why captures have ended in more than one way although they count as one: what there may be two of."""
+    causes = Counter()
+    for key, told in _endings(record).items():
+        found = {cause.partition(":")[0] for cause in record.doublings[key]}
+        first = next(
+            (cause for cause in ("queue", "sent twice", "killed", "not saved") if cause in found), "answer lost"
+        )
+        causes[first] += len(told) - 1
+    return causes
+
+
+def ends_once(record):
+    """Each capture has one ending, or lies in the dead-letter queue with its reason."""
+    endings, letters, doubled = _endings(record), _letters(record), record.doubled
+    for key in sorted(record.keys):
+        told, kept = endings[key], letters[key]
+        if not told and not kept:
+            yield Violation("lost", str(key), "no ending was told, and no dead letter holds it")
+        if len(told) > 1 + doubled[key]:
+            yield Violation("ended more than once", str(key), f"{sorted(told.values())}")
+        is_told_and_kept = told and kept and not doubled[key]
+        if is_told_and_kept and not set(told.values()) <= {"failed", "rejected"}:
+            yield Violation("ended and kept", str(key), f"told {sorted(told.values())} and in the dead-letter queue")
+        if "failed" in told.values() and not kept:
+            yield Violation("failed and not kept", str(key), "told as failed, and no dead letter holds it")
+
+
+def keeps_what_is_refused(record):
+    """Each value that is no agent ID is told and kept, or lies in the dead-letter queue as it came."""
+    told = defaultdict(list)
+    for notice in record.notices:
+        if notice["agent_id"] is None and notice["status"] == "rejected":
+            told[notice["trigger"]["type"], notice["trigger"]["id"]].append(notice["message"])
+    for key in sorted(record.refused):
+        is_told = any(key.agent_id in message for message in told[key[:2]])
+        letters = [letter for letter in record.letters if key.agent_id in letter.text]
+        if not letters:
+            yield Violation(
+                "lost", str(key), "what is no agent ID was told, but not kept" if is_told else "not told, not kept"
+            )
+        elif not is_told and all(letter.reason is None and _has_reason(letter) is False for letter in letters):
+            yield Violation("not told", str(key), "what is no agent ID was kept without a reason, and not told")
+
+
+def dead_letters_say_why(record):
+    """Each dead letter has a reason, was received too often, or is wrapped by Lambda."""
+    for letter in record.letters:
+        if not _has_reason(letter):
+            yield Violation("no reason", letter.text[:300], f"a dead letter after {letter.deliveries} deliveries")
+
+
+def tells_what_it_reports(record):
+    """What a report calls ended has reached the subscribers, or lies in the dead-letter queue."""
+    published = {notice["outcome_id"] for notice in record.notices}
+    letters = _letters(record)
+    for ended in record.invocations:
+        if ended.why_dead:
+            continue
+        for told in ended.told:
+            if told.outcome_id not in published and not letters[told.key] and not _is_refused_and_kept(record, told):
+                what = f"invocation {ended.number} reports {told.status}, and no notice arrived"
+                yield Violation("not told", str(told.key), what)
+
+
+def same_outcome_same_id(record):
+    """The same outcome has the same `outcome_id`, and another outcome another one."""
+    by_id, by_outcome = defaultdict(set), defaultdict(set)
+    for notice in record.notices:
+        if notice["agent_id"] is None:
+            continue
+        outcome = (key_of_notice(notice), notice["region"], notice["status"], (notice["logfile"] or {}).get("id"))
+        by_id[notice["outcome_id"]].add(outcome)
+        by_outcome[outcome].add(notice["outcome_id"])
+    for outcome_id, outcomes in by_id.items():
+        if len(outcomes) > 1:
+            yield Violation("one ID for two outcomes", outcome_id, f"{sorted(map(str, outcomes))}")
+    for outcome, ids in by_outcome.items():
+        if len(ids) > 1:
+            yield Violation("two IDs for one outcome", str(outcome), f"{sorted(ids)}")
+
+
+def asks_no_more_than_it_must(record):
+    """An agent is asked once for each trigger, and again only when it cannot be known whether it was asked."""
+    dead = {ended.number for ended in record.invocations if ended.why_dead}
+    triggers, doubled, doublings = Counter(), Counter(), record.doubled
+    for key in record.keys:
+        triggers[key.agent_id] += 1
+        doubled[key.agent_id] += doublings[key]
+    confirmed = Counter(
+        post.agent_id
+        for post in record.posts
+        if post.status and post.status // 100 == 2 and post.invocation not in dead
+    )
+    for agent_id, count in confirmed.items():
+        allowed = triggers[agent_id] + doubled[agent_id] + record.forgotten[agent_id]
+        if count > allowed:
+            what = (
+                f"{count} requests were accepted, for {triggers[agent_id]} triggers and {doubled[agent_id]} doublings"
+            )
+            yield Violation("asked too often", agent_id, what)
+    for agent_id, made in record.made.items():
+        unconfirmed = made - confirmed[agent_id]
+        if unconfirmed > _unanswered(record, dead, agent_id):
+            yield Violation("asked too often", agent_id, f"{made} log files, {confirmed[agent_id]} confirmed")
+
+
+def asks_once_in_a_delivery(record):
+    """One delivery of a capture sends one request, and another one only when the token was refused."""
+    keys = Counter((ended.number, key.agent_id) for ended in record.invocations for key in ended.keys)
+    refused = Counter((post.invocation, post.agent_id) for post in record.posts if post.status == 401)
+    for place, count in Counter((post.invocation, post.agent_id) for post in record.posts).items():
+        if count > keys[place] + refused[place]:
+            what = f"invocation {place[0]} sent {count} requests for {keys[place]} captures"
+            yield Violation("asked twice in one delivery", place[1], what)
+
+
+def keeps_the_cool_down(record):
+    """While the table works, no agent is asked twice within the cool-down."""
+    if not record.cool_down_seconds or not record.is_table_sound:
+        return
+    dead = {ended.number for ended in record.invocations if ended.why_dead}
+    last = {}
+    for post in record.posts:
+        is_accepted = post.status and post.status // 100 == 2
+        if not is_accepted or post.agent_id in record.forced or post.invocation in dead:
+            continue
+        before = last.get(post.agent_id)
+        if before is not None and post.at - before < record.cool_down_seconds - _SECOND:
+            yield Violation("asked within the cool-down", post.agent_id, f"again after {post.at - before:.0f} s")
+        last[post.agent_id] = post.at
+
+
+def is_in_one_place(record):
+    """No capture waits twice in the queue, or waits and is ended."""
+    for what in record.in_two_places:
+        yield Violation("in two places", what, "and the cloud has doubled nothing")
+
+
+def lets_nothing_escape(record):
+    """No exception escapes the handler but the one that makes Lambda bring an event again; none hangs."""
+    for ended in record.invocations:
+        if ended.is_hung:
+            yield Violation("hung", f"invocation {ended.number}", "it did not end")
+        if ended.error and (ended.is_from_queue or ended.error.partition(":")[0] not in _ESCAPES):
+            yield Violation("escaped", f"invocation {ended.number}", ended.error)
+
+
+def leaves_nothing_in_the_queue(record):
+    """At the end the queue is empty."""
+    for body in record.left:
+        yield Violation("left in the queue", body[:300], "after all the time that it could take")
+
+
+def does_nothing_after_its_end(record):
+    """What an invocation leaves behind does nothing."""
+    for ended in record.invocations:
+        for what in ended.acted_after_end:
+            yield Violation("acted after its end", f"invocation {ended.number}", what)
+
+
+def adds_up(record):
+    """The counts of a report add up to what was asked."""
+    for ended in record.invocations:
+        if ended.asked != ended.counted:
+            what = f"asked {ended.asked}, counted {ended.counted}"
+            yield Violation("does not add up", f"invocation {ended.number}", what)
+
+
+def places(waiting, ended, doubled):
+    """Tell which captures are in two places; `waiting` counts those in the queue, `ended` are those that ended."""
+    for key, count in waiting.items():
+        if doubled[key]:
+            continue
+        if count > 1:
+            yield f"{key} waits {count} times"
+        if key in ended:
+            yield f"{key} waits and has ended"
+
+
+RULES = (
+    ends_once,
+    keeps_what_is_refused,
+    dead_letters_say_why,
+    tells_what_it_reports,
+    same_outcome_same_id,
+    asks_no_more_than_it_must,
+    asks_once_in_a_delivery,
+    keeps_the_cool_down,
+    is_in_one_place,
+    lets_nothing_escape,
+    leaves_nothing_in_the_queue,
+    does_nothing_after_its_end,
+    adds_up,
+)
+
+
+def _endings(record):
+    """Return for each capture the endings that were told, by their outcome IDs."""
+    endings = defaultdict(dict)
+    for notice in record.notices:
+        if notice["status"] in record.endings and notice["agent_id"]:
+            endings[key_of_notice(notice)][notice["outcome_id"]] = notice["status"]
+    return endings
+
+
+def _letters(record):
+    letters = defaultdict(list)
+    for letter in record.letters:
+        for key in letter.keys:
+            letters[key].append(letter)
+    return letters
+
+
+def _has_reason(letter):
+    return bool(letter.reason) or letter.is_wrapped or letter.deliveries >= _MOST_RECEIVES
+
+
+def _is_refused_and_kept(record, told):
+    """Whether the report speaks of what is no agent ID, which lies in the dead-letter queue by then."""
+    if told.key.agent_id:
+        return False
+    values = [key.agent_id for key in record.refused if key[:2] == told.key[:2]]
+    return any(value in letter.text for value in values for letter in record.letters)
+
+
+def _unanswered(record, dead, agent_id):
+    """Count the requests for an agent of which the function cannot know whether they were served."""
+    posts = [post for post in record.posts if post.agent_id == agent_id]
+    return sum(post.status is None or post.invocation in dead for post in posts)

@@ -1,0 +1,105 @@
+"""What one run leaves behind for the checks: nothing of it can act any more."""
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+ENDINGS = frozenset({"captured", "expired", "rejected", "failed", "duplicate"})
+
+
+class Key(NamedTuple):
+    """One agent that one trigger has named; for a value that is no agent ID, the value."""
+
+    trigger_type: str
+    trigger_id: str
+    agent_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Letter:
+    """A message in the dead-letter queue. `deliveries` counts how often it was handed to the function before."""
+
+    keys: frozenset[Key]
+    text: str
+    reason: str | None
+    is_wrapped: bool
+    deliveries: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """An outcome as a report has it."""
+
+    key: Key
+    status: str
+    outcome_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """How one invocation ended. `asked`, `counted` and `told` are of its report, None and empty without one."""
+
+    number: int
+    keys: frozenset[Key]
+    is_from_queue: bool
+    why_dead: str | None = None
+    is_hung: bool = False
+    error: str | None = None
+    asked: int | None = None
+    counted: int | None = None
+    told: tuple[Told, ...] = ()
+    acted_after_end: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Post:
+    """A request for a log file as the function saw it; `status` is None when there was no answer."""
+
+    agent_id: str
+    invocation: int
+    at: float
+    status: int | None
+
+
+@dataclass(kw_only=True)
+class Record:
+    """One run. `doublings` tells why there may be a second one of a capture.
+
+    `asked` and `made` are the stand-in's: POSTs for a log file that reached it, and log files that it made.
+    `forced` are the agents that some trigger has forced, `forgotten` counts log files that were deleted.
+    """
+
+    seed: int
+    is_followed: bool
+    cool_down_seconds: int
+    is_table_sound: bool
+    keys: set[Key] = field(default_factory=set)
+    refused: set[Key] = field(default_factory=set)
+    doublings: defaultdict[Key, list[str]] = field(default_factory=lambda: defaultdict(list))
+    notices: list[dict] = field(default_factory=list)
+    letters: list[Letter] = field(default_factory=list)
+    invocations: list[Ended] = field(default_factory=list)
+    posts: list[Post] = field(default_factory=list)
+    asked: Counter[str] = field(default_factory=Counter)
+    made: Counter[str] = field(default_factory=Counter)
+    forced: set[str] = field(default_factory=set)
+    forgotten: Counter[str] = field(default_factory=Counter)
+    in_two_places: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+    faults: Counter[str] = field(default_factory=Counter)
+    history: list[str] = field(default_factory=list)
+
+    @property
+    def doubled(self):
+        """How often there may be one more of each capture."""
+        return Counter({key: len(causes) for key, causes in self.doublings.items()})
+
+    def double(self, keys, cause):
+        """Note that there may be one more of these captures."""
+        for key in keys:
+            self.doublings[key].append(cause)
+
+    @property
+    def endings(self):
+        """The statuses that are endings: without following, an accepted request is one."""
+        return ENDINGS if self.is_followed else ENDINGS | {"requested"}
