@@ -155,7 +155,8 @@ def arn_in(service, request):
             return arn
         case "secretsmanager", {"SecretId": arn}:
             return arn
-        case "dynamodb", {"TableName": name}:
+        case "dynamodb", _:
+            [name] = body.get("RequestItems", [body.get("TableName")])
             return f"arn:aws:dynamodb:{REGION}:{DEFAULT_ACCOUNT_ID}:table/{name}"
         case "lambda", _:
             name = unquote(request["url_path"]).split("/")[3]
