@@ -190,6 +190,11 @@ class TestFunctions:
         assert "RetentionInDays" in properties(f"{function}LogGroup")
         assert properties(function)["LoggingConfig"]["LogFormat"] == "Text"
 
+    def test_is_packed_by_a_target_of_its_own(self, template, function):
+        assert template["Resources"][function]["Metadata"] == {"BuildMethod": "makefile"}
+        makefile = (ROOT / "src/Makefile").read_text("utf-8")
+        assert re.search(rf"^(build-\w+ )*build-{function}( build-\w+)*:", makefile, re.MULTILINE)
+
     def test_has_a_role_of_its_own(self, properties, function):
         assert properties(function)["Role"] == arn_of(f"{function}Role")
 

@@ -1,0 +1,65 @@
+"""`make build`: the functions as `sam deploy` uploads them, and how large they are."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from samcli.lib.package.utils import make_zip_with_lambda_permissions
+
+from local.template import TEMPLATE
+
+ROOT = TEMPLATE.parent
+FOLDER = ROOT / ".aws-sam/build"  # where `sam deploy` looks for it
+FUNCTIONS = ("CaptureFunction", "RotateTokenFunction")
+_MEGABYTE = 1_000_000
+
+
+class BuildError(Exception):
+    """`sam build` has failed; the message is what it says."""
+
+
+def build(folder: Path = FOLDER) -> None:
+    """Let `sam build` pack each function into the folder of its name in `folder`; BuildError when it fails."""
+    here = {
+        # The Python of this environment, with its pip.
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        # sam wants one, and asks nobody there.
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "SAM_CLI_TELEMETRY": "0",
+    }
+    command = [sys.executable, "-m", "samcli", "build", "--build-dir", str(folder)]
+    result = subprocess.run(  # noqa: S603 (nothing in it comes from outside)
+        command, cwd=ROOT, env=os.environ | here, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+    )
+    if result.returncode:
+        raise BuildError(result.stdout.decode(errors="replace"))
+
+
+def zipped_bytes(artifact: Path) -> int:
+    """Return the size of an artifact's zip, as `sam deploy` makes it."""
+    with tempfile.TemporaryDirectory() as folder:
+        return Path(make_zip_with_lambda_permissions(f"{folder}/artifact", str(artifact))).stat().st_size
+
+
+def unzipped_bytes(artifact: Path) -> int:
+    """Return the size of all its files."""
+    return sum(path.stat().st_size for path in artifact.rglob("*") if path.is_file())
+
+
+def main() -> int:
+    """Build, and say how large each function is; return the exit code."""
+    try:
+        build()
+    except BuildError as error:
+        print(error, file=sys.stderr)
+        return 1
+    for name in FUNCTIONS:
+        zipped, unzipped = zipped_bytes(FOLDER / name), unzipped_bytes(FOLDER / name)
+        print(f"{name:20} {zipped / _MEGABYTE:.1f} MB zipped, {unzipped / _MEGABYTE:.1f} MB unzipped")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,197 @@
+"""A packed function in AWS's runtime interface emulator: Lambda's own runtime, without Docker; on Linux alone."""
+
+import compileall
+import json
+import os
+import platform
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from http.client import HTTPConnection
+from importlib.metadata import distribution
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import TracebackType
+from typing import Any, Self
+
+from local.template import translate
+
+_BINARIES = {"x86_64": "aws-lambda-rie-x86_64", "aarch64": "aws-lambda-rie-arm64"}
+# What Lambda has beside a function's own code.
+_RUNTIME = ("awslambdaric", "simplejson", "snapshot-restore-py")
+_PATH = "/2015-03-31/functions/function/invocations"
+_INIT = re.compile(r"INIT REPORT\(durationMs: ([0-9.]+)\)")
+_START_SECONDS = 10
+_STOP_SECONDS = 10
+
+
+class FunctionError(Exception):
+    """The function has ended with an error, or was killed; the message is Lambda's own."""
+
+
+@dataclass(kw_only=True)
+class Emulator:
+    """One instance of a function, for as long as the `with` block lasts.
+
+    `artifact` is the folder that `sam build` has filled. The function has nothing but its own code, the runtime's and
+    the standard library, and of this machine's environment only what finds programs; `environment` comes on top.
+    It starts with the first invocation, and anew with the first one after it was killed. `invoke` is for one
+    thread at a time: a second invocation beside it would end the emulator. `process` is the emulator's own.
+    """
+
+    artifact: Path
+    handler: str
+    environment: Mapping[str, str] = field(default_factory=dict)
+    timeout_seconds: int = 300
+    memory_mib: int = 512
+    process: subprocess.Popen[bytes] = field(init=False, repr=False)
+
+    @classmethod
+    def of(cls, function: str, build: Path) -> Self:
+        """Return the emulator of a function of template.yaml, which `sam build` has packed into a folder in `build`.
+
+        Its variables are those that the embedded cloud has put into this process's environment.
+        """
+        properties = translate()["Resources"][function]["Properties"]
+        names = [*properties["Environment"]["Variables"], "AWS_ENDPOINT_URL"]
+        return cls(
+            artifact=build / function,
+            handler=properties["Handler"],
+            environment={name: os.environ[name] for name in names},
+            timeout_seconds=properties["Timeout"],
+        )
+
+    def __enter__(self) -> Self:
+        """Start the emulator; the function itself waits for its first event."""
+        with ExitStack() as exits:
+            self._folder = Path(exits.enter_context(TemporaryDirectory(prefix="emulator-")))
+            _install_runtime(self._folder / "runtime")
+            self._start()
+            exits.callback(self._stop)
+            self._exits = exits.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Stop it, and the function with it."""
+        self._exits.close()
+
+    def invoke(self, event: object) -> Any:  # noqa: ANN401 (it is what the handler returns)
+        """Hand an event to the function and return its answer; FunctionError when there is none."""
+        with closing(HTTPConnection("127.0.0.1", self._port, timeout=self.timeout_seconds + 60)) as connection:
+            connection.request("POST", _PATH, json.dumps(event))
+            body = connection.getresponse().read().decode()
+        try:
+            answer = json.loads(body)
+        except ValueError:
+            raise FunctionError(body) from None  # "Task timed out after 3.00 seconds"
+        if isinstance(answer, dict) and "errorType" in answer:
+            raise FunctionError(f"{answer['errorType']}: {answer.get('errorMessage')}")
+        return answer
+
+    def restart(self) -> None:
+        """Begin anew, so that the next invocation is a cold start."""
+        self._stop()
+        self._start()
+
+    @property
+    def log(self) -> str:
+        """What the emulator and the function have written since the last start."""
+        return self._log.read_text(encoding="utf-8", errors="replace")
+
+    @property
+    def init_milliseconds(self) -> list[float]:
+        """How long each cold start has taken since the last start, without the event that it was for."""
+        return [float(milliseconds) for milliseconds in _INIT.findall(self.log)]
+
+    @property
+    def _log(self) -> Path:
+        return self._folder / "log"
+
+    def _start(self) -> None:
+        self._port, runtime_port = _free_ports()
+        command: list[str | Path] = [_binary(), "--log-level", "info"]
+        command += ["--runtime-interface-emulator-address", f"127.0.0.1:{self._port}"]
+        command += ["--runtime-api-address", f"127.0.0.1:{runtime_port}"]
+        # The interpreter without its site-packages: what the function lacks must be missed.
+        command += [_interpreter(), "-S", "-m", "awslambdaric", self.handler]
+        with self._log.open("wb") as log:
+            self.process = subprocess.Popen(  # noqa: S603 (its own programs)
+                command, cwd=self.artifact, env=self._environment(), stdout=log, stderr=subprocess.STDOUT
+            )
+        until = time.monotonic() + _START_SECONDS
+        while not _accepts(self._port):
+            if self.process.poll() is not None or time.monotonic() > until:
+                self._stop()
+                raise FunctionError(f"the emulator has not started: {self.log}")
+            time.sleep(0.01)
+
+    def _stop(self) -> None:
+        self.process.terminate()  # it kills the function, and ends
+        try:
+            self.process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+    def _environment(self) -> dict[str, str]:
+        here = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
+        return {
+            **here,
+            "AWS_ACCESS_KEY_ID": "emulated",
+            "AWS_SECRET_ACCESS_KEY": "emulated",
+            "AWS_REGION": "us-east-1",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_EXECUTION_ENV": f"AWS_Lambda_python{sys.version_info.major}.{sys.version_info.minor}",
+            "AWS_LAMBDA_FUNCTION_NAME": self.handler.split(".")[-2],
+            "AWS_LAMBDA_FUNCTION_TIMEOUT": str(self.timeout_seconds),
+            "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(self.memory_mib),
+            "LAMBDA_TASK_ROOT": str(self.artifact),
+            "TZ": ":UTC",
+            "PYTHONPATH": str(self._folder / "runtime"),
+            # As on Lambda, where a function's code cannot be written to.
+            "PYTHONDONTWRITEBYTECODE": "1",
+            **self.environment,
+        }
+
+
+def _binary() -> Path:
+    name = _BINARIES.get(platform.machine())
+    if sys.platform != "linux" or name is None:
+        raise FunctionError(f"AWS has no emulator for {sys.platform} on {platform.machine()}")
+    return Path(str(distribution("aws-sam-cli").locate_file("samcli/local/rapid"))) / name
+
+
+def _interpreter() -> Path:
+    return Path(sys.base_prefix, "bin", f"python{sys.version_info.major}.{sys.version_info.minor}")
+
+
+def _install_runtime(folder: Path) -> None:
+    """Put the runtime's packages, and no others, into a folder of their own, with their bytecode as on Lambda."""
+    for name in _RUNTIME:
+        for file in distribution(name).files or []:
+            if file.suffix in {".py", ".so"} and "tests" not in file.parts:
+                target = folder / file
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(str(file.locate()), target)
+    compileall.compile_dir(folder, quiet=1)
+
+
+def _free_ports() -> tuple[int, int]:
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
+        return one.getsockname()[1], other.getsockname()[1]
+
+
+def _accepts(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,178 @@
+"""What `sam build` packs is enough to run, is no more than that, and is the same every time."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+
+import boto3
+import pytest
+
+import pack
+from local.build import FUNCTIONS, BuildError, build, unzipped_bytes, zipped_bytes
+
+SERVICES = pack.services_of(pack.SOURCE / pack.PACKAGE)
+SETTINGS = {
+    "AWS_ACCESS_KEY_ID": "testing",
+    "AWS_SECRET_ACCESS_KEY": "testing",
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "TOKEN_SECRET_ARN": "arn",
+    "OUTCOME_TOPIC_ARN": "arn",
+    "CAPTURE_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/queue",
+    "DEAD_LETTER_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/queue",
+    "RECENT_CAPTURES_TABLE": "table",
+    "CLOUD_BACKUP_REGION": "DFW",
+    "POWERTOOLS_METRICS_NAMESPACE": "AgentLogCapture",
+}
+CLIENTS = """
+import botocore.session
+
+made = []
+make = botocore.session.Session.create_client
+botocore.session.Session.create_client = lambda self, name, *args, **options: (
+    made.append(name) or make(self, name, *args, **options)
+)
+from agent_log_capture.handlers import capture, rotate_token
+from agent_log_capture import bootstrap
+
+bootstrap.capture_function()
+bootstrap.token_rotation()
+result = made
+"""
+# A signed URL leads where a call would go; it is made for the first operation that takes nothing.
+ENDPOINTS = """
+import boto3
+
+def endpoint(service, region):
+    client = session.client(service, region_name=region)
+    shapes = {
+        method: client.meta.service_model.operation_model(name).input_shape
+        for method, name in client.meta.method_to_api_mapping.items()
+    }
+    method = next(method for method, shape in shapes.items() if not (shape and shape.required_members))
+    url = client.generate_presigned_url(method).partition("?")[0]
+    return url, client.meta.endpoint_url, client.meta.region_name
+
+session = boto3.session.Session()
+result = [endpoint(service, region) for service, region in given]
+"""
+CERTIFICATES = """
+import requests
+from botocore.httpsession import get_cert_path
+
+result = [requests.certs.where(), get_cert_path(True)]
+"""
+
+
+@pytest.fixture
+def artifact(built):
+    return built / "CaptureFunction"  # the other one is the same, says the last test
+
+
+@pytest.fixture
+def run(artifact):
+    """Runs code in a Python that has nothing but what is packed; returns the `result` that it leaves behind."""
+
+    def run(code, given=None):
+        code = f"import json, sys; sys.path.insert(0, sys.argv[1]); given = json.loads(sys.argv[2])\n{code}"
+        command = [sys.executable, "-I", "-S", "-B", "-W", "error", "-c", f"{code}\nprint(json.dumps(result))"]
+        arguments = [artifact, json.dumps(given)]
+        process = subprocess.run([*command, *arguments], env=SETTINGS, capture_output=True, check=False)
+        assert process.returncode == 0, process.stderr.decode()
+        return json.loads(process.stdout)
+
+    return run
+
+
+def test_both_handlers_start_and_make_the_clients_that_were_packed_for_them(run):
+    assert set(run(CLIENTS)) == SERVICES
+
+
+def test_each_client_calls_where_one_of_the_whole_of_botocore_does(run):
+    session = boto3.session.Session()
+    given = [
+        (service, region)
+        for service in sorted(SERVICES)
+        for partition in session.get_available_partitions()
+        for region in session.get_available_regions(service, partition)
+    ]
+    assert {"us-east-1", "eu-west-1", "cn-north-1"} <= {region for _, region in given}
+    names = {"given": given}
+    exec(ENDPOINTS, names)  # noqa: S102 (it stands above)
+    expected = [list(each) for each in names["result"]]
+    assert run(ENDPOINTS, given) == expected
+    assert "https://sqs.cn-north-1.amazonaws.com.cn/" in {url for url, *_ in expected}
+
+
+def test_certificates_are_there_to_check_servers_with(run, artifact):
+    for path in run(CERTIFICATES):
+        assert path == str(artifact / "certifi/cacert.pem")
+
+
+def test_every_source_has_its_bytecode_which_python_takes_as_it_is(artifact):
+    sources = list(artifact.rglob("*.py"))
+    assert len(sources) > 100
+    for source in sources:
+        bytecode = artifact / importlib.util.cache_from_source(source)
+        magic, flags, source_hash = (bytecode.read_bytes()[start:end] for start, end in ((0, 4), (4, 8), (8, 16)))
+        assert magic == importlib.util.MAGIC_NUMBER
+        assert int.from_bytes(flags, "little") == 0b01  # by hash, and not checked
+        assert source_hash == importlib.util.source_hash(source.read_bytes())
+
+
+def test_the_code_is_that_of_the_working_folder(artifact):
+    packed, source = artifact / pack.PACKAGE, pack.SOURCE / pack.PACKAGE
+    assert sources_in(packed) == sources_in(source)
+
+
+def sources_in(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.py")}
+
+
+def test_nothing_is_packed_that_only_one_architecture_runs(artifact):
+    assert [path for path in artifact.rglob("*") if ".so" in path.suffixes] == []
+
+
+def test_of_botocores_data_the_services_that_are_called_are_there_and_no_others(artifact):
+    data = artifact / "botocore/data"
+    assert {path.name for path in data.iterdir() if path.is_dir()} == SERVICES
+    assert {path.name for path in data.iterdir() if path.is_file()} == {*pack.COMMON_FILES, "endpoints.json"}
+    assert {path.name for path in data.glob("*/*/*")} <= {
+        "service-2.json",
+        "service-2.sdk-extras.json",
+        "endpoint-rule-set-1.json",
+    }
+
+
+def test_nothing_is_packed_that_only_the_build_needs(artifact):
+    assert [name for name in ("Makefile", "pack.py", "requirements.txt", "bin") if (artifact / name).exists()] == []
+
+
+def test_it_is_known_which_packages_are_in_it(artifact):
+    packed = {path.parent.name.partition("-")[0].replace("_", "-") for path in artifact.glob("*.dist-info/METADATA")}
+    lines = (pack.SOURCE / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    assert packed == {line.partition("==")[0] for line in lines if "==" in line}
+    assert {path.name for path in artifact.glob("*.dist-info/*")} == {"METADATA"}
+
+
+def test_it_is_small(artifact):
+    assert zipped_bytes(artifact) < 4_000_000
+    assert unzipped_bytes(artifact) < 11_000_000
+
+
+def test_packed_twice_it_is_the_same_to_the_byte_and_to_the_mode(built):
+    # `sam build` packs each function for itself.
+    one, other = (contents(built / function) for function in FUNCTIONS)
+    assert one == other
+    assert {mode for _, mode in one.values()} == {0o644}
+
+
+def contents(folder):
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder): (path.read_bytes(), path.stat().st_mode & 0o7777) for path in files}
+
+
+def test_a_build_that_fails_says_why(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHON", "")
+    with pytest.raises(BuildError, match=r"there is no Python 3\.13 here"):
+        build(tmp_path / "build")
