@@ -3,6 +3,7 @@
 import logging
 import os
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -32,6 +33,15 @@ _TRIES = 3
 # The cool-down stands before every request, and it is better left out than waited for; but a call that is given up
 # too soon may have been served, and its second try then meets the first one's record.
 _TABLE_TIMEOUT_SECONDS = 5
+
+
+def build_early(build: Callable[[], object]) -> None:
+    """Build a function while Lambda starts it, with a whole CPU, and not in its first invocation.
+
+    Elsewhere, whoever imports a handler has not set an environment for it.
+    """
+    if "AWS_LAMBDA_RUNTIME_API" in os.environ:
+        build()
 
 
 @dataclass(frozen=True, slots=True)

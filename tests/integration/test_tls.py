@@ -402,3 +402,27 @@ class TestEnvironment:
             else:
                 assert requests.get(server.url, timeout=10).status_code == 200
         assert len(server.received) == 1
+
+    @both_call
+    def test_the_keys_of_connections_are_not_written_down(self, monkeypatch, tmp_path, ca, ca_file, call):
+        keys = tmp_path / "keys"
+        monkeypatch.setenv("SSLKEYLOGFILE", str(keys))
+        with serving(good(ca)) as server:
+            with build_session(1) as session:
+                session.verify = ca_file
+                call(session, server.url)
+            assert not keys.exists() or "_SECRET" not in keys.read_text()
+            assert status_of_get(server, ssl.create_default_context(cafile=ca_file)) == 200
+        assert "_SECRET" in keys.read_text()
+
+
+def test_all_connections_of_a_session_share_what_they_trust(ca):
+    with serving(good(ca)) as server, build_session(4) as session:
+        adapter = session.get_adapter(server.url)
+        context = adapter.poolmanager.connection_pool_kw["ssl_context"]
+        assert context.verify_mode is ssl.CERT_REQUIRED
+        assert context.check_hostname
+        trusted = context.cert_store_stats()
+        with pytest.raises(requests.exceptions.SSLError):
+            session.get(server.url, timeout=10)
+        assert context.cert_store_stats() == trusted

@@ -28,6 +28,9 @@ NOTICES_PUBLISHED = "NoticesPublished"
 NOTICES_FAILED = "NoticesFailed"
 
 
+bootstrap.build_early(bootstrap.capture_function)
+
+
 class NotSavedError(Exception):
     """An outcome could not be told, or a capture not be kept: Lambda must bring the event again."""
 

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 TOKEN_REFRESHES = "TokenRefreshes"  # noqa: S105 (the name of a metric)
 
+bootstrap.build_early(bootstrap.token_rotation)
+
 
 def lambda_handler(event: object, context: "LambdaContext") -> None:
     """Do the step of a rotation that `event` names; an error makes Secrets Manager try the rotation again."""
