@@ -149,6 +149,8 @@ def _begin():
     os.environ |= {"AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": os.devnull}
     os.environ |= {"AWS_SHARED_CREDENTIALS_FILE": os.devnull, "AWS_DEFAULT_REGION": "us-east-1"}
     logging.getLogger().setLevel(logging.CRITICAL)
+    # What is killed leaves objects half made, and their destructors complain.
+    sys.unraisablehook = lambda _: None
     sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 (for as long as the process lives)
 
 
