@@ -15,6 +15,7 @@ import traceback
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
+from itertools import batched
 
 from pytest_socket import socket_allow_hosts
 
@@ -24,6 +25,7 @@ from tests.faults.run import Run
 RUNS = 2000
 WORKERS = 3  # for two processors: while one waits for an answer that is slow, another works
 _SEEDS = 10**9
+_SEEDS_OF_A_PROCESS = 50
 _SHOWN_LINES = 80
 _SHOWN_VIOLATIONS = 5
 
@@ -123,22 +125,23 @@ def _history(record, violation):
 def campaign(seeds, workers):
     """Do many runs in processes of their own; return what they came to."""
     total = Summary()
+    # Processes do not live for ever: moto keeps something of each run.
+    for some in batched(seeds, _SEEDS_OF_A_PROCESS * workers, strict=False):
+        _run_all(some, workers, total)
+        _say(f"{total.runs} of {len(seeds)} runs, {len(total.violations)} with violations")
+    return total
+
+
+def _run_all(seeds, workers, total):
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, max_tasks_per_child=200) as pool:
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin) as pool:
         runs = {pool.submit(run, seed): seed for seed in seeds}
-        for done, future in enumerate(as_completed(runs), 1):
+        for future in as_completed(runs):
             try:
                 total.add(future.result())
             except Exception as error:  # noqa: BLE001 (a run that breaks is a finding, too)
-                total.add(
-                    Summary(
-                        runs=1,
-                        violations=[f"seed {runs[future]} broke: {''.join(traceback.format_exception(error))}"],
-                    )
-                )
-            if done % 100 == 0:
-                _say(f"{done} of {len(runs)} runs, {len(total.violations)} with violations")
-    return total
+                broken = f"seed {runs[future]} broke: {''.join(traceback.format_exception(error))}"
+                total.add(Summary(runs=1, violations=[broken]))
 
 
 def _begin():
