@@ -28,8 +28,8 @@ class Fault:
     """What goes wrong with the next requests.
 
     Without a `status` the normal answer is given, as slow and as altered as the other fields say. A `status`
-    of 300 or more is answered in place of acting, and `message` is its text; a lower one replaces the normal
-    status. `headers` come on top: a wrong `Content-Length` can be told too. `drip_seconds` pass before each
+    of 300 or more is answered in place of acting, and `message` is its text; a lower one replaces the status
+    of a success. `headers` come on top: a wrong `Content-Length` can be told too. `drip_seconds` pass before each
     byte of the body, with `drips_head` of the head as well. `drop` closes the connection without an answer, before
     or after the server acted; `cut_after` closes it after so many bytes of the answer.
     """
@@ -268,7 +268,8 @@ class StandIn:
             raise ConnectionAbortedError
         return replace(
             answer,
-            status=fault.status or answer.status,
+            # What was refused is never dressed up as a success: nothing was made that it could stand for.
+            status=fault.status if fault.status and answer.status < HTTPStatus.BAD_REQUEST else answer.status,
             headers={**answer.headers, **fault.headers},
             raw_body=b"" if request.method == "HEAD" else fault.body,
             drip_seconds=fault.drip_seconds,

@@ -257,6 +257,11 @@ def test_a_fault_with_a_refusing_status_does_not_act(stand_in, call):
     assert (stand_in.asked[AGENT], stand_in.posts[AGENT]) == (1, 0)
 
 
+def test_no_fault_dresses_a_refusal_up_as_a_success(stand_in, call):
+    stand_in.inject("unknown", Fault(status=204, body=b""))
+    assert call.ask("unknown").status_code == 404
+
+
 def test_a_fault_can_redirect(stand_in, call):
     stand_in.inject(AGENT, Fault(status=302, headers={"Location": "https://elsewhere.example/"}))
     answer = call.ask()
