@@ -1,6 +1,6 @@
 # Every target does its own set-up. `make` alone says what there is.
 .DEFAULT_GOAL := help
-.PHONY: help test demo lock audit clean lint types template unit integration faults flood fuzz build e2e
+.PHONY: help test demo lock audit clean lint types template unit integration faults flood fuzz build e2e bench
 
 UV_VERSION := 0.13.9
 # A uv that is installed is used; otherwise one is put into .uv, beside the project's own .venv.
@@ -69,6 +69,10 @@ e2e: .venv/installed
 
 build: .venv/installed ## pack the functions as `sam deploy` uploads them, and say how large they are
 	@$(BIN)/python -m local.build
+
+# On Linux alone. Packing takes a package registry; nothing else leaves the loopback.
+bench: .venv/installed ## measure how fast, frugal and small the function is, in some minutes
+	@PYTHONPATH=src:. $(BIN)/python -m bench
 
 lock: $(UV_TO_MAKE) ## pin the newest versions that fit, with hashes
 	@$(UV) pip compile --quiet --upgrade --universal --generate-hashes --no-emit-index-url --group dev pyproject.toml -o requirements-dev.txt

@@ -140,7 +140,7 @@ def asks_no_more_than_it_must(record):
 def asks_once_in_a_delivery(record):
     """One delivery of a capture sends one request, and another one only when the token was refused."""
     keys = Counter((ended.number, key.agent_id) for ended in record.invocations for key in ended.keys)
-    refused = Counter((post.invocation, post.agent_id) for post in record.posts if post.status == 401)
+    refused = Counter((post.invocation, post.agent_id) for post in record.posts if post.is_refused_token)
     for place, count in Counter((post.invocation, post.agent_id) for post in record.posts).items():
         if count > keys[place] + refused[place]:
             what = f"invocation {place[0]} sent {count} requests for {keys[place]} captures"

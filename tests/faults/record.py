@@ -53,12 +53,16 @@ class Ended:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Post:
-    """A request for a log file as the function saw it; `status` is None when there was no answer."""
+    """A request for a log file as the function saw it.
+
+    `status` is None when there was no answer, or one so late that the function may not have waited for it.
+    """
 
     agent_id: str
     invocation: int
     at: float
     status: int | None
+    is_refused_token: bool = False
 
 
 @dataclass(kw_only=True)

@@ -188,7 +188,7 @@ def test_log_files_that_nobody_has_asked_for_are_found(record):
 def test_a_second_request_in_one_delivery_is_found(record):
     record.posts.insert(0, post(status=503))
     assert rules(record) == {"asked twice in one delivery"}
-    record.posts[0] = post(status=401)
+    record.posts[0] = post(status=401, is_refused_token=True)
     assert rules(record) == set()
 
 

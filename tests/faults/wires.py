@@ -5,6 +5,7 @@ import socket
 import threading
 import time
 from contextlib import contextmanager
+from http import HTTPStatus
 from unittest.mock import patch
 from urllib.parse import parse_qs, unquote_plus, urlsplit
 
@@ -165,10 +166,15 @@ class ApiWire:
             yield answer
         finally:
             is_late = time.monotonic() - began > CALL_SECONDS - _ROUNDING_SECONDS or invocation.is_over
-            status = answer[0].status_code if answer and not is_late else None
-            agent_id = urlsplit(url).path.split("/")[4]
+            answered = answer[0].status_code if answer else None
             self.posts.append(
-                Post(agent_id=agent_id, invocation=invocation.number, at=self._clock.time(), status=status)
+                Post(
+                    agent_id=urlsplit(url).path.split("/")[4],
+                    invocation=invocation.number,
+                    at=self._clock.time(),
+                    status=None if is_late else answered,
+                    is_refused_token=answered == HTTPStatus.UNAUTHORIZED,
+                )
             )
 
     def send(self, adapter, request, options):
