@@ -1,0 +1,136 @@
+"""The processes that a measurement is made of: two servers, and a handler each."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http.client import HTTPConnection
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+_HERE = Path(__file__).resolve().parent
+BARE = _HERE / "bare"
+WORKERS = 32
+
+
+class WorkerError(Exception):
+    """A handler has ended with an error, which stands on the terminal."""
+
+
+class Server:
+    """One of the servers of servers.py, for as long as the `with` block lasts."""
+
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
+
+    def __enter__(self) -> Self:
+        command = [sys.executable, "-m", "bench.servers", self._kind]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=_HERE.parent)
+        assert self._process.stdout  # for the type checker
+        self._port = int(self._process.stdout.readline())
+        self.url = f"http://127.0.0.1:{self._port}"
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        with self._process:
+            self._process.kill()
+
+    def reset(self, latency_seconds: float) -> None:
+        """Forget what was counted, and let every answer take so long."""
+        self._control("POST", f"/-/reset?{1000 * latency_seconds}")
+
+    def report(self) -> dict[str, Any]:
+        """Return what was counted since."""
+        return self._control("GET", "/-/report")
+
+    def _control(self, method: str, target: str) -> dict[str, Any]:
+        connection = HTTPConnection("127.0.0.1", self._port, timeout=10)
+        try:
+            connection.request(method, target)
+            report: dict[str, Any] = json.loads(connection.getresponse().read())
+        finally:
+            connection.close()
+        return report
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One invocation; `began_at` is by the machine's monotonic clock."""
+
+    began_at: float
+    seconds: float
+    cpu_seconds: float
+    peak_mib: float
+    grown_kib: int
+    answer: Any
+
+
+class Worker:
+    """A handler in a process of its own, for as long as the `with` block lasts.
+
+    `code` is the folder that it is packed in, or those that it and its packages are in. Like the emulator's, the
+    interpreter has no other packages.
+    """
+
+    def __init__(self, handler: str, *code: Path, environment: Mapping[str, str]) -> None:
+        self._handler = handler
+        self._environment = {**environment, "PYTHONPATH": os.pathsep.join(map(str, code))}
+
+    def __enter__(self) -> Self:
+        here = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
+        here["PYTHONDONTWRITEBYTECODE"] = "1"  # what is packed without bytecode stays so
+        command = [str(interpreter()), "-S", "-P", str(_HERE / "worker.py"), self._handler]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=here | self._environment
+        )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        with self._process:
+            self._process.kill()
+
+    def invoke(self, event: object) -> Measured:
+        """Hand an event to the handler; WorkerError when it ends with an error."""
+        assert self._process.stdin  # for the type checker
+        assert self._process.stdout
+        self._process.stdin.write(json.dumps(event).encode() + b"\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        if not line:
+            raise WorkerError(self._handler)
+        return Measured(**json.loads(line))
+
+
+def interpreter() -> Path:
+    """Return the Python that this environment is made of."""
+    return Path(sys.base_prefix, "bin", f"python{sys.version_info.major}.{sys.version_info.minor}")
+
+
+def environment(api: Server, aws: Server, *, has_cool_down: bool) -> dict[str, str]:
+    """Return the variables of the functions, ours and those to compare it with, as template.yaml has them."""
+    account = "us-east-1:123456789012"
+    return {
+        "AWS_ACCESS_KEY_ID": "canned",
+        "AWS_SECRET_ACCESS_KEY": "canned",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": aws.url,
+        "TOKEN_SECRET_ARN": f"arn:aws:secretsmanager:{account}:secret:token-a1b2c3",
+        "OUTCOME_TOPIC_ARN": f"arn:aws:sns:{account}:outcomes",
+        "CAPTURE_QUEUE_URL": f"{aws.url}/123456789012/captures",
+        "DEAD_LETTER_QUEUE_URL": f"{aws.url}/123456789012/dead-letters",
+        "RECENT_CAPTURES_TABLE": "recent-captures",
+        "CLOUD_BACKUP_URL": api.url,
+        "CLOUD_BACKUP_REGION": "DFW",
+        "COOL_DOWN_SECONDS": "600" if has_cool_down else "0",
+        "CONCURRENCY": str(WORKERS),
+        "POWERTOOLS_SERVICE_NAME": "agent-log-capture",
+        "POWERTOOLS_METRICS_NAMESPACE": "AgentLogCapture",
+        "POWERTOOLS_LOG_LEVEL": "INFO",
+    }
