@@ -1,6 +1,7 @@
 # Every target does its own set-up. `make` alone says what there is.
 .DEFAULT_GOAL := help
-.PHONY: help test demo lock audit clean lint types template unit integration faults flood fuzz build e2e bench
+.PHONY: help test demo lock audit clean lint types template unit integration faults flood fuzz build e2e bench \
+	deploy status logs send replay
 
 UV_VERSION := 0.13.9
 # A uv that is installed is used; otherwise one is put into .uv, beside the project's own .venv.
@@ -47,7 +48,7 @@ unit: .venv/installed
 
 # Without coverage, which slows threads down more than anything else and has nothing to add to the unit tests'.
 integration: .venv/installed
-	@$(BIN)/pytest -q -n auto --dist worksteal -m "not long" tests/integration tests/faults tests/fuzz
+	@$(BIN)/pytest -q -n auto --dist worksteal -m "not long" tests/integration tests/ops tests/faults tests/fuzz
 
 faults: .venv/installed ## break whatever can break, for half an hour; SEED=… repeats one run, RUNS=… does so many
 	@PYTHONPATH=src:. $(BIN)/python -m tests.faults.campaign $(if $(SEED),--seed $(SEED)) $(if $(RUNS),--runs $(RUNS))
@@ -73,6 +74,27 @@ build: .venv/installed ## pack the functions as `sam deploy` uploads them, and s
 # On Linux alone. Packing takes a package registry; nothing else leaves the loopback.
 bench: .venv/installed ## measure how fast, frugal and small the function is, in some minutes
 	@PYTHONPATH=src:. $(BIN)/python -m bench
+
+# What an operator does. Which stack is meant says STAGE, as samconfig.toml names it; REGION and STACK_NAME go before it.
+STAGE ?= default
+OPS = PYTHONPATH=src:. $(BIN)/python -m ops
+WHERE = --stage "$(STAGE)" $(if $(REGION),--region "$(REGION)") $(if $(STACK_NAME),--stack-name "$(STACK_NAME)")
+
+deploy: .venv/installed ## build and deploy STAGE=staging, as samconfig.toml has it
+	@$(OPS) deploy $(WHERE)
+
+status: .venv/installed ## say what waits, what was given up and whether there is a token; STAGE=…
+	@$(OPS) status $(WHERE)
+
+logs: .venv/installed ## show what both functions log, until Ctrl-C; STAGE=…, SINCE=10m
+	@$(OPS) logs $(WHERE) $(if $(SINCE),--since "$(SINCE)")
+
+send: .venv/installed ## send the agents in FILE=agents.txt (- for stdin); STAGE=…, SKIP_BAD=1, BACKUP_REGION=ORD
+	@$(if $(FILE),,echo "make send: say which list: FILE=agents.txt, or FILE=- for the standard input" >&2; exit 2)
+	@$(OPS) send $(WHERE) $(if $(SKIP_BAD),--skip-bad) $(if $(BACKUP_REGION),--backup-region "$(BACKUP_REGION)") -- "$(FILE)"
+
+replay: .venv/installed ## move the dead letters back into CaptureQueue; STAGE=…, YES=1 asks nothing
+	@$(OPS) replay $(WHERE) $(if $(filter 1,$(YES)),--yes)
 
 lock: $(UV_TO_MAKE) ## pin the newest versions that fit, with hashes
 	@$(UV) pip compile --quiet --upgrade --universal --generate-hashes --no-emit-index-url --group dev pyproject.toml -o requirements-dev.txt

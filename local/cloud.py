@@ -26,6 +26,7 @@ from agent_log_capture.core.envelope import is_sqs_event
 from agent_log_capture.handlers import capture, rotate_token
 from local.clock import Clock
 from local.lambda_service import AsynchronousInvocations, Context, EventSourceMapping, delete
+from local.move_tasks import MoveTasks
 from local.rotation import Rotations
 from local.stand_in import StandIn
 from local.template import translate
@@ -34,7 +35,12 @@ _STACK = "agent-log-capture"
 _FUNCTION = "CaptureFunction"
 _ROTATION = "RotateTokenFunction"
 # What moto's CloudFormation creates as the template has it; the rest it skips, or cannot run.
-_CREATED_BY_MOTO = frozenset({"AWS::SQS::Queue", "AWS::SNS::Topic", "AWS::Events::Rule", "AWS::DynamoDB::Table"})
+_CREATED_BY_MOTO = frozenset(
+    {
+        *("AWS::SQS::Queue", "AWS::SNS::Topic", "AWS::Events::Rule", "AWS::DynamoDB::Table"),
+        "AWS::Logs::LogGroup",
+    }
+)
 # The modules of Powertools that ask for the time when a record of the cool-down expires.
 _COOL_DOWN_CLOCKS = (
     "aws_lambda_powertools.utilities.idempotency.base.dt",
@@ -104,6 +110,8 @@ class EmbeddedCloud:
             else:
                 self._start_moto()
             self._share_the_clock()
+            self.move_tasks = MoveTasks()
+            self._exits.enter_context(self.move_tasks.installed())
             self._deploy()
             self._exits = self._exits.pop_all()
         return self
@@ -348,7 +356,8 @@ class EmbeddedCloud:
 def _create_stack(template: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, str]:
     """Create what moto can create of a template; return the values of `wanted`, which may refer to its resources.
 
-    The rules' targets become a queue named Deliveries. Outputs are how CloudFormation tells what a reference is.
+    The rules' targets become a queue named Deliveries. Outputs are how CloudFormation tells what a reference is; the
+    template's own are beside them, but for those of resources that are not there.
     """
     resources = {name: item for name, item in template["Resources"].items() if item["Type"] in _CREATED_BY_MOTO}
     for resource in resources.values():
@@ -358,10 +367,19 @@ def _create_stack(template: Mapping[str, Any], wanted: Mapping[str, Any]) -> dic
         "Parameters": template["Parameters"],
         "Conditions": template["Conditions"],
         "Resources": resources | {"Deliveries": {"Type": "AWS::SQS::Queue", "Properties": {}}},
-        "Outputs": {f"Wanted{index}": {"Value": value} for index, value in enumerate(wanted.values())},
+        "Outputs": {
+            **{name: output for name, output in template["Outputs"].items() if _is_there(output, resources)},
+            **{f"Wanted{index}": {"Value": value} for index, value in enumerate(wanted.values())},
+        },
     }
     cloudformation = boto3.client("cloudformation")
     cloudformation.create_stack(StackName=_STACK, TemplateBody=json.dumps(body))
     outputs = cloudformation.describe_stacks(StackName=_STACK)["Stacks"][0]["Outputs"]
     values = {output["OutputKey"]: output["OutputValue"] for output in outputs}
     return {name: values[f"Wanted{index}"] for index, name in enumerate(wanted)}
+
+
+def _is_there(output: Mapping[str, Any], resources: Mapping[str, Any]) -> bool:
+    """Tell whether the resource is there that an output takes an attribute of; the other outputs are references."""
+    attribute = output["Value"].get("Fn::GetAtt")
+    return attribute is None or attribute[0] in resources

@@ -1,0 +1,42 @@
+"""A list of agents, as a person writes it: IDs between commas, white space and lines."""
+
+import re
+from dataclasses import dataclass
+
+from agent_log_capture.core.agent_ids import begins_like_json, shown
+from agent_log_capture.core.capture import is_agent_id
+from ops.errors import OperatorError
+
+_WORD = re.compile(r"[^,\s]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Bad:
+    """What stands where an agent ID should, fit to be shown, and the line that it stands in."""
+
+    line: int
+    shown: str
+
+
+@dataclass(frozen=True, slots=True)
+class AgentList:
+    """What is in a list: each ID once, in the order of the list."""
+
+    ids: tuple[str, ...]
+    bad: tuple[Bad, ...]
+    repeated: int
+
+
+def read_list(content: bytes) -> AgentList:
+    """Read a list; OperatorError for what is no plain text."""
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise OperatorError("the list is not a text in UTF-8") from error
+    if begins_like_json(text):
+        raise OperatorError("the list is JSON, not plain text: send it as it is with aws sqs send-message")
+    words = [(number, word) for number, line in enumerate(text.split("\n"), 1) for word in _WORD.findall(line)]
+    good = [word for _, word in words if is_agent_id(word)]
+    ids = tuple(dict.fromkeys(good))
+    bad = tuple(Bad(number, shown(word)) for number, word in words if not is_agent_id(word))
+    return AgentList(ids, bad, len(good) - len(ids))
