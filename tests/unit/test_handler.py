@@ -10,9 +10,10 @@ from uuid import uuid4
 import pytest
 import requests
 
-from agent_log_capture.core.capture import Following
+from agent_log_capture.core.capture import Following, Status
 from agent_log_capture.handlers.capture import ANSWERS, METRICS, NotSavedError, lambda_handler
 from agent_log_capture.settings import SettingError
+from local.template import resolve, translate
 
 AGENTS = "https://dfw.backup.api.rackspacecloud.com/v2/110011/agents/"
 SIGNED_LINK = {"rel": "logfile_temp_url", "href": f"https://files.example/a.gz?temp_url_sig={40 * '0'}"}
@@ -313,6 +314,64 @@ def test_other_reasons_to_call_no_further_are_no_fault_of_the_token(monkeypatch,
     lines, metrics = output()
     assert [line["reason"] for line in lines if line["message"] == "the brake: no further calls"] == ["temporary"]
     assert "TokenRefused" not in metrics[0]
+
+
+def saved_queries():
+    """The queries of template.yaml, those of the dashboard included, by where they stand."""
+    template = translate()
+    resources = {name: resolve(template, each) for name, each in template["Resources"].items()}
+    queries = {
+        name: each["Properties"]["QueryString"]
+        for name, each in resources.items()
+        if each["Type"] == "AWS::Logs::QueryDefinition"
+    }
+    widgets = json.loads(resources["Dashboard"]["Properties"]["DashboardBody"])["widgets"]
+    [shown] = [each["properties"]["query"] for each in widgets if each["type"] == "log"]
+    return queries | {"Dashboard": shown.partition("|")[2]}
+
+
+QUERIES = saved_queries()
+QUERY_WORDS = {
+    *("fields", "filter", "sort", "limit", "stats", "by", "as", "and", "or", "in", "like", "asc", "desc"),
+    *("count", "latest"),
+}
+
+
+def fields_of(query):
+    """Return the fields that a query names, but for those that it makes itself or that CloudWatch adds."""
+    bare = re.sub(r"'[^']*'|\"[^\"]*\"", "", query)
+    made = re.findall(r" as (\w+)", bare)
+    return set(re.findall(r"(?<![@\w])[a-z]\w*", bare)) - QUERY_WORDS - set(made)
+
+
+@pytest.fixture
+def logged(*, invoke, answers, watched, overdue, output):
+    """What is logged of captures that come to every ending, by field: each value."""
+    answers.update(two=404, three=503, overdue=503, done="completed")
+    invoke(sqs_event(first="one two three", second=watched("done"), third=overdue))
+    lines, _ = output()
+    return {name: [line[name] for line in lines if name in line] for line in lines for name in line}
+
+
+@pytest.mark.parametrize("name", QUERIES)
+def test_every_field_of_a_saved_query_is_logged(logged, name):
+    fields = fields_of(QUERIES[name])
+    assert len(fields) >= 4
+    assert fields <= logged.keys()
+
+
+@pytest.mark.parametrize(("name", "field"), [("SlowestQuery", "seconds"), ("RefusalsQuery", "reason")])
+def test_a_field_that_a_saved_query_sorts_or_counts_by_has_values(logged, name, field):
+    assert field in fields_of(QUERIES[name])
+    assert [value for value in logged[field] if value]
+
+
+@pytest.mark.parametrize("name", QUERIES)
+def test_every_value_that_a_saved_query_looks_for_is_logged(logged, name):
+    for field, value in re.findall(r"(\w+) = [\"'](\w+)[\"']", QUERIES[name]):
+        assert value in logged[field] or (field, value) == ("level", "ERROR")
+    for found in re.findall(r"status in \[([^]]+)\]", QUERIES[name]):
+        assert set(re.findall(r"\w+", found)) <= {status.value for status in Status}
 
 
 def test_only_the_first_invocation_of_an_instance_is_a_cold_start(invoke, measured):
