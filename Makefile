@@ -1,6 +1,6 @@
 # Every target does its own set-up. `make` alone says what there is.
 .DEFAULT_GOAL := help
-.PHONY: help test demo lock audit clean lint types template unit integration faults flood fuzz build e2e bench \
+.PHONY: help test demo dashboard lock audit clean lint types template unit integration faults flood fuzz build e2e bench \
 	deploy status logs send replay
 
 UV_VERSION := 0.13.9
@@ -14,7 +14,7 @@ export SAM_CLI_TELEMETRY := 0
 export PYTHONDONTWRITEBYTECODE := 1
 
 help: ## say what there is
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .uv/bin/uv:
 	@python3 -m venv .uv
@@ -27,6 +27,10 @@ help: ## say what there is
 
 demo: .venv/installed ## run the main job on the embedded cloud; EVENT=events/manual.json sends an event of your own
 	@PYTHONPATH=src $(BIN)/python -m local.demo $(EVENT)
+
+dashboard: .venv/installed ## run the demo, and draw docs/dashboard.svg from what it has measured
+	@PYTHONPATH=src $(BIN)/python -m local.demo
+	@PYTHONPATH=src $(BIN)/python -m local.dashboard
 
 test: lint types template unit integration e2e ## install, lint, type-check and test
 

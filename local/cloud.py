@@ -29,9 +29,8 @@ from local.lambda_service import AsynchronousInvocations, Context, EventSourceMa
 from local.move_tasks import MoveTasks
 from local.rotation import Rotations
 from local.stand_in import StandIn
-from local.template import translate
+from local.template import STACK, translate
 
-_STACK = "agent-log-capture"
 _FUNCTION = "CaptureFunction"
 _ROTATION = "RotateTokenFunction"
 # What moto's CloudFormation creates as the template has it; the rest it skips, or cannot run.
@@ -373,8 +372,8 @@ def _create_stack(template: Mapping[str, Any], wanted: Mapping[str, Any]) -> dic
         },
     }
     cloudformation = boto3.client("cloudformation")
-    cloudformation.create_stack(StackName=_STACK, TemplateBody=json.dumps(body))
-    outputs = cloudformation.describe_stacks(StackName=_STACK)["Stacks"][0]["Outputs"]
+    cloudformation.create_stack(StackName=STACK, TemplateBody=json.dumps(body))
+    outputs = cloudformation.describe_stacks(StackName=STACK)["Stacks"][0]["Outputs"]
     values = {output["OutputKey"]: output["OutputValue"] for output in outputs}
     return {name: values[f"Wanted{index}"] for index, name in enumerate(wanted)}
 

@@ -1,5 +1,6 @@
 """template.yaml as CloudFormation sees it, without AWS."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,16 @@ TEMPLATE = Path(__file__).resolve().parent.parent / "template.yaml"
 
 # The transform asks which partition it works for; every region of the commercial one gives the same answer.
 _REGION = "us-east-1"
+STACK = "agent-log-capture"
+PSEUDO_PARAMETERS = {
+    "AWS::AccountId": 12 * "1",
+    "AWS::NoValue": "",
+    "AWS::Partition": "aws",
+    "AWS::Region": _REGION,
+    "AWS::StackName": STACK,
+    "AWS::URLSuffix": "amazonaws.com",
+}
+_PLACEHOLDER = re.compile(r"\$\{([^}!]+)\}")
 
 
 def translate(path: Path = TEMPLATE, parameters: Mapping[str, str] | None = None) -> dict[str, Any]:
@@ -32,3 +43,33 @@ def translate(path: Path = TEMPLATE, parameters: Mapping[str, str] | None = None
     # To nobody: the translator counts what it does, and complains on stderr when nobody takes the figures.
     translator.metrics.publish()
     return translated
+
+
+def resolve(template: Mapping[str, Any], node: Any, pseudo: Mapping[str, str] = PSEUDO_PARAMETERS) -> Any:  # noqa: ANN401 (whatever YAML holds)
+    """Return `node` with its references replaced: by what a parameter is by default, and by names of resources.
+
+    A resource stands for its logical ID, an attribute of it for `ID.Attribute`; conditions stay as they are. What
+    the template does not have is a `KeyError`.
+    """
+
+    def value_of(name: str) -> str:
+        if name in pseudo:
+            return pseudo[name]
+        if name in template["Parameters"]:
+            return str(template["Parameters"][name]["Default"])
+        if name.partition(".")[0] not in template["Resources"]:
+            raise KeyError(name)
+        return name
+
+    match node:
+        case list():
+            return [resolve(template, each, pseudo) for each in node]
+        case {"Ref": str(name), **others} if not others:
+            return value_of(name)
+        case {"Fn::GetAtt": [str(name), str(attribute)], **others} if not others:
+            return value_of(f"{name}.{attribute}")
+        case {"Fn::Sub": str(text), **others} if not others:
+            return _PLACEHOLDER.sub(lambda found: value_of(found[1]), text)
+        case dict():
+            return {key: resolve(template, each, pseudo) for key, each in node.items()}
+    return node

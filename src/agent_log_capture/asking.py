@@ -1,12 +1,13 @@
 """Asks one agent for its log file, or looks for the one that was asked for, and decides what comes of it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from agent_log_capture.adapters.cloud_backup import CloudBackup
 from agent_log_capture.adapters.recent_captures import RecentCaptures
 from agent_log_capture.adapters.token_secret import InvocationToken
+from agent_log_capture.core.answers import AnswerCounts
 from agent_log_capture.core.auth_token import AuthToken
 from agent_log_capture.core.brake import Brake
 from agent_log_capture.core.capture import Capture, Following, Reason
@@ -56,6 +57,7 @@ class Asking:
     retries: RetryPolicy
     follow: FollowPolicy
     now: Callable[[], datetime]
+    answers: AnswerCounts = field(default_factory=AnswerCounts)
 
     def work_on(self, turn: Turn) -> Result:
         """Ask one agent for its log file, or look for the one that it was asked for: one step of a capture's life."""
@@ -71,6 +73,7 @@ class Asking:
         capture = turn.capture
         if turn.began_at is None:
             return NotTried(capture, 0, OUT_OF_TIME)
+        self.answers.add(None)
         if capture.following:
             trouble = Trouble(reason=Reason.TEMPORARY, message=_TOO_LONG)
             self.brake.failed(trouble)
@@ -181,12 +184,14 @@ class Asking:
         return answer
 
     def _braked(self, turn: Turn, call: Callable[[AuthToken], Answer], token: AuthToken) -> Answer:
-        """Make a call, and let the brake know how it went."""
+        """Make a call, count its answer, and let the brake know how it went."""
         try:
             answer = turn.call(lambda: call(token))
         except TemporaryError as error:
+            self.answers.add(error.trouble.http_status)
             self.brake.failed(error.trouble)
             raise
+        self.answers.add(answer.http_status)
         if judge(answer.http_status) is Verdict.TEMPORARY:
             self.brake.failed(busy(answer))
         else:

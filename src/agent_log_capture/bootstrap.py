@@ -10,6 +10,7 @@ from functools import cache
 
 import boto3
 from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools.metrics import MetricUnit
 from botocore.config import Config
 
 from agent_log_capture.adapters.capture_queue import CaptureQueue
@@ -25,6 +26,8 @@ from agent_log_capture.core.intake import Reader
 from agent_log_capture.rotation import TokenRotation
 from agent_log_capture.settings import RotationSettings, Settings
 from agent_log_capture.workflow import CaptureWorkflow
+
+COLD_STARTS = "ColdStarts"
 
 # With three tries and the pauses between them, a call takes less than SENDING_SECONDS of workers.py.
 _CONNECT_TIMEOUT_SECONDS = 2
@@ -67,7 +70,10 @@ def capture_function() -> CaptureFunction:
     """Build the capture function from the environment, once; SettingError for a setting that is missing or wrong."""
     settings = Settings.from_environment(os.environ)
     logger = _logger()
-    return CaptureFunction(_workflow(settings, logger), logger, Metrics())
+    function = CaptureFunction(_workflow(settings, logger), logger, Metrics())
+    # Written with what the first invocation measures.
+    function.metrics.add_metric(COLD_STARTS, MetricUnit.Count, 1)
+    return function
 
 
 def _logger() -> Logger:

@@ -26,15 +26,19 @@ class Report:
     """What one invocation came to.
 
     `counts` has each `Status` and `deferred`, and adds up to `asked`. `unsaved` tells, by the ID of the SQS record
-    (None for any other event), why something could be put nowhere else: its source must stay.
+    (None for any other event), why something could be put nowhere else: its source must stay. `new` is how many were
+    asked for the first time, `answers` how the API answered, and `trouble` why it was called no further.
     """
 
     asked: int
     ignored: str | None
+    new: int = 0
     counts: Counter[str] = field(default_factory=Counter)
     outcomes: list[Outcome] = field(default_factory=list)
     notices_published: int = 0
     notices_failed: int = 0
+    answers: Counter[str] = field(default_factory=Counter)
+    trouble: Trouble | None = None
     unsaved: dict[str | None, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
@@ -199,6 +203,8 @@ class Saving:
         self._logger.info(
             "outcome",
             correlation_id=outcome.trigger.id,
+            trigger_type=outcome.trigger.type,
+            trigger_name=outcome.trigger.name,
             status=outcome.status,
             agent_id=outcome.agent_id,
             region=outcome.region,
@@ -207,6 +213,7 @@ class Saving:
             http_status=outcome.http_status,
             attempts=outcome.attempts,
             outcome_id=outcome.outcome_id,
+            seconds=(outcome.at - outcome.asked_at).total_seconds(),
         )
 
     def _log_deferred(self, deferred: Deferred) -> None:
@@ -214,6 +221,8 @@ class Saving:
         self._logger.info(
             "deferred",
             correlation_id=capture.trigger.id,
+            trigger_type=capture.trigger.type,
+            trigger_name=capture.trigger.name,
             agent_id=capture.agent_id,
             region=capture.region,
             reason=trouble.reason,

@@ -51,10 +51,14 @@ class CaptureWorkflow:
         time_left = TimeLeft(remaining_millis)
         if self.recent:
             self.recent.begin(remaining_millis)
-        arrivals = self.reader.read(event, request_id=request_id, now=self.now())
+        now = self.now()
+        arrivals = self.reader.read(event, request_id=request_id, now=now)
         work = [(arrival, capture) for arrival in arrivals for capture in arrival.captures]
+        refused = sum(each.count for arrival in arrivals for each in arrival.refused)
         report = Report(
-            asked=len(work) + sum(refused.count for arrival in arrivals for refused in arrival.refused),
+            asked=len(work) + refused,
+            # What was in the queue already was seen earlier.
+            new=refused + sum(capture.asked_at == now for _, capture in work),
             ignored=arrivals[0].ignored if len(arrivals) == 1 else None,
         )
         saving = Saving(self.queue, self.topic, self.logger, report, time_left.is_enough_to_send)
@@ -65,13 +69,15 @@ class CaptureWorkflow:
         to_do = [item for item in work if not saving.is_kept(item[0])]
         saving.leave(len(work) - len(to_do))
         saving.fan_out(to_do[CAPTURES_IN_AN_INVOCATION:])
-        self._ask_all([Turn(*item, time_left) for item in to_do[:CAPTURES_IN_AN_INVOCATION]], saving, time_left)
+        asking = self._asking()
+        turns = [Turn(*item, time_left) for item in to_do[:CAPTURES_IN_AN_INVOCATION]]
+        self._ask_all(asking, turns, saving, time_left)
+        report.answers, report.trouble = asking.answers.counts(), asking.brake.trouble
         saving.finish()
         return report
 
-    def _ask_all(self, turns: Sequence[Turn], saving: Saving, time_left: TimeLeft) -> None:
+    def _ask_all(self, asking: Asking, turns: Sequence[Turn], saving: Saving, time_left: TimeLeft) -> None:
         """Ask with all workers, and tell outcomes while others are still being asked for."""
-        asking = self._asking()
         taken = take_turns(turns, asking.work_on, workers=self.concurrency, time_left=time_left)
         with closing(taken):
             for turn, future in taken:

@@ -8,10 +8,12 @@ from types import SimpleNamespace
 from uuid import uuid4
 
 import pytest
+import requests
 
-from agent_log_capture.core.capture import Following
-from agent_log_capture.handlers.capture import METRICS, NotSavedError, lambda_handler
+from agent_log_capture.core.capture import Following, Status
+from agent_log_capture.handlers.capture import ANSWERS, METRICS, NotSavedError, lambda_handler
 from agent_log_capture.settings import SettingError
+from local.template import resolve, translate
 
 AGENTS = "https://dfw.backup.api.rackspacecloud.com/v2/110011/agents/"
 SIGNED_LINK = {"rel": "logfile_temp_url", "href": f"https://files.example/a.gz?temp_url_sig={40 * '0'}"}
@@ -40,6 +42,8 @@ def answers(wire):
 
     def accept(request):
         status = answers.get(request.url.split("/")[-2], 202)
+        if isinstance(status, Exception):
+            raise status
         return status, {}, '{"id": "made"}'
 
     def look(request):
@@ -252,6 +256,8 @@ def test_every_count_is_measured(*, invoke, answers, watched, overdue, measured)
     [seconds] = values.pop("CaptureSeconds")
     assert 60 <= seconds < 120
     assert values == {
+        "ColdStarts": [1],
+        "CapturesAsked": [3, 1],
         "CapturesRequested": [1],
         "CapturesRejected": [1],
         "CapturesDeferred": [1],
@@ -260,8 +266,126 @@ def test_every_count_is_measured(*, invoke, answers, watched, overdue, measured)
         "CapturesExpired": [1],
         "CapturesDuplicate": [1],
         "NoticesPublished": [6, 1],
+        # A request is accepted, three looks and a question for an agent's status are answered.
+        "ApiAnswers2xx": [5],
+        "ApiAnswers4xx": [1],
+        "ApiAnswers5xx": [2],
     }
-    assert values.keys() == {*METRICS.values(), "NoticesPublished"}
+    assert {*METRICS.values()} < values.keys()
+
+
+def test_every_answer_of_the_api_is_measured_by_its_class_and_so_is_none(invoke, answers, measured):
+    answers.update(moved=302, gone=404, busy=503, odd=999, cut=requests.ConnectionError("broken"))
+    invoke({"agent_ids": ["one", "two", "moved", "gone", "busy", "odd", "cut"]})
+    values = measured()
+    assert {metric: values[metric] for metric in ANSWERS.values()} == {
+        "ApiAnswers2xx": [2],
+        "ApiAnswers3xx": [1],
+        "ApiAnswers4xx": [1],
+        "ApiAnswers5xx": [1],
+        "ApiNoAnswer": [2],
+    }
+
+
+def test_an_agent_is_asked_for_once_however_often_its_capture_comes_back(invoke, answers, waiting, measured):
+    answers["one"] = 503
+    invoke(sqs_event(first="one not@good"))
+    [body] = waiting.messages(after_seconds=900)
+    invoke(sqs_event(second=body["Body"]))
+    values = measured()
+    assert (values["CapturesAsked"], values["CapturesDeferred"]) == ([2], [1, 1])
+
+
+@pytest.mark.parametrize("secret", ['{"token": "refused", "project_id": "110011"}', "{}"], ids=["refused", "none"])
+def test_a_token_that_the_api_does_not_take_and_one_that_is_not_there_are_measured(
+    *, invoke, answers, secrets, secret_arn, measured, secret
+):
+    secrets.put_secret_value(SecretId=secret_arn, SecretString=secret)
+    answers["one"] = 401
+    invoke({"agent_id": "one"})
+    assert measured()["TokenRefused"] == [1]
+
+
+def test_other_reasons_to_call_no_further_are_no_fault_of_the_token(monkeypatch, invoke, answers, output):
+    monkeypatch.setenv("CONCURRENCY", "1")
+    agents = [f"agent-{number}" for number in range(5)]
+    answers.update(dict.fromkeys(agents, 503))
+    invoke({"agent_ids": agents})
+    lines, metrics = output()
+    assert [line["reason"] for line in lines if line["message"] == "the brake: no further calls"] == ["temporary"]
+    assert "TokenRefused" not in metrics[0]
+
+
+def saved_queries():
+    """The queries of template.yaml, those of the dashboard included, by where they stand."""
+    template = translate()
+    resources = {name: resolve(template, each) for name, each in template["Resources"].items()}
+    queries = {
+        name: each["Properties"]["QueryString"]
+        for name, each in resources.items()
+        if each["Type"] == "AWS::Logs::QueryDefinition"
+    }
+    widgets = json.loads(resources["Dashboard"]["Properties"]["DashboardBody"])["widgets"]
+    [shown] = [each["properties"]["query"] for each in widgets if each["type"] == "log"]
+    return queries | {"Dashboard": shown.partition("|")[2]}
+
+
+QUERIES = saved_queries()
+QUERY_WORDS = {
+    *("fields", "filter", "sort", "limit", "stats", "by", "as", "and", "or", "in", "like", "asc", "desc"),
+    *("count", "latest"),
+}
+
+
+def fields_of(query):
+    """Return the fields that a query names, but for those that it makes itself or that CloudWatch adds."""
+    bare = re.sub(r"'[^']*'|\"[^\"]*\"", "", query)
+    made = re.findall(r" as (\w+)", bare)
+    return set(re.findall(r"(?<![@\w])[a-z]\w*", bare)) - QUERY_WORDS - set(made)
+
+
+@pytest.fixture
+def logged(*, invoke, answers, watched, overdue, output):
+    """What is logged of captures that come to every ending, by field: each value."""
+    answers.update(two=404, three=503, overdue=503, done="completed")
+    invoke(sqs_event(first="one two three", second=watched("done"), third=overdue))
+    lines, _ = output()
+    return {name: [line[name] for line in lines if name in line] for line in lines for name in line}
+
+
+@pytest.mark.parametrize("name", QUERIES)
+def test_every_field_of_a_saved_query_is_logged(logged, name):
+    fields = fields_of(QUERIES[name])
+    assert len(fields) >= 4
+    assert fields <= logged.keys()
+
+
+@pytest.mark.parametrize(("name", "field"), [("SlowestQuery", "seconds"), ("RefusalsQuery", "reason")])
+def test_a_field_that_a_saved_query_sorts_or_counts_by_has_values(logged, name, field):
+    assert field in fields_of(QUERIES[name])
+    assert [value for value in logged[field] if value]
+
+
+@pytest.mark.parametrize("name", QUERIES)
+def test_every_value_that_a_saved_query_looks_for_is_logged(logged, name):
+    for field, value in re.findall(r"(\w+) = [\"'](\w+)[\"']", QUERIES[name]):
+        assert value in logged[field] or (field, value) == ("level", "ERROR")
+    for found in re.findall(r"status in \[([^]]+)\]", QUERIES[name]):
+        assert set(re.findall(r"\w+", found)) <= {status.value for status in Status}
+
+
+def test_only_the_first_invocation_of_an_instance_is_a_cold_start(invoke, measured):
+    invoke({"agent_id": "one"})
+    invoke({"agent_id": "two"})
+    assert measured()["ColdStarts"] == [1]
+
+
+def test_an_outcome_is_logged_with_its_alarm_and_how_long_it_took(invoke, answers, watched, output):
+    answers["done"] = "completed"
+    invoke(sqs_event(record=watched("done")))
+    [line] = [line for line in output()[0] if line["message"] == "outcome"]
+    assert (line["trigger_type"], line["trigger_name"]) == ("alarm", "backup failed")
+    assert 60 <= line["seconds"] < 120
 
 
 def test_each_capture_of_a_large_event_is_measured(invoke, answers, watched, measured):
@@ -279,6 +403,9 @@ def test_metrics_are_in_one_namespace_with_their_units(invoke, output):
     [metrics] = line["_aws"]["CloudWatchMetrics"]
     assert (metrics["Namespace"], metrics["Dimensions"]) == ("AgentLogCapture", [["service"]])
     assert {metric["Name"]: metric["Unit"] for metric in metrics["Metrics"]} == {
+        "ColdStarts": "Count",
+        "CapturesAsked": "Count",
+        "ApiAnswers2xx": "Count",
         "CapturesRequested": "Count",
         "NoticesPublished": "Count",
     }

@@ -14,7 +14,7 @@ from agent_log_capture.adapters.http_session import CONNECT_TIMEOUT_SECONDS, REA
 from agent_log_capture.core.auth_token import TokenFormatError, parse_auth_token
 from agent_log_capture.core.credentials import parse_credentials
 from agent_log_capture.settings import RotationSettings, Settings
-from local.template import TEMPLATE, translate
+from local.template import TEMPLATE, resolve, translate
 
 ROOT = TEMPLATE.parent
 CONFIG = ROOT / "samconfig.toml"
@@ -135,6 +135,7 @@ def function_environment(template: dict[str, Any], function: str) -> dict[str, s
         "ARN": "arn:aws:service:us-east-1::name",
         "URL": "https://sqs.us-east-1.amazonaws.com/queue",
         "TABLE": "table",
+        "NAME": "stack",
     }
     values = with_defaults(variables, template["Parameters"])
     return {
@@ -145,7 +146,7 @@ def function_environment(template: dict[str, Any], function: str) -> dict[str, s
 
 def is_matched(template: dict[str, Any], rule: str, event: dict[str, Any]) -> bool:
     pattern = template["Resources"][rule]["Properties"]["EventPattern"]
-    return EventPattern.load(json.dumps(with_defaults(pattern, template["Parameters"]))).matches_event(event)
+    return EventPattern.load(json.dumps(resolve(template, pattern))).matches_event(event)
 
 
 def sample(name: str) -> dict[str, Any]:

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 from aws_lambda_powertools.metrics import MetricUnit
 
 from agent_log_capture import bootstrap
-from agent_log_capture.core.capture import Status
+from agent_log_capture.core.answers import ANSWER_CLASSES, NO_ANSWER
+from agent_log_capture.core.capture import Reason, Status
 from agent_log_capture.core.envelope import is_sqs_event
 
 if TYPE_CHECKING:
@@ -23,10 +24,14 @@ METRICS = {
     "expired": "CapturesExpired",
     "duplicate": "CapturesDuplicate",
 }
+ANSWERS = {name: f"ApiAnswers{name}" for name in ANSWER_CLASSES} | {NO_ANSWER: "ApiNoAnswer"}
+CAPTURES_ASKED = "CapturesAsked"
 CAPTURE_SECONDS = "CaptureSeconds"
+TOKEN_REFUSED = "TokenRefused"  # noqa: S105 (the name of a metric)
 NOTICES_PUBLISHED = "NoticesPublished"
 NOTICES_FAILED = "NoticesFailed"
 
+_NO_TOKEN = {Reason.TOKEN_REFUSED, Reason.TOKEN_UNAVAILABLE}
 
 bootstrap.build_early(bootstrap.capture_function)
 
@@ -54,15 +59,20 @@ def lambda_handler(event: object, context: "LambdaContext") -> dict[str, Any]:
 
 
 def _measure(report: "Report", metrics: "Metrics") -> None:
-    for name, metric in METRICS.items():
-        if report.counts[name]:
-            metrics.add_metric(metric, MetricUnit.Count, report.counts[name])
+    counts = {
+        CAPTURES_ASKED: report.new,
+        **{metric: report.counts[name] for name, metric in METRICS.items()},
+        **{metric: report.answers[name] for name, metric in ANSWERS.items()},
+        TOKEN_REFUSED: int(report.trouble is not None and report.trouble.reason in _NO_TOKEN),
+        NOTICES_FAILED: report.notices_failed,
+    }
+    for metric, count in counts.items():
+        if count:
+            metrics.add_metric(metric, MetricUnit.Count, count)
     for outcome in report.outcomes:
         if outcome.status is Status.CAPTURED:
             metrics.add_metric(CAPTURE_SECONDS, MetricUnit.Seconds, (outcome.at - outcome.asked_at).total_seconds())
     metrics.add_metric(NOTICES_PUBLISHED, MetricUnit.Count, report.notices_published)
-    if report.notices_failed:
-        metrics.add_metric(NOTICES_FAILED, MetricUnit.Count, report.notices_failed)
     metrics.flush_metrics()
 
 
