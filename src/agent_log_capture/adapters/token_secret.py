@@ -10,6 +10,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from agent_log_capture.core.auth_token import AuthToken, TokenFormatError, parse_auth_token
 from agent_log_capture.core.brake import Brake
 from agent_log_capture.core.capture import Reason
+from agent_log_capture.core.credentials import parse_credentials
 from agent_log_capture.core.decision import TemporaryError, Trouble
 
 if TYPE_CHECKING:
@@ -60,7 +61,15 @@ class TokenSecret:
         except TokenFormatError as error:
             # Not kept: whoever mends the secret is not to wait until it is read again.
             self._provider.store.clear()
-            raise TokenError(Reason.TOKEN_UNAVAILABLE, self.arn, str(error)) from error
+            raise TokenError(Reason.TOKEN_UNAVAILABLE, self.arn, self._problem(secret, error)) from error
+
+    def _problem(self, secret: object, error: TokenFormatError) -> str:
+        """Tell what is wrong; where there are credentials and no token, the rotation that broke off is begun anew."""
+        try:
+            parse_credentials(secret)
+        except TokenFormatError:
+            return str(error)
+        return f"{error}; {self.ask_for_rotation()}" if self._is_rotated else str(error)
 
     def ask_for_rotation(self) -> str:
         """Ask Secrets Manager for a new token, where it rotates this secret; return in words what came of it."""

@@ -256,6 +256,33 @@ def test_a_rotation_is_asked_for_where_there_is_one(secret, rotated, secret_call
     assert (rotated.ask_for_rotation(), secret_calls.calls) == ("its rotation was asked for", {"RotateSecret": 1})
 
 
+CREDENTIALS = '{"username": "someone", "api_key": "the-api-key"}'
+
+
+def test_a_rotation_is_asked_for_once_where_there_are_credentials_and_no_token(
+    *, rotated, brake, put, secret_calls, at_once
+):
+    put(SecretString=CREDENTIALS)
+    token = InvocationToken(rotated, brake)
+    results = at_once(token.current)
+    assert results.count(Reason.TOKEN_UNAVAILABLE) == 1
+    assert secret_calls.calls["RotateSecret"] == 1
+    assert brake.trouble.message.endswith(" has no 'token'; its rotation was asked for")
+
+
+@pytest.mark.parametrize("value", ["{}", '{"username": "someone"}', "{", "a b"])
+def test_without_credentials_none_is_asked_for(rotated, put, secret_calls, value):
+    put(SecretString=value)
+    assert outcome_of(lambda: rotated.read(anew=False)) is Reason.TOKEN_UNAVAILABLE
+    assert secret_calls.calls["RotateSecret"] == 0
+
+
+def test_nor_where_nobody_rotates_the_secret(secret, put, secret_calls):
+    put(SecretString=CREDENTIALS)
+    assert outcome_of(lambda: secret.read(anew=False)) is Reason.TOKEN_UNAVAILABLE
+    assert secret_calls.calls["RotateSecret"] == 0
+
+
 def test_a_rotation_that_has_not_ended_is_no_error(rotated, secret_calls):
     secret_calls.fail("RotateSecret", "InvalidRequestException")
     assert rotated.ask_for_rotation().startswith("no further rotation is started: ")
