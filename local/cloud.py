@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -379,6 +380,7 @@ def _create_stack(template: Mapping[str, Any], wanted: Mapping[str, Any]) -> dic
 
 
 def _is_there(output: Mapping[str, Any], resources: Mapping[str, Any]) -> bool:
-    """Tell whether the resource is there that an output takes an attribute of; the other outputs are references."""
-    attribute = output["Value"].get("Fn::GetAtt")
-    return attribute is None or attribute[0] in resources
+    """Tell whether all resources are there that an output takes an attribute of, or names in a text."""
+    names = re.findall(r"\$\{(\w+)\}", output["Value"].get("Fn::Sub", ""))
+    names += output["Value"].get("Fn::GetAtt", [])[:1]
+    return set(names) <= resources.keys()

@@ -8,6 +8,7 @@ from tests.faults.weather import AWS
 SEEDS = range(1, 31)
 # Seeds that once found something, and what.
 REGRESSIONS = {
+    100995: "a rotation that broke off, and was never begun anew",
     20327: "a second request, when the look for an unconfirmed one was answered 403",
     30198: "the same, with a redirect",
     30204: "the same, with a conflict",
