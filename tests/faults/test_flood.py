@@ -6,6 +6,7 @@ import uuid
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from itertools import batched
 
 import pytest
 
@@ -95,7 +96,8 @@ def test_a_flood_is_worked_off_side_by_side_within_bounds(*, api, cloud, instanc
     api.latency_seconds = 0.01
     agents = fleet(api, in_a_message + single)
     cloud.send("\n".join(agents[:in_a_message]))
-    for agent_id in agents[in_a_message:]:
-        cloud.send(agent_id)
+    for ten in batched(agents[in_a_message:], 10, strict=False):
+        entries = [{"Id": agent_id, "MessageBody": agent_id} for agent_id in ten]
+        assert not cloud.sqs.send_message_batch(QueueUrl=cloud.queue_url, Entries=entries).get("Failed")
     work_off(cloud, instances)
     assert_each_is_asked_once_and_told(api, cloud, instances, agents)

@@ -8,6 +8,7 @@ from urllib.parse import unquote, urlsplit
 import boto3
 import pytest
 from moto import mock_aws
+from moto.cloudformation.exceptions import ValidationError
 from moto.cloudformation.models import cloudformation_backends
 from moto.cloudformation.parsing import clean_json
 from moto.core import DEFAULT_ACCOUNT_ID
@@ -122,7 +123,10 @@ def resolve(resource, stack):
     match resource:
         case {"Fn::GetAtt": [name, _]} if name not in stack:
             return f"(moto does not create {name})"
-    return clean_json(resource, stack)
+    try:
+        return clean_json(resource, stack)
+    except ValidationError:
+        return f"(not in this stack: {resource})"
 
 
 def grants_of(in_force):
