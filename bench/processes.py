@@ -2,43 +2,32 @@
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, override
+
+from local.line_process import LineProcess
 
 _HERE = Path(__file__).resolve().parent
 BARE = _HERE / "bare"
 WORKERS = 32
 
 
-class WorkerError(Exception):
-    """A handler has ended with an error, which stands on the terminal."""
-
-
-class Server:
-    """One of the servers of servers.py, for as long as the `with` block lasts."""
+class Server(LineProcess):
+    """One of the servers of servers.py, which says its port as the first line."""
 
     def __init__(self, kind: str) -> None:
-        self._kind = kind
+        super().__init__([sys.executable, "-m", "bench.servers", kind], os.environ)
 
+    @override
     def __enter__(self) -> Self:
-        command = [sys.executable, "-m", "bench.servers", self._kind]
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=_HERE.parent)
-        assert self._process.stdout  # for the type checker
-        self._port = int(self._process.stdout.readline())
+        super().__enter__()
+        self._port = self.read()
         self.url = f"http://127.0.0.1:{self._port}"
         return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        with self._process:
-            self._process.kill()
 
     def reset(self, latency_seconds: float) -> None:
         """Forget what was counted, and let every answer take so long."""
@@ -70,42 +59,23 @@ class Measured:
     answer: Any
 
 
-class Worker:
-    """A handler in a process of its own, for as long as the `with` block lasts.
+class Worker(LineProcess):
+    """A handler in a process of its own.
 
     `code` is the folder that it is packed in, or those that it and its packages are in. Like the emulator's, the
     interpreter has no other packages.
     """
 
     def __init__(self, handler: str, *code: Path, environment: Mapping[str, str]) -> None:
-        self._handler = handler
-        self._environment = {**environment, "PYTHONPATH": os.pathsep.join(map(str, code))}
-
-    def __enter__(self) -> Self:
         here = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
         here["PYTHONDONTWRITEBYTECODE"] = "1"  # what is packed without bytecode stays so
-        command = [str(interpreter()), "-S", "-P", str(_HERE / "worker.py"), self._handler]
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=here | self._environment
-        )
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        with self._process:
-            self._process.kill()
+        here["PYTHONPATH"] = os.pathsep.join(map(str, code))
+        command = [str(interpreter()), "-S", "-P", str(_HERE / "worker.py"), handler]
+        super().__init__(command, {**here, **environment})
 
     def invoke(self, event: object) -> Measured:
-        """Hand an event to the handler; WorkerError when it ends with an error."""
-        assert self._process.stdin  # for the type checker
-        assert self._process.stdout
-        self._process.stdin.write(json.dumps(event).encode() + b"\n")
-        self._process.stdin.flush()
-        line = self._process.stdout.readline()
-        if not line:
-            raise WorkerError(self._handler)
-        return Measured(**json.loads(line))
+        """Hand an event to the handler; ProcessEndedError when it ends with an error."""
+        return Measured(**self.ask(event))
 
 
 def interpreter() -> Path:

@@ -2,55 +2,33 @@
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
+
+from local.line_process import LineProcess
 
 _ROOT = Path(__file__).resolve().parent.parent
 
 
 class InstanceError(Exception):
-    """The function has ended with an error, or its process is gone."""
+    """The function has ended with an error."""
 
 
-class Instance:
-    """A process with the function in it, in the environment of this one, for as long as the `with` block lasts.
+class Instance(LineProcess):
+    """A process with the function in it, in the environment of this one.
 
-    What it logs is thrown away. `invoke` is for one thread at a time, as Lambda has it.
+    What it logs is thrown away.
     """
 
     def __init__(self, timeout_seconds: int = 300) -> None:
-        self._timeout_seconds = timeout_seconds
+        command = [sys.executable, "-m", "local.instance", str(timeout_seconds)]
+        super().__init__(command, os.environ | {"PYTHONPATH": f"{_ROOT / 'src'}{os.pathsep}{_ROOT}"})
         self.most_memory_mib = 0.0
-
-    def __enter__(self) -> Self:
-        self._process = subprocess.Popen(  # noqa: S603 (it is this file)
-            [sys.executable, "-m", "local.instance", str(self._timeout_seconds)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            cwd=_ROOT,
-            env=os.environ | {"PYTHONPATH": f"{_ROOT / 'src'}{os.pathsep}{_ROOT}"},
-        )
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        with self._process:
-            self._process.kill()
 
     def invoke(self, event: object) -> Any:  # noqa: ANN401 (it is what the handler returns)
         """Hand an event to the function and return its answer; InstanceError when it ends with an error."""
-        if self._process.stdin is None or self._process.stdout is None:
-            raise InstanceError("it was not started")
-        self._process.stdin.write(json.dumps(event).encode() + b"\n")
-        self._process.stdin.flush()
-        line = self._process.stdout.readline()
-        if not line:
-            raise InstanceError("its process is gone")
-        answer = json.loads(line)
+        answer = self.ask(event)
         self.most_memory_mib = answer["most_memory_mib"]
         if "error" in answer:
             raise InstanceError(answer["error"])

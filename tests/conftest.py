@@ -40,3 +40,20 @@ def _nothing_kept():
     parameters.clear_caches()
     bootstrap.capture_function.cache_clear()
     bootstrap.token_rotation.cache_clear()
+
+
+@pytest.fixture
+def function_environment():
+    """What both functions must have in their environment to start; nothing in it is there."""
+    return {
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "TOKEN_SECRET_ARN": "arn",
+        "OUTCOME_TOPIC_ARN": "arn",
+        "CAPTURE_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/queue",
+        "DEAD_LETTER_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/queue",
+        "RECENT_CAPTURES_TABLE": "table",
+        "CLOUD_BACKUP_REGION": "DFW",
+        "POWERTOOLS_METRICS_NAMESPACE": "AgentLogCapture",
+    }

@@ -12,18 +12,6 @@ import pack
 from local.build import FUNCTIONS, BuildError, build, unzipped_bytes, zipped_bytes
 
 SERVICES = pack.services_of(pack.SOURCE / pack.PACKAGE)
-SETTINGS = {
-    "AWS_ACCESS_KEY_ID": "testing",
-    "AWS_SECRET_ACCESS_KEY": "testing",
-    "AWS_DEFAULT_REGION": "us-east-1",
-    "TOKEN_SECRET_ARN": "arn",
-    "OUTCOME_TOPIC_ARN": "arn",
-    "CAPTURE_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/queue",
-    "DEAD_LETTER_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/queue",
-    "RECENT_CAPTURES_TABLE": "table",
-    "CLOUD_BACKUP_REGION": "DFW",
-    "POWERTOOLS_METRICS_NAMESPACE": "AgentLogCapture",
-}
 CLIENTS = """
 import botocore.session
 
@@ -70,14 +58,14 @@ def artifact(built):
 
 
 @pytest.fixture
-def run(artifact):
+def run(artifact, function_environment):
     """Runs code in a Python that has nothing but what is packed; returns the `result` that it leaves behind."""
 
     def run(code, given=None):
         code = f"import json, sys; sys.path.insert(0, sys.argv[1]); given = json.loads(sys.argv[2])\n{code}"
         command = [sys.executable, "-I", "-S", "-B", "-W", "error", "-c", f"{code}\nprint(json.dumps(result))"]
         arguments = [artifact, json.dumps(given)]
-        process = subprocess.run([*command, *arguments], env=SETTINGS, capture_output=True, check=False)
+        process = subprocess.run([*command, *arguments], env=function_environment, capture_output=True, check=False)
         assert process.returncode == 0, process.stderr.decode()
         return json.loads(process.stdout)
 

@@ -20,15 +20,6 @@ from agent_log_capture import bootstrap
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = Path(botocore.__file__).parents[1]
 DATA = PACKAGES / "botocore/data"
-SETTINGS = {
-    "TOKEN_SECRET_ARN": "arn",
-    "OUTCOME_TOPIC_ARN": "arn",
-    "CAPTURE_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/queue",
-    "DEAD_LETTER_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/queue",
-    "RECENT_CAPTURES_TABLE": "table",
-    "CLOUD_BACKUP_REGION": "DFW",
-    "POWERTOOLS_METRICS_NAMESPACE": "AgentLogCapture",
-}
 
 
 def write(folder, files):
@@ -43,7 +34,7 @@ def files_in(folder):
 
 
 class TestServices:
-    def test_each_client_that_the_functions_make_is_seen(self, monkeypatch):
+    def test_each_client_that_the_functions_make_is_seen(self, monkeypatch, function_environment):
         made = set()
         create = Session.create_client
 
@@ -52,7 +43,7 @@ class TestServices:
             return create(session, name, *args, **options)
 
         monkeypatch.setattr(Session, "create_client", create_client)
-        for name, value in SETTINGS.items():
+        for name, value in function_environment.items():
             monkeypatch.setenv(name, value)
         bootstrap.capture_function()
         bootstrap.token_rotation()
