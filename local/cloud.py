@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, override
 from unittest.mock import patch
 
 import boto3
@@ -19,6 +19,7 @@ from botocore.awsrequest import AWSPreparedRequest
 from moto import mock_aws
 from moto.core.config import DefaultConfig
 from moto.core.models import botocore_stubber
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication
 from moto.server import ThreadedMotoServer
 from moto.sqs.models import Message, Queue, sqs_backends
 
@@ -62,6 +63,23 @@ _LOOPBACK: DefaultConfig = {
 type Handler = Callable[[Any, Any], Any]
 type Served = tuple[int, Mapping[str, str], str | bytes] | None
 type Serve = Callable[[AWSPreparedRequest], Served]
+
+
+class _OneAtATime(DomainDispatcherApplication):
+    """moto's server, which takes requests side by side; moto itself knows nothing of threads.
+
+    A condition and its write would be two steps, and a message that is sent while another one is deleted be lost.
+    """
+
+    @override
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._turn = threading.Lock()
+
+    @override
+    def __call__(self, *arguments: Any) -> Any:
+        with self._turn:
+            return super().__call__(*arguments)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,7 +237,8 @@ class EmbeddedCloud:
     def _start_moto(self) -> None:
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
         server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-        server.start()
+        with patch("moto.moto_server.threaded_moto_server.DomainDispatcherApplication", _OneAtATime):
+            server.start()  # which waits until it is built
         self._exits.callback(server.stop)
         host, port = server.get_host_and_port()
         self.endpoint_url = f"http://{host}:{port}"
@@ -234,8 +253,7 @@ class EmbeddedCloud:
         lock = threading.RLock()
 
         def serve(request: AWSPreparedRequest) -> Served:
-            # moto knows nothing of threads: a condition and its write would be two steps.
-            with lock:
+            with lock:  # as _OneAtATime
                 return process(request)
 
         wired = partial(interference.wire, serve=serve)

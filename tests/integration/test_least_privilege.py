@@ -174,6 +174,14 @@ def call_of(service, operation, request, names):
     return Call(ACTIONS.get(action, action), names.get(arn, arn))
 
 
+def calls_of(service, operation, request, names):
+    """Return what a request does, by what IAM asks for it: for a transaction, each action that it is made of."""
+    if operation != "TransactWriteItems":
+        return {call_of(service, operation, request, names)}
+    actions = [action for item in json.loads(request["body"])["TransactItems"] for action in item.items()]
+    return {call_of(service, f"{name}Item", {"body": body}, names) for name, body in actions}
+
+
 def observe(recorded):
     """Return what was called and what was allowed, in the stack of the run that has just ended."""
     assert None not in recorded, "a function calls AWS with a client that bootstrap did not build"
@@ -182,7 +190,10 @@ def observe(recorded):
     resources = [each for function in FUNCTIONS for each in resources_of(in_force[function])]
     names = {resolve(resource, stack): name_of(resource) for resource in resources}
     return Run(
-        calls={function: {call_of(*each, names) for each in recorded[function]} for function in FUNCTIONS},
+        calls={
+            function: {call for each in recorded[function] for call in calls_of(*each, names)}
+            for function in FUNCTIONS
+        },
         grants={function: grants_of(in_force[function]) for function in FUNCTIONS},
     )
 
@@ -317,6 +328,17 @@ def test_an_invocation_is_about_the_function_in_its_path():
     arn = f"arn:aws:lambda:{REGION}:{DEFAULT_ACCOUNT_ID}:function:rotate"
     assert call_of("lambda", "Invoke", request, {}) == Call("lambda:InvokeFunction", arn)
     assert call_of("lambda", "Invoke", request, {arn: "Rotate.Arn"}) == Call("lambda:InvokeFunction", "Rotate.Arn")
+
+
+def test_a_transaction_is_each_action_that_it_is_made_of():
+    items = [{"Put": {"TableName": "one"}}, {"Update": {"TableName": "one"}}, {"Put": {"TableName": "another"}}]
+    request = {"body": json.dumps({"TransactItems": items})}
+    table = f"arn:aws:dynamodb:{REGION}:{DEFAULT_ACCOUNT_ID}:table"
+    assert calls_of("dynamodb", "TransactWriteItems", request, {}) == {
+        Call("dynamodb:PutItem", f"{table}/one"),
+        Call("dynamodb:UpdateItem", f"{table}/one"),
+        Call("dynamodb:PutItem", f"{table}/another"),
+    }
 
 
 @pytest.mark.parametrize(("service", "body"), [("sns", {"PhoneNumber": "+15550100"}), ("kms", b'{"KeyId": "key"}')])

@@ -205,6 +205,12 @@ def test_nobody_waits_for_an_invocation_that_was_killed(build_recent, accepted, 
     assert request_.times == 1
 
 
+def test_who_writes_at_the_same_time_as_another_invocation_comes_again(recent, table, request_):
+    table.fail("PutItem", "TransactionConflictException")
+    error = outcome_of(recent, request_)
+    assert (error.trouble.reason, request_.times) == (Reason.IN_PROGRESS, 0)
+
+
 def test_threads_do_not_mix_up_their_records(recent, accepted, remembered):
     keys = [f"110011#DFW#agent-{number}" for number in range(200)]
     made, lock, barrier = Counter(), Lock(), Barrier(WORKERS)
