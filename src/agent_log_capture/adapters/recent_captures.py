@@ -19,6 +19,7 @@ from aws_lambda_powertools.utilities.idempotency.exceptions import (
 )
 from botocore.exceptions import BotoCoreError, ClientError
 
+from agent_log_capture.adapters.grouped_puts import GroupedPuts
 from agent_log_capture.core.capture import Reason
 from agent_log_capture.core.decision import Accepted, TemporaryError, Trouble
 
@@ -53,7 +54,8 @@ class RecentCaptures:
         self._is_reachable = True
         self._invocation_millis = 0
         self._config = IdempotencyConfig(expires_after_seconds=cool_down_seconds)
-        self._layer = layer = _Layer(table_name=table, boto3_client=client)
+        self._puts = GroupedPuts(client)
+        self._layer = layer = _Layer(table_name=table, boto3_client=self._puts)
         # The first call would do it, and let others in while it does: those would remember for an hour.
         layer.configure(self._config, key_prefix=_KEY_PREFIX)
         # The one function on this layer: with a second one, threads would mix up their records.
@@ -68,6 +70,7 @@ class RecentCaptures:
     def begin(self, remaining_millis: RemainingMillis) -> None:
         """Begin an invocation; `remaining_millis` tells how much time it has left."""
         self._is_reachable = True
+        self._puts.begin()
         self._layer.forget()
         self._invocation_millis = remaining_millis()
         self._config.register_lambda_context(_Context(remaining_millis))  # type: ignore[arg-type]
@@ -141,7 +144,11 @@ class _Layer(DynamoDBPersistenceLayer):
             accepted = self._accepted.get(data_record.idempotency_key)
         if accepted:
             raise IdempotencyItemAlreadyExistsError(old_data_record=accepted)
-        super()._put_record(data_record)
+        try:
+            super()._put_record(data_record)
+        except self.client.exceptions.TransactionConflictException as error:
+            # Somebody else is writing this record, which will then be as this one would have been.
+            raise IdempotencyItemAlreadyExistsError(old_data_record=data_record) from error
 
     @override
     def _update_record(self, data_record: "DataRecord") -> None:
