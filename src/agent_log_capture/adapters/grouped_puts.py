@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 # A quarter of what a transaction takes: those who wait for it must not wait for the API's answers all together.
 _PUTS_IN_A_CALL = 25
+_LONGEST_WAIT_SECONDS = 20  # what a call takes with its second try
 
 
 class GroupedPuts:
@@ -39,11 +40,11 @@ class GroupedPuts:
 
 
 class _Put:
-    """A put that waits, and what became of it."""
+    """A put, and what became of it: written, failed with `error`, or to be sent `is_alone`."""
 
     def __init__(self, put: dict[str, Any]) -> None:
         self.put = put
-        self.is_answered = False
+        self.key: str = put["Item"]["id"]["S"]
         self.is_alone = False
         self.error: Exception | None = None
 
@@ -62,9 +63,7 @@ class _Group:
     def put(self, put: dict[str, Any]) -> None:
         mine = _Put(put)
         if self._is_joined_by(mine):
-            with self._sending:
-                while not (mine.is_answered or self.is_over):
-                    self._send()
+            self._wait_for(mine)
         if mine.error:
             raise mine.error
         if mine.is_alone:
@@ -72,45 +71,51 @@ class _Group:
 
     def _is_joined_by(self, mine: _Put) -> bool:
         """Let a put wait with the others, unless it is to be sent alone: a transaction writes no item twice."""
-        key = mine.put["Item"]["id"]["S"]
         with self._lock:
-            mine.is_alone = not self._is_grouping or key in self._waiting
+            mine.is_alone = not self._is_grouping or mine.key in self._waiting
             if not mine.is_alone:
-                self._waiting[key] = mine
+                self._waiting[mine.key] = mine
         return not mine.is_alone
 
-    def _send(self) -> None:
-        """Send what has waited longest."""
-        with self._lock:
-            puts = [self._waiting.pop(key) for key in list(islice(self._waiting, _PUTS_IN_A_CALL))]
-            is_grouping = self._is_grouping
-        if not is_grouping:
-            _answer(puts, is_alone=True)
-            return
+    def _wait_for(self, mine: _Put) -> None:
+        """Return when a put has been sent, by this thread or by the one that was sending before."""
+        if not self._sending.acquire(timeout=_LONGEST_WAIT_SECONDS):
+            with self._lock:
+                self._waiting.pop(mine.key, None)
+            raise TimeoutError("another thread's call to DynamoDB does not come back")
         try:
-            self._write([each.put for each in puts])
-        except self._client.exceptions.ConditionalCheckFailedException as error:
-            _answer(puts, error=error)
+            while mine.key in self._waiting and not self.is_over:
+                self._send()
+        finally:
+            self._sending.release()
+
+    def _send(self) -> None:
+        """Send what has waited longest; each of them is answered, whatever becomes of the call."""
+        is_alone = True
+        error: Exception | None = None
+        puts = self._take(_PUTS_IN_A_CALL)
+        try:
+            if self._is_grouping:
+                self._write([each.put for each in puts])
+                is_alone = False
+        except self._client.exceptions.ConditionalCheckFailedException as failure:
+            is_alone, error = False, failure
         except self._client.exceptions.TransactionCanceledException:
             self._is_grouping = False
-            _answer(puts, is_alone=True)
-        except (BotoCoreError, ClientError) as error:
-            with self._lock:
-                # They would wait for the same failure, one call after the other.
-                puts += self._waiting.values()
-                self._waiting = {}
-            _answer(puts, error=error)
-        else:
-            _answer(puts)
+        except (BotoCoreError, ClientError) as failure:
+            is_alone, error = False, failure
+            # They would wait for the same failure, one call after the other.
+            puts += self._take()
+        finally:
+            for each in puts:
+                each.is_alone, each.error = is_alone, error
+
+    def _take(self, most: int | None = None) -> list[_Put]:
+        with self._lock:
+            return [self._waiting.pop(key) for key in list(islice(self._waiting, most))]
 
     def _write(self, puts: list[Any]) -> None:
         if len(puts) == 1:
             self._client.put_item(**puts[0])
         else:
             self._client.transact_write_items(TransactItems=[{"Put": put} for put in puts])
-
-
-def _answer(puts: list[_Put], *, is_alone: bool = False, error: Exception | None = None) -> None:
-    for each in puts:
-        each.is_alone, each.error = is_alone, error
-        each.is_answered = True

@@ -36,12 +36,15 @@ class Gathering:
             answers = [threads.submit(self._put, first)]
             assert self._is_under_way.wait(timeout=30)
             answers += [threads.submit(self._put, key) for key in others]
-            distinct = len({*others})
-            while len(self._puts._group._waiting) < distinct:  # noqa: SLF001 (nothing else shows that they wait)
-                time.sleep(0)
+            self.wait_for(len({*others}))
             before_it_goes_on()
             self._go_on.set()
             return [answer.result() for answer in answers]
+
+    def wait_for(self, count):
+        """Return when so many wait."""
+        while len(self._puts._group._waiting) != count:  # noqa: SLF001 (nothing else shows that they wait)
+            time.sleep(0)
 
     def _put(self, key):
         try:
@@ -53,7 +56,7 @@ class Gathering:
             )
         except ClientError as error:
             return error.response["Error"]["Code"]
-        except ReadTimeoutError as error:
+        except (ReadTimeoutError, RuntimeError, TimeoutError) as error:
             return error
         return "written"
 
@@ -128,6 +131,21 @@ def test_who_waits_for_a_table_that_cannot_be_reached_does_not_wait_a_second_tim
     assert others == [TIMED_OUT] * 60
     assert first == (TIMED_OUT if operation == "PutItem" else "written")
     assert table.calls.total() == (1 if operation == "PutItem" else 2)
+
+
+def test_who_waits_is_sent_alone_when_a_call_ends_in_a_way_that_nobody_expects(gathering, table, remembered):
+    table.errors["TransactWriteItems"] = bug = RuntimeError("a bug")
+    first, *others = gathering.put("first", keys(10))
+    assert (first, sorted(others, key=str)) == ("written", [bug, *["written"] * 9])
+    assert len(remembered()) == 10
+
+
+def test_nobody_waits_for_longer_than_a_call_takes(gathering, remembered, monkeypatch):
+    monkeypatch.setattr("agent_log_capture.adapters.grouped_puts._LONGEST_WAIT_SECONDS", 0.5)
+    first, *others = gathering.put("first", keys(3), before_it_goes_on=lambda: gathering.wait_for(0))
+    assert first == "written"
+    assert [type(error) for error in others] == [TimeoutError] * 3
+    assert remembered() == [{"id": {"S": "first"}}]
 
 
 def test_what_an_invocation_leaves_unsent_is_not_sent_by_the_next_one(puts, gathering, table, remembered):
