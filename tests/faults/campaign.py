@@ -138,10 +138,14 @@ def _run_all(seeds, workers, total):
         runs = {pool.submit(run, seed): seed for seed in seeds}
         for future in as_completed(runs):
             try:
-                total.add(future.result())
+                summary = future.result()
             except Exception as error:  # noqa: BLE001 (a run that breaks is a finding, too)
                 broken = f"seed {runs[future]} broke: {''.join(traceback.format_exception(error))}"
-                total.add(Summary(runs=1, violations=[broken]))
+                summary = Summary(runs=1, violations=[broken])
+            total.add(summary)
+            # At once: the other runs take half an hour.
+            for account in summary.violations:
+                _say(account)
 
 
 def _begin():
@@ -191,7 +195,7 @@ def main():
     _say(f"seeds {first} to {first + arguments.runs - 1}")
     began = time.monotonic()
     total = campaign(range(first, first + arguments.runs), arguments.workers)
-    _say("\n\n".join([*total.violations, total.table(time.monotonic() - began)]))
+    _say(total.table(time.monotonic() - began))
     return 1 if total.violations else 0
 
 
