@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from agent_log_capture.core.capture import LogFile, Outcome, readable, timestamp
+from agent_log_capture.core.chat import to_chat
 from agent_log_capture.core.printable import printable
 from agent_log_capture.core.wording import asked_by, reason, words
 
@@ -36,9 +37,14 @@ def to_json(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def sns_message(outcome: Outcome) -> dict[str, Any]:
-    """Return the parameters of `Publish` for an outcome, without the topic."""
+def sns_message(outcome: Outcome, *, has_chat: bool = False) -> dict[str, Any]:
+    """Return the parameters of `Publish` for an outcome, without the topic.
+
+    With `has_chat`, whoever subscribes over https gets what Amazon Q Developer shows in a chat, in place of the JSON.
+    """
     bodies = {"default": json.dumps(to_json(outcome), ensure_ascii=False), "email": email(outcome)}
+    if has_chat:
+        bodies["https"] = json.dumps(to_chat(outcome), ensure_ascii=False)
     return {
         "Message": json.dumps(bodies, ensure_ascii=False),
         "MessageStructure": "json",

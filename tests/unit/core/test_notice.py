@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from agent_log_capture.core import wording
 from agent_log_capture.core.capture import Capture, Following, LogFile, Outcome, Reason, Status, Trigger, TriggerType
+from agent_log_capture.core.chat import to_chat
 from agent_log_capture.core.decision import Accepted, Answer, Trouble, duplicate, rejected
 from agent_log_capture.core.following import FollowPolicy, Look
 from agent_log_capture.core.intake import Reader
@@ -221,6 +222,23 @@ def test_every_protocol_gets_a_text():
     assert json.loads(message["Message"])["email"] == email(REQUESTED)
 
 
+def test_with_a_chat_https_gets_a_text_of_its_own_and_everybody_else_what_they_got():
+    plain, with_chat = sns_message(CAPTURED), sns_message(CAPTURED, has_chat=True)
+    bodies = json.loads(with_chat["Message"])
+    assert json.loads(bodies.pop("https")) == to_chat(CAPTURED)
+    assert with_chat | {"Message": json.dumps(bodies, ensure_ascii=False)} == plain
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_the_chat_is_as_the_sample_shows_it(name):
+    shown = json.dumps(to_chat(SAMPLES[name]), indent=2, ensure_ascii=False) + "\n"
+    assert shown == (OUTCOMES / "chat" / f"{name}.json").read_text(encoding="utf-8")
+
+
+def test_no_chat_is_there_that_nobody_gets():
+    assert {path.stem for path in (OUTCOMES / "chat").iterdir()} == SAMPLES.keys()
+
+
 # ------------------------------------------------------------------ mails
 
 
@@ -345,4 +363,4 @@ def test_a_notice_that_names_50_hostile_values_fits_into_a_message(character):
     (refused,) = arrival.refused
     assert refused.count == 50
     assert refused.outcome.trigger.type is TriggerType.ALARM
-    assert len(json.dumps(sns_message(refused.outcome), ensure_ascii=False).encode()) < 256 * 1024
+    assert len(json.dumps(sns_message(refused.outcome, has_chat=True), ensure_ascii=False).encode()) < 256 * 1024
