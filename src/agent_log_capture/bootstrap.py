@@ -101,7 +101,9 @@ def _workflow(settings: Settings, logger: Logger) -> CaptureWorkflow:
             is_rotated=settings.rotation_enabled,
         ),
         queue=CaptureQueue(session.client("sqs", config=config), *queues),
-        topic=OutcomeTopic(session.client("sns", config=config), settings.outcome_topic_arn),
+        topic=OutcomeTopic(
+            session.client("sns", config=config), settings.outcome_topic_arn, has_chat=settings.chat_messages
+        ),
         recent=_recent_captures(session, settings, logger),
         retries=RetryPolicy(window_seconds=settings.retry_window_seconds, random=random.random),
         follow=FollowPolicy(

@@ -53,6 +53,7 @@ class Settings:
     capture_deadline_seconds: int
     concurrency: int
     publish_download_url: bool
+    chat_messages: bool
     rotation_enabled: bool
 
     @classmethod
@@ -75,6 +76,7 @@ class Settings:
             capture_deadline_seconds=read.integer("CAPTURE_DEADLINE_SECONDS", 86_400, 0, _LONGEST_SECONDS),
             concurrency=read.integer("CONCURRENCY", 32, 1, _MOST_WORKERS),
             publish_download_url=read.switch("PUBLISH_DOWNLOAD_URL", default=True),
+            chat_messages=read.switch("CHAT_MESSAGES", default=False),
             rotation_enabled=read.switch("ROTATION_ENABLED", default=False),
         )
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from agent_log_capture.adapters.capture_queue import CAPTURES_IN_A_MESSAGE, DeadLetter, _dead_entry, _entry
 from agent_log_capture.core.capture import REGIONS, Capture, Outcome, is_agent_id
+from agent_log_capture.core.chat import to_chat
 from agent_log_capture.core.notice import email, sns_message
 
 NOW = datetime(2026, 11, 23, 3, 12, 40, tzinfo=UTC)
@@ -32,12 +33,14 @@ def check_outcome(outcome: Outcome) -> None:
     """It can be logged, and published as it is."""
     for text in (outcome.trigger.id, outcome.trigger.name, outcome.message, outcome.agent_id, outcome.region):
         check_text(text or "")
-    message = sns_message(outcome)
+    message = sns_message(outcome, has_chat=True)
     _check_subject(message["Subject"])
     for line in email(outcome).split("\n"):
         check_text(line)
     notice = json.loads(json.loads(message["Message"])["default"])
     _check_json(notice)
+    for line in to_chat(outcome)["content"]["description"].split("\n"):
+        check_text(line)
     assert all(attribute["StringValue"] for attribute in message["MessageAttributes"].values())
     assert len(json.dumps(message["MessageAttributes"])) + len(message["Message"].encode()) < SNS_BYTES
 

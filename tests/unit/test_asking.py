@@ -386,7 +386,7 @@ class TestCoolDown:
         assert (first.outcome.status, first.outcome.log_file.id) == (Status.REQUESTED, "made-1")
         assert (second.outcome.status, second.outcome.reason) == (Status.DUPLICATE, Reason.COOL_DOWN)
         assert (second.outcome.log_file, second.then) == (first.outcome.log_file, None)
-        assert second.outcome.message == "the agent was asked at 2026-11-23T03:12:40.985Z already, for backup failed"
+        assert second.outcome.message == "the agent was asked at 2026-11-23 03:12 UTC already, for backup failed"
         assert (second.outcome.trigger, second.outcome.attempts) == (other.trigger, 1)
         assert (second.outcome.project_id, second.outcome.at) == ("110011", now)
         assert methods(wire) == ["POST"]
@@ -537,7 +537,7 @@ def test_an_agent_that_is_offline_is_told_and_its_log_file_watched(wire, asking,
     wire.get(STATUS_URL, json={"busy": False, "online": False})
     told = work_on(asking, watched)
     assert (told.outcome.status, told.outcome.reason) == (Status.WAITING, Reason.AGENT_OFFLINE)
-    assert told.outcome.message == "the agent is offline; its log file is watched until 2026-11-23T14:12:40.985Z"
+    assert told.outcome.message == "the agent is offline; its log file is watched until 2026-11-23 14:12 UTC"
     assert told.then == Deferred(looked_again(watched, is_seen=True), 60, told.then.trouble)
     assert [made.request.url for made in wire.calls] == [FILE_URL, STATUS_URL]
 

@@ -218,6 +218,21 @@ def test_the_signed_link_is_nowhere_but_in_the_notice_and_only_where_it_may_be(
     assert "temp_url_sig" not in put_back["Body"] + capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("is_chat", "is_published"), [(True, True), (True, False), (False, True)])
+def test_whoever_subscribes_over_https_gets_a_chats_form_where_it_is_wanted(
+    *, monkeypatch, invoke, sns, topic_arn, wire, answers, watched, is_chat, is_published
+):
+    monkeypatch.setenv("CHAT_MESSAGES", str(is_chat).lower())
+    monkeypatch.setenv("PUBLISH_DOWNLOAD_URL", str(is_published).lower())
+    posted = wire.post("https://chat.example/")
+    sns.subscribe(TopicArn=topic_arn, Protocol="https", Endpoint="https://chat.example/")
+    answers["one"] = "completed"
+    invoke(sqs_event(record=watched("one")))
+    message = json.loads(posted.calls[-1].request.body)["Message"]
+    assert json.loads(message).get("source") == ("custom" if is_chat else None)
+    assert ("temp_url_sig" in message) is is_published
+
+
 @pytest.mark.parametrize(
     ("is_enabled", "message"), [("true", "its rotation was asked for"), ("false", "put another one")]
 )

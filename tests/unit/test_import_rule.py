@@ -9,7 +9,7 @@ SRC = Path(__file__).parents[2] / "src"
 PACKAGE = "agent_log_capture"
 WORKFLOW = {"workflow", "asking", "saving"}
 PURE = (
-    *("collections", "dataclasses", "datetime", "enum", "itertools", "json", "re", "typing", "uuid"),
+    *("collections", "dataclasses", "datetime", "enum", "itertools", "json", "re", "textwrap", "typing", "uuid"),
     *("email.utils.parsedate_to_datetime", "http.HTTPStatus", "math.ceil", "urllib.parse.parse_qs"),
     "threading.Lock",
     PACKAGE,

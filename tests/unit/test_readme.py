@@ -84,6 +84,11 @@ def test_the_notice_that_is_shown_is_the_one_that_is_published():
     assert shown == NOTICE
 
 
+def test_the_mail_that_is_shown_is_one_that_is_sent():
+    mail = (ROOT / "events/outcomes/mails/rejected.txt").read_text(encoding="utf-8")
+    assert f"\n```\n{mail}```\n" in section("The notice")
+
+
 def test_the_event_that_is_shown_asks_for_the_agent_that_the_notice_names():
     event, notice = json_blocks(section("One input, and what it gives"))
     [arrival] = Reader(default_region="ORD").read(event, request_id="request", now=None)

@@ -30,6 +30,7 @@ def test_what_is_not_set_has_a_default():
         capture_deadline_seconds=86_400,
         concurrency=32,
         publish_download_url=True,
+        chat_messages=False,
         rotation_enabled=False,
     )
 
@@ -57,6 +58,8 @@ def test_what_is_not_set_has_a_default():
         ("CONCURRENCY", "1", 1),
         ("PUBLISH_DOWNLOAD_URL", "false", False),
         ("PUBLISH_DOWNLOAD_URL", "True", True),
+        ("CHAT_MESSAGES", "true", True),
+        ("CHAT_MESSAGES", "False", False),
         ("ROTATION_ENABLED", "true", True),
         ("ROTATION_ENABLED", "FALSE", False),
     ],
@@ -76,6 +79,7 @@ def test_each_setting_is_read_from_the_variable_of_its_name(name, value, expecte
         "CAPTURE_DEADLINE_SECONDS",
         "CONCURRENCY",
         "PUBLISH_DOWNLOAD_URL",
+        "CHAT_MESSAGES",
         "ROTATION_ENABLED",
     ],
 )
@@ -172,6 +176,7 @@ URL_RULE = "must be an https URL of host, port and path alone"
         ("CAPTURE_DEADLINE_SECONDS", "never", "must be a whole number from 0 to 604800"),
         ("CONCURRENCY", "0", "must be a whole number from 1 to 1024"),
         ("PUBLISH_DOWNLOAD_URL", "no", "must be true or false"),
+        ("CHAT_MESSAGES", "slack", "must be true or false"),
         ("ROTATION_ENABLED", "1", "must be true or false"),
     ],
 )

@@ -14,11 +14,12 @@ MAX_BYTES = 256 * 1024  # of a message, and of a batch of ten
 
 
 class OutcomeTopic:
-    """Publishes outcomes ten at a time."""
+    """Publishes outcomes ten at a time; with `has_chat`, in a form for a chat as well."""
 
-    def __init__(self, client: "SNSClient", topic_arn: str) -> None:
+    def __init__(self, client: "SNSClient", topic_arn: str, *, has_chat: bool = False) -> None:
         self._client = client
         self._topic_arn = topic_arn
+        self._has_chat = has_chat
 
     def publish(self, outcomes: Sequence[Outcome], has_time: HasTime = always) -> Mapping[int, str]:
         """Publish a notice for each outcome; return why by index, for those that could not be published.
@@ -32,5 +33,5 @@ class OutcomeTopic:
                 PublishBatchRequestEntries=batch,  # type: ignore[arg-type]
             )
 
-        entries = [sns_message(outcome) for outcome in outcomes]
+        entries = [sns_message(outcome, has_chat=self._has_chat) for outcome in outcomes]
         return send_in_batches(entries, send, max_bytes=MAX_BYTES, has_time=has_time)

@@ -326,6 +326,11 @@ def timestamp(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def readable(moment: datetime) -> str:
+    """Return a time as a person reads it, `2026-11-23 03:12 UTC`; what is left of the minute is cut off."""
+    return f"{moment.astimezone(UTC).replace(tzinfo=None).isoformat(' ', 'minutes')} UTC"
+
+
 def _object(value: object, name: str, keys: AbstractSet[str]) -> Mapping[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"{name} is not an object")  # noqa: TRY004 (all that cannot be read is a ValueError)

@@ -8,7 +8,7 @@ from enum import StrEnum
 from http import HTTPStatus
 from typing import Any, Self
 
-from agent_log_capture.core.capture import Capture, LogFile, Outcome, Reason, Status, Trigger, timestamp
+from agent_log_capture.core.capture import Capture, LogFile, Outcome, Reason, Status, Trigger, readable, timestamp
 
 MAX_DELAY_SECONDS = 900  # the longest that SQS delays a message
 MIN_DELAY_SECONDS = 5
@@ -208,7 +208,7 @@ def requested(capture: Capture, accepted: Accepted, *, now: datetime, project_id
 def duplicate(capture: Capture, accepted: Accepted, *, now: datetime, project_id: str | None) -> Outcome:
     """Return the outcome of a capture whose agent was asked a short while ago for somebody else."""
     first = accepted.trigger
-    message = f"the agent was asked at {timestamp(accepted.requested_at)} already, for {first.name or first.id}"
+    message = f"the agent was asked at {readable(accepted.requested_at)} already, for {first.name or first.id}"
     told = outcome(capture, Status.DUPLICATE, now=now, project_id=project_id)
     return replace(told, log_file=accepted.answer.log_file, reason=Reason.COOL_DOWN, message=message)
 

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from http import HTTPStatus
 from math import ceil
 
-from agent_log_capture.core.capture import Capture, Following, LogFile, Reason, Status, timestamp
+from agent_log_capture.core.capture import Capture, Following, LogFile, Reason, Status, readable
 from agent_log_capture.core.decision import (
     FIRST_SPACING_SECONDS,
     MAX_DELAY_SECONDS,
@@ -99,7 +99,7 @@ class Look:
         seen = replace(self.following, is_seen=True, log_file_id=self.following.log_file_id or log_file.id)
         again = self._again(seen, _NOT_UPLOADED, answer, self.deadline)
         if is_offline and isinstance(again, Deferred):
-            message = f"the agent is offline; its log file is watched until {timestamp(self.deadline)}"
+            message = f"the agent is offline; its log file is watched until {readable(self.deadline)}"
             return replace(self._told(Status.WAITING, answer, Reason.AGENT_OFFLINE, message), then=again)
         return again
 

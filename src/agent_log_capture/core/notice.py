@@ -1,47 +1,20 @@
 """What SNS carries: one message for each outcome."""
 
 import json
+import textwrap
+from collections.abc import Sequence
 from typing import Any
 
-from agent_log_capture.core.capture import Outcome, Status, timestamp
+from agent_log_capture.core.capture import LogFile, Outcome, readable, timestamp
+from agent_log_capture.core.chat import to_chat
 from agent_log_capture.core.printable import printable
+from agent_log_capture.core.wording import asked_by, reason, words
 
 VERSION = "1"
 _SUBJECT_CHARACTERS = 100  # the most that SNS takes
-
-_HEADLINES = {
-    Status.REQUESTED: "The agent was asked to upload its log files.",
-    Status.WAITING: "The agent is offline: it has not begun to upload its log files.",
-    Status.CAPTURED: "The agent has uploaded its log files.",
-    Status.EXPIRED: "The agent's log files did not come.",
-    Status.DUPLICATE: "The agent was asked for its log files a short while ago; it was not asked again.",
-    Status.REJECTED: "The request for the agent's log files was refused.",
-    Status.FAILED: "The agent could not be asked for its log files, and it is not tried any longer.",
-}
-_NEXT_STEPS = {
-    Status.REQUESTED: (
-        "The log files will be in Cloud Files once the agent has uploaded them;\n"
-        "an agent that is offline does so when it is back."
-    ),
-    Status.WAITING: (
-        "Is its server up? Once the agent is back, it uploads them by itself. Another notice tells when\n"
-        "they are there, or that they did not come in time."
-    ),
-    Status.CAPTURED: "They are in Cloud Files, in the container CloudBackupLogs.",
-    Status.EXPIRED: (
-        "They are not waited for any longer. See that the agent is up, then ask anew. What it uploads\n"
-        "later all the same is in Cloud Files, in the container CloudBackupLogs."
-    ),
-    Status.DUPLICATE: (
-        "The notices of the first request tell what becomes of this log file. To have the agent asked\n"
-        'all the same, send an event with "force": true.'
-    ),
-    Status.REJECTED: "It is not tried again. See to the reason, then ask anew.",
-    Status.FAILED: "It is kept in the dead-letter queue. Once the reason is gone, replay it from there.",
-}
-_LINK_CAUTION = "Whoever has the download link can use it, without a token, until it expires."
-_UNREADABLE_HEADLINE = "Log files were asked for in a way that cannot be read."
-_UNREADABLE_NEXT_STEP = "What cannot be read is kept in the dead-letter queue. Correct it, then send it anew."
+_MAIL_COLUMNS = 100
+_LABEL_COLUMNS = 11
+_LINKS = {"Log file", "Stored at"}  # broken over lines, a link is none any longer
 
 
 def to_json(outcome: Outcome) -> dict[str, Any]:
@@ -64,9 +37,14 @@ def to_json(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def sns_message(outcome: Outcome) -> dict[str, Any]:
-    """Return the parameters of `Publish` for an outcome, without the topic."""
+def sns_message(outcome: Outcome, *, has_chat: bool = False) -> dict[str, Any]:
+    """Return the parameters of `Publish` for an outcome, without the topic.
+
+    With `has_chat`, whoever subscribes over https gets what Amazon Q Developer shows in a chat, in place of the JSON.
+    """
     bodies = {"default": json.dumps(to_json(outcome), ensure_ascii=False), "email": email(outcome)}
+    if has_chat:
+        bodies["https"] = json.dumps(to_chat(outcome), ensure_ascii=False)
     return {
         "Message": json.dumps(bodies, ensure_ascii=False),
         "MessageStructure": "json",
@@ -87,39 +65,44 @@ def subject(outcome: Outcome) -> str:
 
 
 def email(outcome: Outcome) -> str:
-    """Return the notice as a person reads it at a glance."""
+    """Return the notice as a person reads it at a glance: what happened, what to do, the link, and then the rest."""
+    said = words(outcome)
+    parts = [said.happened, "", said.next_step, *_download(outcome.log_file), *_facts(outcome), ""]
+    return "\n".join(parts)
+
+
+def _download(log_file: LogFile | None) -> Sequence[str]:
+    """Return the link on a line of its own, which mail programs make one that can be tapped."""
+    if log_file is None or log_file.download_url is None:
+        return []
+    expires_at = log_file.download_expires_at
+    until = f"until {readable(expires_at)}" if expires_at else "the link does not say until when"
+    return ["", f"Download, {until}:", log_file.download_url]
+
+
+def _facts(outcome: Outcome) -> Sequence[str]:
     log_file = outcome.log_file
+    label, kind, name = asked_by(outcome.trigger)
     facts = {
+        label: f"{kind}{name}",
         "Agent": outcome.agent_id and f"{outcome.agent_id} ({outcome.region})",
+        "Reason": reason(outcome),
         "Project": outcome.project_id,
-        "Reason": outcome.reason and _reason(outcome),
         "Log file": log_file and (log_file.id or log_file.location),
-        "Download": log_file and log_file.download_url,
-        "Expires": log_file and log_file.download_expires_at and timestamp(log_file.download_expires_at),
         "Stored at": log_file and log_file.object_url,
-        "Asked by": _trigger(outcome),
-        "Asked at": timestamp(outcome.asked_at),
-        "Attempts": str(outcome.attempts) if outcome.agent_id else None,
+        "Asked at": readable(outcome.asked_at),
+        "Tries": str(outcome.attempts) if outcome.attempts > 1 else None,
         "Outcome": outcome.outcome_id,
     }
-    lines = [f"{name + ':':<10} {fact}" for name, fact in facts.items() if fact]
-    headline, next_steps = _HEADLINES[outcome.status], [_NEXT_STEPS[outcome.status]]
-    if log_file and log_file.download_url:
-        next_steps.append(_LINK_CAUTION)
-    if outcome.agent_id is None:
-        headline, next_steps = _UNREADABLE_HEADLINE, [_UNREADABLE_NEXT_STEP]
-    return "\n".join([headline, "", *lines, "", *next_steps, ""])
+    return ["", *(_fact(name, fact) for name, fact in facts.items() if fact)]
 
 
-def _reason(outcome: Outcome) -> str:
-    is_refusal = outcome.status in {Status.REJECTED, Status.FAILED} and outcome.http_status
-    code = f" (HTTP {outcome.http_status})" if is_refusal else ""
-    return f"{outcome.message or outcome.reason}{code}"
-
-
-def _trigger(outcome: Outcome) -> str:
-    trigger = outcome.trigger
-    return f"{trigger.type.value} {trigger.name or trigger.id}"
+def _fact(name: str, fact: str) -> str:
+    line = f"{name + ':':<{_LABEL_COLUMNS}}{fact}"
+    if len(line) <= _MAIL_COLUMNS or name in _LINKS:
+        return line
+    # Indented, so that nothing from outside begins a line.
+    return textwrap.fill(line, _MAIL_COLUMNS, subsequent_indent=" " * _LABEL_COLUMNS, break_on_hyphens=False)
 
 
 def _attributes(outcome: Outcome) -> dict[str, str]:

@@ -5,6 +5,7 @@ from botocore.exceptions import ClientError
 
 from agent_log_capture.adapters.outcome_topic import MAX_BYTES, OutcomeTopic
 from agent_log_capture.core.capture import Reason, Status
+from agent_log_capture.core.chat import to_chat
 from agent_log_capture.core.notice import to_json
 
 
@@ -60,7 +61,19 @@ def test_a_message_has_one_text_for_programs_and_one_for_people(topic, topic_ent
     assert entry["Subject"] == f"requested {outcome.agent_id} - backup failed"
     assert sorted(texts) == ["default", "email"]
     assert json.loads(texts["default"]) == to_json(outcome)
-    assert outcome.agent_id in texts["email"].splitlines()[2]
+    assert outcome.agent_id in texts["email"]
+
+
+def test_with_a_chat_an_https_subscriber_gets_its_form_and_a_queue_the_notice(
+    sns, topic_arn, topic_entries, told, an_outcome
+):
+    outcome = an_outcome()
+    assert OutcomeTopic(sns, topic_arn, has_chat=True).publish([outcome]) == {}
+    [[entry]] = topic_entries.calls
+    texts = json.loads(entry["Message"])
+    assert sorted(texts) == ["default", "email", "https"]
+    assert json.loads(texts["https"]) == to_chat(outcome)
+    assert told.bodies() == [to_json(outcome)]
 
 
 def test_a_filter_policy_picks_a_status(sns, topic, told, an_outcome):

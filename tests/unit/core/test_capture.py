@@ -13,6 +13,7 @@ from agent_log_capture.core.capture import (
     Trigger,
     TriggerType,
     is_agent_id,
+    readable,
     timestamp,
 )
 from agent_log_capture.core.printable import printable
@@ -189,6 +190,11 @@ def test_a_timestamp_is_in_utc_with_milliseconds():
     moment = datetime(2026, 11, 23, 5, 12, 40, 985_999, tzinfo=timezone(timedelta(hours=2)))
     assert timestamp(moment) == "2026-11-23T03:12:40.985Z"
     assert timestamp(NOW) == "2026-11-23T03:12:40.000Z"
+
+
+def test_a_person_reads_a_time_in_utc_to_the_minute():
+    moment = datetime(2026, 11, 23, 5, 12, 59, 985_999, tzinfo=timezone(timedelta(hours=2)))
+    assert readable(moment) == "2026-11-23 03:12 UTC"
 
 
 def test_a_log_file_is_told_with_what_is_known_of_it():

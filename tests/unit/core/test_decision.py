@@ -142,7 +142,7 @@ def test_a_request_is_by_the_capture_that_it_was_made_for_however_often_that_com
 def test_a_duplicate_is_told_with_the_first_log_file_and_who_it_is_for(trigger, named):
     outcome = duplicate(CAPTURE, replace(ACCEPTED, trigger=trigger), now=NOW, project_id="110011")
     assert (outcome.status, outcome.reason, outcome.log_file) == (Status.DUPLICATE, Reason.COOL_DOWN, LOG_FILE)
-    assert outcome.message == f"the agent was asked at 2026-11-23T03:12:10.000Z already, for {named}"
+    assert outcome.message == f"the agent was asked at 2026-11-23 03:12 UTC already, for {named}"
     assert (outcome.trigger, outcome.agent_id, outcome.http_status) == (CAPTURE.trigger, "an-agent", None)
 
 

@@ -242,7 +242,7 @@ def test_an_answer_without_a_log_file_does_not_put_the_agent_in_question(http_st
 def test_an_agent_that_is_offline_is_told_with_how_long_it_is_waited_for():
     told = look(replace(FOLLOWING, is_seen=False)).answered(found("requested"), is_offline=True)
     assert (told.outcome.status, told.outcome.reason) == (Status.WAITING, Reason.AGENT_OFFLINE)
-    assert told.outcome.message == "the agent is offline; its log file is watched until 2026-11-24T02:12:40.000Z"
+    assert told.outcome.message == "the agent is offline; its log file is watched until 2026-11-24 02:12 UTC"
     assert (told.outcome.log_file.state, told.outcome.http_status) == ("requested", 200)
     assert told.then == Deferred(replace(CAPTURE, following=replace(FOLLOWING, looks=3)), 240, told.then.trouble)
 

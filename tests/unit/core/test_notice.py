@@ -7,11 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent_log_capture.core import wording
 from agent_log_capture.core.capture import Capture, Following, LogFile, Outcome, Reason, Status, Trigger, TriggerType
-from agent_log_capture.core.decision import Accepted, Answer, duplicate
+from agent_log_capture.core.chat import to_chat
+from agent_log_capture.core.decision import Accepted, Answer, Trouble, duplicate, rejected
 from agent_log_capture.core.following import FollowPolicy, Look
 from agent_log_capture.core.intake import Reader
 from agent_log_capture.core.notice import email, sns_message, subject, to_json
+from agent_log_capture.core.printable import printable
+from agent_log_capture.core.wording import words
 
 OUTCOMES = Path(__file__).parents[3] / "events" / "outcomes"
 ASKED_AT = datetime(2026, 11, 23, 3, 12, 41, 31_000, tzinfo=UTC)
@@ -91,17 +95,30 @@ UPLOADED = replace(
 )
 
 
-def found(log_file, *, after, trigger=REJECTED.trigger, is_offline=False):
-    """Return what is told when a log file is found like this so long after it was requested."""
+def failed(reason, message):
+    return replace(FAILED, reason=reason, message=message, http_status=None)
+
+
+def a_look(after, trigger=REJECTED.trigger):
     following = Following(log_file_id=LOG_FILE.id, requested_at=AT)
-    look = Look(
+    return Look(
         policy=FollowPolicy(deadline_seconds=86_400, grace_seconds=0, random=lambda: 0.5),
         capture=replace(ASKED, trigger=trigger, following=following),
         following=following,
         at=AT + after,
         project_id="110011",
     )
-    return look.answered(Answer(http_status=200, log_file=log_file), is_offline=is_offline).outcome
+
+
+def found(log_file, *, after, trigger=REJECTED.trigger, is_offline=False, http_status=200):
+    """Return what is told when a log file is found like this so long after it was requested."""
+    answer = Answer(http_status=http_status, log_file=log_file)
+    return a_look(after, trigger).answered(answer, is_offline=is_offline).outcome
+
+
+def found_nothing(message, *, after):
+    """Return what is told when a look fails so long after the log file was requested."""
+    return a_look(after).failed(Trouble(reason=Reason.TEMPORARY, message=message, http_status=503)).outcome
 
 
 WAITING = found(replace(LOG_FILE, location=None), after=timedelta(seconds=31), is_offline=True)
@@ -121,6 +138,9 @@ DUPLICATE = duplicate(
     now=AT + timedelta(minutes=2),
     project_id="110011",
 )
+BY_QUEUE, BY_HAND = UNREADABLE.trigger, REQUESTED.trigger
+BY_EVENT = Trigger(TriggerType.EVENTBRIDGE, "6a7e8feb-b491-4cf7-a9f1-bf3703467718")
+BY_SNS = Trigger(TriggerType.SNS, "22b80b92-fdea-4c2c-8f9d-bdfb0c7bf324")
 SAMPLES = {
     "requested": REQUESTED,
     "waiting": WAITING,
@@ -132,6 +152,43 @@ SAMPLES = {
     "duplicate": DUPLICATE,
     "unreadable": UNREADABLE,
 }
+# The mails of further reasons, each of which asks for something else.
+MAILS = SAMPLES | {
+    "requested-by-an-alarm": replace(REQUESTED, trigger=REJECTED.trigger),
+    "captured-for-an-alarm": replace(CAPTURED, trigger=REJECTED.trigger),
+    "captured-until-nobody-knows": found(
+        replace(UPLOADED, links=({"rel": "logfile_temp_url", "href": f"{OBJECT}?temp_url_sig={40 * '0'}"},)),
+        after=timedelta(seconds=92),
+        trigger=BY_EVENT,
+    ),
+    "expired-begun": found(replace(LOG_FILE, state="started", location=None), after=timedelta(hours=24)),
+    "expired-not-seen": found_nothing("Service Unavailable", after=timedelta(hours=24)),
+    "expired-gone": found(None, after=timedelta(minutes=2), trigger=BY_QUEUE, http_status=404),
+    "rejected-400": replace(REJECTED, message="Validation failed. Name is required.", http_status=400),
+    "rejected-403": replace(REJECTED, trigger=BY_SNS, message="Forbidden", http_status=403),
+    "rejected-501": replace(REJECTED, trigger=BY_HAND, message="Not Implemented", http_status=501),
+    "rejected-redirect": rejected(ASKED, Answer(http_status=302), now=AT, project_id="110011"),
+    "unreadable-alarm": replace(
+        UNREADABLE, trigger=REJECTED.trigger, reason=Reason.NO_AGENT_ID, message="the event holds no agent ID"
+    ),
+    "unreadable-without-agent": replace(
+        UNREADABLE, trigger=BY_EVENT, reason=Reason.NO_AGENT_ID, message="the event holds no agent ID"
+    ),
+    "failed-not-connected": failed(Reason.NOT_CONNECTED, "ConnectTimeout: dfw.backup.api.rackspacecloud.com:443"),
+    "failed-unconfirmed": failed(Reason.UNCONFIRMED, "ReadTimeout: dfw.backup.api.rackspacecloud.com:443"),
+    "failed-conflict": replace(FAILED, reason=Reason.CONFLICT, message="Conflict", http_status=409),
+    "failed-token-refused": failed(
+        Reason.TOKEN_REFUSED,
+        "the secret arn:aws:secretsmanager:us-east-1:123456789012:secret:TokenSecret-AbCdEf holds a token that the"
+        " API refuses; put another one",
+    ),
+    "failed-token-unavailable": failed(
+        Reason.TOKEN_UNAVAILABLE,
+        "the secret arn:aws:secretsmanager:us-east-1:123456789012:secret:TokenSecret-AbCdEf has no 'project_id', and"
+        " CLOUD_BACKUP_PROJECT_ID is not set",
+    ),
+    "failed-in-progress": failed(Reason.IN_PROGRESS, "another invocation is asking this agent right now"),
+}
 
 
 def as_published(outcome):
@@ -141,7 +198,6 @@ def as_published(outcome):
     return {
         "Subject": message["Subject"],
         "default": json.loads(bodies["default"]),
-        "email": bodies["email"],
         "MessageAttributes": message["MessageAttributes"],
     }
 
@@ -163,27 +219,77 @@ def test_every_protocol_gets_a_text():
     assert message["MessageStructure"] == "json"
     assert json.loads(message["Message"]).keys() == {"default", "email"}
     assert json.loads(json.loads(message["Message"])["default"]) == to_json(REQUESTED)
+    assert json.loads(message["Message"])["email"] == email(REQUESTED)
+
+
+def test_with_a_chat_https_gets_a_text_of_its_own_and_everybody_else_what_they_got():
+    plain, with_chat = sns_message(CAPTURED), sns_message(CAPTURED, has_chat=True)
+    bodies = json.loads(with_chat["Message"])
+    assert json.loads(bodies.pop("https")) == to_chat(CAPTURED)
+    assert with_chat | {"Message": json.dumps(bodies, ensure_ascii=False)} == plain
 
 
 @pytest.mark.parametrize("name", SAMPLES)
+def test_the_chat_is_as_the_sample_shows_it(name):
+    shown = json.dumps(to_chat(SAMPLES[name]), indent=2, ensure_ascii=False) + "\n"
+    assert shown == (OUTCOMES / "chat" / f"{name}.json").read_text(encoding="utf-8")
+
+
+def test_no_chat_is_there_that_nobody_gets():
+    assert {path.stem for path in (OUTCOMES / "chat").iterdir()} == SAMPLES.keys()
+
+
+# ------------------------------------------------------------------ mails
+
+
+@pytest.mark.parametrize("name", MAILS)
+def test_the_mail_is_as_the_sample_shows_it(name):
+    assert email(MAILS[name]) == (OUTCOMES / "mails" / f"{name}.txt").read_text(encoding="utf-8")
+
+
+def test_no_mail_is_there_that_nobody_gets():
+    assert {path.stem for path in (OUTCOMES / "mails").iterdir()} == MAILS.keys()
+
+
+def test_every_text_that_is_there_is_in_a_mail():
+    said = {(text.happened, text.next_step) for text in map(words, MAILS.values())}
+    assert said == {(text.happened, text.next_step) for text in wording.WORDS.values()}
+
+
+def test_every_reason_that_is_told_has_words():
+    for status in Status:
+        for reason in (None, *Reason):
+            for agent_id in (AGENT, None) if status is Status.REJECTED else (AGENT,):
+                assert words(replace(REJECTED, status=status, reason=reason, agent_id=agent_id)).happened
+
+
+@pytest.mark.parametrize("name", MAILS)
 def test_a_mail_fits_a_window(name):
-    text = email(SAMPLES[name])
-    assert all(len(line) <= 120 or " https://" in line for line in text.splitlines())
+    text = email(MAILS[name])
+    assert all(len(line) <= 100 or "https://" in line for line in text.splitlines())
     assert "None" not in text
 
 
-def test_a_mail_says_from_where_and_until_when_the_log_files_can_be_downloaded():
+@given(text=st.text(min_size=1, max_size=600))
+def test_nothing_from_outside_begins_a_line_of_a_mail(text):
+    trigger = Trigger(TriggerType.ALARM, "an-alarm", printable(f"{text} {'x' * 90} Download: y", 256))
+    mail = email(replace(REJECTED, trigger=trigger, message=printable(f"{text} {'x ' * 90}", 500)))
+    facts = mail.split("\n\n")[2].split("\n")
+    labels = [line[:11].strip() for line in facts if line[:11].strip()]
+    assert labels == ["Alarm:", "Agent:", "Reason:", "Project:", "Asked at:", "Outcome:"]
+
+
+def test_a_mail_shows_the_link_on_a_line_of_its_own_and_until_when_it_works():
     lines = email(CAPTURED).splitlines()
+    link = lines.index(CAPTURED.log_file.download_url)
+    assert lines[link - 1] == "Download, until 2026-11-24 03:14 UTC:"
     assert f"Stored at: {OBJECT}" in lines
-    assert f"Download:  {CAPTURED.log_file.download_url}" in lines
-    assert "Expires:   2026-11-24T03:14:12.000Z" in lines
-    assert lines[-1] == "Whoever has the download link can use it, without a token, until it expires."
 
 
 def test_a_mail_without_a_signed_link_says_where_the_log_files_are():
     text = email(CAPTURED_WITHOUT_LINK)
     assert f"Stored at: {OBJECT}" in text.splitlines()
-    assert not [word for word in ("Download:", "Expires:", "temp_url", "download link") if word in text]
+    assert not [word for word in ("Download", "until", "temp_url", "link") if word in text]
 
 
 @pytest.mark.parametrize("name", SAMPLES)
@@ -257,4 +363,4 @@ def test_a_notice_that_names_50_hostile_values_fits_into_a_message(character):
     (refused,) = arrival.refused
     assert refused.count == 50
     assert refused.outcome.trigger.type is TriggerType.ALARM
-    assert len(json.dumps(sns_message(refused.outcome), ensure_ascii=False).encode()) < 256 * 1024
+    assert len(json.dumps(sns_message(refused.outcome, has_chat=True), ensure_ascii=False).encode()) < 256 * 1024
