@@ -144,8 +144,8 @@ def _run_all(seeds, workers, total):
                 summary = Summary(runs=1, violations=[broken])
             total.add(summary)
             # At once: the other runs take half an hour.
-            for account in summary.violations:
-                _say(account)
+            for violations in summary.violations:
+                _say(violations)
 
 
 def _begin():
