@@ -300,9 +300,7 @@ class Run:
         self.sky.calm()
         self.api.hurry()
         if not self.plan.is_rotated:
-            self._put_token()
-        elif not self.plan.has_token:
-            self.cloud.rotate_secret()
+            self._put_token()  # otherwise the function asks for what it needs
         if self._token:
             # Long-lived from here on: who keeps it is not what the end is about.
             self.api._tokens[self._token] = inf  # noqa: SLF001
