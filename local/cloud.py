@@ -330,9 +330,10 @@ class EmbeddedCloud:
             function_name=_FUNCTION,
         )
         self._notices_url = self._subscribe("notices")
-        if table := os.environ["RECENT_CAPTURES_TABLE"]:
-            # moto reads what it knows of a service at its first call, and once for each thread that makes it.
-            boto3.client("dynamodb").get_item(TableName=table, Key={"id": {"S": "nothing"}})
+        for name in ("RECENT_CAPTURES_TABLE", "JOBS_TABLE"):
+            if table := os.environ[name]:
+                # moto reads what it knows of a service at its first call, and once for each thread that makes it.
+                boto3.client("dynamodb").get_item(TableName=table, Key={"id": {"S": "nothing"}})
 
     def _subscribe(self, name: str) -> str:
         """Subscribe a new queue to the topic, as a user's own subscriber would be."""

@@ -3,6 +3,7 @@
 import logging
 import os
 import random
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,12 +18,14 @@ from agent_log_capture.adapters.capture_queue import CaptureQueue
 from agent_log_capture.adapters.cloud_backup import CloudBackup
 from agent_log_capture.adapters.http_session import build_session
 from agent_log_capture.adapters.identity import Identity
+from agent_log_capture.adapters.jobs import Jobs
 from agent_log_capture.adapters.outcome_topic import OutcomeTopic
 from agent_log_capture.adapters.recent_captures import RecentCaptures
 from agent_log_capture.adapters.token_secret import TokenSecret
 from agent_log_capture.core.decision import RetryPolicy
 from agent_log_capture.core.following import FollowPolicy
 from agent_log_capture.core.intake import Reader
+from agent_log_capture.core.job import keep_seconds
 from agent_log_capture.rotation import TokenRotation
 from agent_log_capture.settings import RotationSettings, Settings
 from agent_log_capture.workflow import CaptureWorkflow
@@ -111,6 +114,7 @@ def _workflow(settings: Settings, logger: Logger) -> CaptureWorkflow:
             grace_seconds=settings.retry_window_seconds,
             random=random.random,
         ),
+        jobs=_jobs(session, settings),
         concurrency=settings.concurrency,
         random=random.random,
         now=now,
@@ -141,6 +145,21 @@ def _recent_captures(session: boto3.session.Session, settings: Settings, logger:
         cool_down_seconds=settings.cool_down_seconds,
         now=now,
         logger=logger,
+    )
+
+
+def _jobs(session: boto3.session.Session, settings: Settings) -> Jobs | None:
+    if settings.jobs_table is None:
+        return None
+    return Jobs(
+        client=session.client("dynamodb", config=_client_config()),
+        table=settings.jobs_table,
+        keep_seconds=keep_seconds(
+            retry_window_seconds=settings.retry_window_seconds, deadline_seconds=settings.capture_deadline_seconds
+        ),
+        now=now,
+        random=random.random,
+        pause=time.sleep,
     )
 
 

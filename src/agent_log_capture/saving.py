@@ -3,16 +3,19 @@
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from agent_log_capture.adapters.batches import MAX_ENTRIES, HasTime
 from agent_log_capture.adapters.capture_queue import CaptureQueue, DeadLetter
 from agent_log_capture.adapters.outcome_topic import OutcomeTopic
-from agent_log_capture.core.capture import Capture, Outcome, Status
-from agent_log_capture.core.decision import Deferred, GivenUp, NotTried, Result, Told, Trouble
+from agent_log_capture.core.capture import Capture, Outcome, Reason, Status
+from agent_log_capture.core.decision import Deferred, GivenUp, NotTried, Result, Told, Trouble, outcome
 from agent_log_capture.core.intake import Arrival
+from agent_log_capture.core.job import JobDone
 from agent_log_capture.core.notice import to_json
+from agent_log_capture.counting import Counting, Ended
 
 if TYPE_CHECKING:
     from aws_lambda_powertools import Logger
@@ -27,7 +30,9 @@ class Report:
 
     `counts` has each `Status` and `deferred`, and adds up to `asked`. `unsaved` tells, by the ID of the SQS record
     (None for any other event), why something could be put nowhere else: its source must stay. `new` is how many were
-    asked for the first time, `answers` how the API answered, and `trouble` why it was called no further.
+    asked for the first time, `answers` how the API answered, and `trouble` why it was called no further. Captures
+    that came only to be counted in their jobs are in neither `asked` nor `counts`: an earlier report has their
+    endings. `not_counted` is how many endings have to come so, and `jobs_done` are the sums that were told.
     """
 
     asked: int
@@ -39,6 +44,8 @@ class Report:
     notices_failed: int = 0
     answers: Counter[str] = field(default_factory=Counter)
     trouble: Trouble | None = None
+    jobs_done: list[JobDone] = field(default_factory=list)
+    not_counted: int = 0
     unsaved: dict[str | None, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
@@ -57,7 +64,8 @@ class _Telling:
     """An outcome on its way to the topic.
 
     `again` is the capture that goes back into the queue when it cannot be told; None for what lies in the
-    dead-letter queue by then. `then` is how the log file is watched once it is told.
+    dead-letter queue by then. `then` is how the log file is watched once it is told. `capture` is what it is an
+    outcome of; None where an event could not be read.
     """
 
     arrival: Arrival
@@ -65,12 +73,14 @@ class _Telling:
     count: int = 1
     again: Capture | None = None
     then: Deferred | None = None
+    capture: Capture | None = None
 
 
 class Saving:
     """Tells and keeps what the workers come to.
 
-    What cannot be told goes back into the queue. What cannot be put there either keeps its source alive.
+    What cannot be told, or counted in its job, goes back into the queue. What cannot be put there either keeps its
+    source alive.
     """
 
     def __init__(
@@ -81,6 +91,7 @@ class Saving:
         self._logger = logger
         self._report = report
         self._has_time = has_time
+        self._ended: list[Ended] = []
         self._told: list[_Telling] = []
         self._given_up: list[tuple[Arrival, GivenUp]] = []
         self._waiting: list[tuple[Arrival, Capture, int]] = []
@@ -113,11 +124,15 @@ class Saving:
         """Note that so many captures are not worked on, because their source brings them again."""
         self._report.counts[_DEFERRED] += count
 
+    def add_ended(self, arrival: Arrival, capture: Capture, status: Status) -> None:
+        """Take a capture that was told to have ended, and has yet to be counted in its job."""
+        self._ended.append(Ended(arrival, capture, status))
+
     def add(self, arrival: Arrival, result: Result) -> None:
         """Take what came of one capture."""
         match result:
-            case Told(outcome, again, then):
-                self._tell(_Telling(arrival=arrival, outcome=outcome, again=again, then=then))
+            case Told(told, again, then):
+                self._tell(_Telling(arrival=arrival, outcome=told, again=again, then=then, capture=again))
             case GivenUp():
                 self._given_up.append((arrival, result))
                 if len(self._given_up) == MAX_ENTRIES:
@@ -129,10 +144,12 @@ class Saving:
                 self._not_tried[trouble] += 1
                 self._defer(arrival, capture, delay_seconds)
 
-    def finish(self) -> None:
-        """Save what has gathered."""
+    def finish(self, counting: Counting | None) -> None:
+        """Save what has gathered; without `counting`, no sums of jobs are told."""
         self._give_up()
         self._publish()
+        if counting:
+            self._count(counting)
         # What a kept source brings again must not wait in the queue as well.
         self._put_back([item for item in self._waiting if not self.is_kept(item[0])])
         for trouble, count in self._not_tried.items():
@@ -182,6 +199,30 @@ class Saving:
         self._log_outcome(item.outcome)
         if item.then:
             self._waiting.append((item.arrival, item.then.capture, item.then.delay_seconds))
+        elif item.capture:
+            self.add_ended(item.arrival, item.capture, item.outcome.status)
+
+    def _count(self, counting: Counting) -> None:
+        """Count endings in their jobs; those that cannot be counted come again for nothing else."""
+        counted = counting.count(self._ended, [capture for _, capture, _ in self._waiting])
+        self._report.jobs_done += counted.told
+        self._report.notices_published += len(counted.told)
+        self._report.notices_failed += counted.not_told
+        self._waiting = [
+            (arrival, _opened(capture, counted.open_jobs), delay_seconds)
+            for arrival, capture, delay_seconds in self._waiting
+        ]
+        if counted.error:
+            self._report.not_counted += len(counted.again) - counted.not_told
+            self._logger.error("jobs were not counted", count=self._report.not_counted, reason=counted.error)
+        again = [each for each in counted.again if not self.is_kept(each.arrival)]
+        late = [each for each in again if counting.is_too_late(each)]
+        not_kept = self._queue.give_up([_uncounted_letter(each, counted.error) for each in late], self._has_time)
+        again = [each for each in again if not counting.is_too_late(each)] + [late[index] for index in not_kept]
+        self._waiting += [
+            (each.arrival, _opened(counting.to_be_counted(each), counted.open_jobs), _UNTOLD_DELAY_SECONDS)
+            for each in again
+        ]
 
     def _give_up(self) -> None:
         """Keep what is given up in the dead-letter queue; what lies there is told."""
@@ -191,7 +232,7 @@ class Saving:
             if index in not_kept:
                 self._defer(arrival, result.capture, _UNTOLD_DELAY_SECONDS)
             else:
-                self._tell(_Telling(arrival=arrival, outcome=result.outcome))
+                self._tell(_Telling(arrival=arrival, outcome=result.outcome, capture=result.capture))
 
     def _put_back(self, waiting: Sequence[tuple[Arrival, Capture, int]]) -> None:
         delayed = [(capture, delay_seconds) for _, capture, delay_seconds in waiting]
@@ -203,6 +244,7 @@ class Saving:
         self._logger.info(
             "outcome",
             correlation_id=outcome.trigger.id,
+            job_id=outcome.job_id,
             trigger_type=outcome.trigger.type,
             trigger_name=outcome.trigger.name,
             status=outcome.status,
@@ -235,3 +277,17 @@ class Saving:
 
 def _dead_letter(given_up: GivenUp) -> DeadLetter:
     return DeadLetter(json.dumps({"captures": [given_up.capture.to_dead_letter()]}), given_up.outcome)
+
+
+def _opened(capture: Capture, open_jobs: AbstractSet[str]) -> Capture:
+    """Return a capture that need not open its job again."""
+    if capture.job is None or capture.job.is_open or capture.job_id not in open_jobs:
+        return capture
+    return replace(capture, job=replace(capture.job, is_open=True))
+
+
+def _uncounted_letter(ended: Ended, why: str | None) -> DeadLetter:
+    """Return a dead letter that is only counted when it is replayed."""
+    told = outcome(ended.capture, ended.status, now=ended.capture.retry_from, project_id=None)
+    body = json.dumps({"captures": [ended.capture.to_dead_letter()]})
+    return DeadLetter(body, replace(told, reason=Reason.NOT_COUNTED, message=why))

@@ -35,8 +35,8 @@ class SettingError(ValueError):
 class Settings:
     """The capture function's settings; each field is the environment variable of the same name in upper case.
 
-    `recent_captures_table` is None only when `cool_down_seconds` is 0, which switches the cool-down off; 0 for
-    `capture_deadline_seconds` means that log files are not followed.
+    `jobs_table` is None when no sums of jobs are told. `recent_captures_table` is None only when `cool_down_seconds`
+    is 0, which switches the cool-down off; 0 for `capture_deadline_seconds` means that log files are not followed.
     """
 
     token_secret_arn: str
@@ -44,6 +44,7 @@ class Settings:
     capture_queue_url: str
     dead_letter_queue_url: str
     recent_captures_table: str | None
+    jobs_table: str | None
     cloud_backup_url: str
     cloud_backup_region: str
     cloud_backup_project_id: str | None
@@ -67,6 +68,7 @@ class Settings:
             capture_queue_url=read.text("CAPTURE_QUEUE_URL"),
             dead_letter_queue_url=read.text("DEAD_LETTER_QUEUE_URL"),
             recent_captures_table=read.text("RECENT_CAPTURES_TABLE") if cool_down_seconds else None,
+            jobs_table=read.optional_text("JOBS_TABLE"),
             cloud_backup_url=read.url("CLOUD_BACKUP_URL", DEFAULT_CLOUD_BACKUP_URL),
             cloud_backup_region=read.region("CLOUD_BACKUP_REGION"),
             cloud_backup_project_id=read.project_id("CLOUD_BACKUP_PROJECT_ID"),
@@ -109,6 +111,9 @@ class _Reader:
         if not value:
             raise SettingError(f"{name} is not set")
         return value
+
+    def optional_text(self, name: str) -> str | None:
+        return self._optional(name) or None
 
     def url(self, name: str, default: str) -> str:
         value = self._optional(name) or default

@@ -17,7 +17,8 @@ from agent_log_capture.core.intake import Arrival
 CALL_SECONDS = 25
 # What is kept free at the end for telling and keeping: no call starts that would need it.
 SAVING_SECONDS = 60
-# The longest that one call to SQS or SNS takes, with all its tries: nothing is sent with less time left.
+# The longest that one call to SQS, SNS or the table of the jobs takes, with all its tries: nothing is sent with less
+# time left.
 SENDING_SECONDS = 25
 _ROUND_SECONDS = 0.5  # between two looks for calls that take too long
 
@@ -52,6 +53,10 @@ class TimeLeft:
     def is_enough_to_send(self) -> bool:
         """Tell whether a batch that is sent now, to the queue or the topic, is sent in time."""
         return self.seconds >= SENDING_SECONDS
+
+    def is_enough_to_count(self) -> bool:
+        """Tell whether a call that starts now leaves the time to send what waits after it."""
+        return self.seconds >= 2 * SENDING_SECONDS
 
     @property
     def is_up(self) -> bool:

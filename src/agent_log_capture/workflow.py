@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from agent_log_capture.adapters.capture_queue import CaptureQueue
 from agent_log_capture.adapters.cloud_backup import CloudBackup
+from agent_log_capture.adapters.jobs import Jobs
 from agent_log_capture.adapters.outcome_topic import OutcomeTopic
 from agent_log_capture.adapters.recent_captures import RecentCaptures
 from agent_log_capture.adapters.token_secret import InvocationToken, TokenSecret
@@ -16,6 +17,7 @@ from agent_log_capture.core.brake import Brake
 from agent_log_capture.core.decision import RetryPolicy
 from agent_log_capture.core.following import FollowPolicy
 from agent_log_capture.core.intake import Reader
+from agent_log_capture.counting import Counting
 from agent_log_capture.saving import Report, Saving
 from agent_log_capture.workers import RemainingMillis, TimeLeft, Turn, take_turns
 
@@ -38,6 +40,7 @@ class CaptureWorkflow:
     recent: RecentCaptures | None
     retries: RetryPolicy
     follow: FollowPolicy
+    jobs: Jobs | None
     concurrency: int
     random: Callable[[], float]
     now: Callable[[], datetime]
@@ -53,7 +56,8 @@ class CaptureWorkflow:
             self.recent.begin(remaining_millis)
         now = self.now()
         arrivals = self.reader.read(event, request_id=request_id, now=now)
-        work = [(arrival, capture) for arrival in arrivals for capture in arrival.captures]
+        came = [(arrival, capture) for arrival in arrivals for capture in arrival.captures]
+        work = [(arrival, capture) for arrival, capture in came if not capture.ended]
         refused = sum(each.count for arrival in arrivals for each in arrival.refused)
         report = Report(
             asked=len(work) + refused,
@@ -68,12 +72,15 @@ class CaptureWorkflow:
         saving.refuse(arrivals)
         to_do = [item for item in work if not saving.is_kept(item[0])]
         saving.leave(len(work) - len(to_do))
+        for arrival, capture in came:
+            if capture.ended and not saving.is_kept(arrival):
+                saving.add_ended(arrival, capture, capture.ended)
         saving.fan_out(to_do[CAPTURES_IN_AN_INVOCATION:])
         asking = self._asking()
         turns = [Turn(*item, time_left) for item in to_do[:CAPTURES_IN_AN_INVOCATION]]
         self._ask_all(asking, turns, saving, time_left)
         report.answers, report.trouble = asking.answers.counts(), asking.brake.trouble
-        saving.finish()
+        saving.finish(self._counting(time_left))
         return report
 
     def _ask_all(self, asking: Asking, turns: Sequence[Turn], saving: Saving, time_left: TimeLeft) -> None:
@@ -93,6 +100,18 @@ class CaptureWorkflow:
             self.recent.end()
         if trouble := asking.brake.trouble:
             self.logger.warning("the brake: no further calls", reason=trouble.reason, detail=trouble.message)
+
+    def _counting(self, time_left: TimeLeft) -> Counting | None:
+        if self.jobs is None:
+            return None
+        return Counting(
+            jobs=self.jobs,
+            topic=self.topic,
+            logger=self.logger,
+            has_time=time_left.is_enough_to_count,
+            now=self.now,
+            window_seconds=self.retries.window_seconds,
+        )
 
     def _asking(self) -> Asking:
         brake = Brake(self.concurrency, self.random)

@@ -16,10 +16,12 @@ from botocore.awsrequest import AWSResponse
 from moto import mock_aws
 from moto.sqs import models as sqs_models
 
+from agent_log_capture import counting
 from agent_log_capture.adapters.batches import send_in_batches
 from agent_log_capture.adapters.capture_queue import CaptureQueue
 from agent_log_capture.adapters.cloud_backup import CloudBackup
 from agent_log_capture.adapters.http_session import build_session
+from agent_log_capture.adapters.jobs import Jobs
 from agent_log_capture.adapters.outcome_topic import OutcomeTopic
 from agent_log_capture.adapters.recent_captures import RecentCaptures
 from agent_log_capture.adapters.token_secret import TokenSecret
@@ -27,6 +29,7 @@ from agent_log_capture.core.capture import Capture, Outcome, Status, Trigger, Tr
 
 NOW = datetime(2026, 11, 23, 3, 12, 40, 985000, tzinfo=UTC)
 TABLE = "RecentCapturesTable"
+JOBS_TABLE = "JobsTable"
 AGENT = "8f135b4f-7a69-4b8a-947f-5e80d772fd97"
 CAPTURE = Capture(
     agent_id=AGENT,
@@ -134,6 +137,15 @@ class Inbox:
         return answer.get("Messages", [])
 
 
+def create_table(dynamodb, name):
+    dynamodb.create_table(
+        TableName=name,
+        BillingMode="PAY_PER_REQUEST",
+        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
+        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
+    )
+
+
 @pytest.fixture
 def now():
     return NOW
@@ -234,12 +246,7 @@ def dynamodb(aws):
 @pytest.fixture
 def table(dynamodb):
     """The cool-down's table, with what can go wrong with it."""
-    dynamodb.create_table(
-        TableName=TABLE,
-        BillingMode="PAY_PER_REQUEST",
-        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
-        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
-    )
+    create_table(dynamodb, TABLE)
     return BrokenCalls(dynamodb)
 
 
@@ -275,6 +282,48 @@ def end_cool_down(dynamodb, remembered):
             dynamodb.put_item(TableName=TABLE, Item=item | {"expiration": {"N": "1"}})
 
     return end
+
+
+@pytest.fixture
+def jobs_client(aws):
+    """A client of its own, as the function has it: what breaks here leaves the cool-down alone."""
+    return aws("dynamodb")
+
+
+@pytest.fixture
+def jobs_table(jobs_client, monkeypatch):
+    """The table of the jobs, with what can go wrong with it."""
+    # moto knows nothing of threads: a transaction that is refused would undo another one.
+    monkeypatch.setattr(counting, "JOBS_AT_ONCE", 1)
+    create_table(jobs_client, JOBS_TABLE)
+    return BrokenCalls(jobs_client)
+
+
+@pytest.fixture
+def jobs(jobs_client, jobs_table, now, pauses):  # noqa: ARG001 (the table has to be there)
+    return Jobs(
+        client=jobs_client,
+        table=JOBS_TABLE,
+        keep_seconds=1000,
+        now=lambda: now,
+        random=lambda: 1.0,
+        pause=pauses.append,
+    )
+
+
+@pytest.fixture
+def job_items(jobs_client):
+    """What is remembered of jobs, by the kind of item."""
+
+    def read(kind):
+        items = jobs_client.scan(TableName=JOBS_TABLE)["Items"]
+        return [
+            {name: next(iter(value.values())) for name, value in item.items() if name != "id"}
+            for item in sorted(items, key=lambda item: item["id"]["S"])
+            if item["id"]["S"].startswith(kind)
+        ]
+
+    return read
 
 
 @pytest.fixture

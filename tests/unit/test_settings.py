@@ -21,6 +21,7 @@ def test_what_is_not_set_has_a_default():
         capture_queue_url=REQUIRED["CAPTURE_QUEUE_URL"],
         dead_letter_queue_url=REQUIRED["DEAD_LETTER_QUEUE_URL"],
         recent_captures_table="recent-captures",
+        jobs_table=None,
         cloud_backup_url="https://{region}.backup.api.rackspacecloud.com",
         cloud_backup_region="DFW",
         cloud_backup_project_id=None,
@@ -98,6 +99,11 @@ def test_a_missing_setting_names_itself(name):
 def test_without_a_cool_down_no_table_is_needed_or_used(table):
     settings = Settings.from_environment(REQUIRED | {"COOL_DOWN_SECONDS": "0", "RECENT_CAPTURES_TABLE": table})
     assert (settings.cool_down_seconds, settings.recent_captures_table) == (0, None)
+
+
+@pytest.mark.parametrize(("value", "table"), [("", None), (" ", None), ("jobs", "jobs")])
+def test_without_a_table_no_sums_of_jobs_are_told(value, table):
+    assert Settings.from_environment(REQUIRED | {"JOBS_TABLE": value}).jobs_table == table
 
 
 NOT_OVER_HTTPS = (

@@ -13,6 +13,7 @@ from moto.events.models import EventPattern
 from agent_log_capture.adapters.http_session import CONNECT_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS
 from agent_log_capture.core.auth_token import TokenFormatError, parse_auth_token
 from agent_log_capture.core.credentials import parse_credentials
+from agent_log_capture.core.job import keep_seconds
 from agent_log_capture.settings import RotationSettings, Settings
 from local.template import TEMPLATE, resolve, translate
 
@@ -398,6 +399,35 @@ class TestCoolDown:
     def test_the_table_goes_with_the_stack(self, template):
         table = template["Resources"]["RecentCapturesTable"]
         assert (table["DeletionPolicy"], table["UpdateReplacePolicy"]) == ("Delete", "Delete")
+
+
+class TestJobs:
+    def test_the_table_is_paid_by_request_and_keyed_as_it_is_written(self, properties):
+        table = properties("JobsTable")
+        assert table["BillingMode"] == "PAY_PER_REQUEST"
+        assert table["KeySchema"] == [{"AttributeName": "id", "KeyType": "HASH"}]
+        assert table["AttributeDefinitions"] == [{"AttributeName": "id", "AttributeType": "S"}]
+
+    def test_what_is_over_is_deleted(self, properties):
+        assert properties("JobsTable")["TimeToLiveSpecification"] == {"AttributeName": "expires", "Enabled": True}
+
+    def test_the_table_is_encrypted_and_may_be_recoverable_and_goes_with_the_stack(self, template, properties):
+        table = properties("JobsTable")
+        assert table["SSESpecification"] == {"SSEEnabled": True}
+        recovery = table["PointInTimeRecoverySpecification"]
+        assert recovery == {"PointInTimeRecoveryEnabled": {"Ref": "PointInTimeRecovery"}}
+        resource = template["Resources"]["JobsTable"]
+        assert (resource["DeletionPolicy"], resource["UpdateReplacePolicy"]) == ("Delete", "Delete")
+
+    def test_switched_off_there_is_no_table_and_the_function_is_told_none(self, template, properties):
+        assert template["Conditions"]["ReportsJobs"] == {"Fn::Equals": [{"Ref": "ReportJobs"}, "true"]}
+        assert template["Resources"]["JobsTable"]["Condition"] == "ReportsJobs"
+        table = properties("CaptureFunction")["Environment"]["Variables"]["JOBS_TABLE"]
+        assert table == {"Fn::If": ["ReportsJobs", {"Ref": "JobsTable"}, ""]}
+
+    def test_a_job_is_remembered_as_long_as_a_dead_letter_may_wait(self, properties):
+        in_a_queue = properties("CaptureDeadLetterQueue")["MessageRetentionPeriod"]
+        assert keep_seconds(retry_window_seconds=0, deadline_seconds=0) == in_a_queue
 
 
 class TestTokenSecret:

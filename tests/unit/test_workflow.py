@@ -11,7 +11,7 @@ import requests
 from botocore.exceptions import ClientError
 
 from agent_log_capture import workers
-from agent_log_capture.core.capture import Capture, Following, Status
+from agent_log_capture.core.capture import Capture, Following, Job, Status
 from agent_log_capture.core.decision import RetryPolicy
 from agent_log_capture.core.following import FollowPolicy
 from agent_log_capture.core.intake import Reader
@@ -82,7 +82,7 @@ def looks(wire):
 
 
 @pytest.fixture
-def workflow(*, api, secret, queue, topic, recent, now, logger):
+def workflow(*, api, secret, queue, topic, recent, jobs, now, logger):
     return CaptureWorkflow(
         reader=Reader(default_region="DFW"),
         api=api,
@@ -92,6 +92,7 @@ def workflow(*, api, secret, queue, topic, recent, now, logger):
         recent=recent,
         retries=RetryPolicy(window_seconds=DAY_SECONDS, random=lambda: 0.0),
         follow=FollowPolicy(deadline_seconds=DAY_SECONDS, grace_seconds=0, random=lambda: 0.5),
+        jobs=jobs,
         concurrency=4,
         random=lambda: 0.5,
         now=lambda: now,
@@ -311,7 +312,10 @@ def test_a_capture_that_is_not_put_back_keeps_its_record_and_no_other(*, run, un
     assert sorted(report.unsaved) == ["second", "third"]
     assert report.unsaved["second"].startswith("the capture was not put back: ClientError: ")
     assert counted(report) == {"requested": 1, "deferred": 2}
-    assert agents_of(ends.told.bodies()) == ["one"]
+    assert [(notice["status"], notice["job_id"]) for notice in ends.told.bodies()] == [
+        ("requested", "first"),
+        ("job_done", "first"),
+    ]
 
 
 def test_an_event_that_came_from_no_queue_is_kept_without_a_message_id(run, answers, sqs):
@@ -475,11 +479,15 @@ def test_each_log_line_names_its_trigger_and_what_came_of_it(run, answers, log):
     answers.update(two=404, three=503)
     run(sqs_event(first="one", second="two", third="three"))
     lines = [json.loads(line) for line in log.getvalue().splitlines()]
-    assert {line["correlation_id"]: (line["message"], line["agent_id"], line["http_status"]) for line in lines} == {
-        "first": ("outcome", "one", 202),
-        "second": ("outcome", "two", 404),
-        "third": ("deferred", "three", 503),
+    assert {
+        (line["correlation_id"], line["message"], line.get("agent_id"), line.get("http_status")) for line in lines
+    } == {
+        ("first", "outcome", "one", 202),
+        ("second", "outcome", "two", 404),
+        ("second", "job done", None, None),
+        ("third", "deferred", "three", 503),
     }
+    assert {line["job_id"] for line in lines if line["message"] == "outcome"} == {"first", "second"}
 
 
 # ------------------------------------------------------------------ following and the cool-down
@@ -583,3 +591,224 @@ def test_each_invocation_tries_the_cool_downs_table_anew(run, table, log):
     table.errors.clear()
     assert counted(run(sqs_event(first="one"))) == {"requested": 1}
     assert counted(run(sqs_event(second="one"))) == {"duplicate": 1}
+
+
+# ------------------------------------------------------------------ jobs
+
+
+def sums(notices):
+    return [notice for notice in notices if notice["status"] == "job_done"]
+
+
+def put_back(ends, after_seconds=900):
+    """Return the messages that wait, as the next event."""
+    bodies = ends.waiting.bodies(after_seconds=after_seconds)
+    return sqs_event(**{f"again-{number}": body for number, body in enumerate(bodies)})
+
+
+@pytest.fixture
+def counted_as(job_items):
+    """What is remembered of the jobs, as far as it is not nothing."""
+
+    def read():
+        names = ("open", "captured", "expired", "rejected", "failed", "duplicate", "requested", "revision")
+        return {
+            item["job_id"]: {name: int(item[name]) for name in names if int(item.get(name, 0))}
+            for item in job_items("job")
+        }
+
+    return read
+
+
+def test_the_sum_is_told_when_the_last_agent_has_ended(*, run, answers, looks, ends, counted_as):
+    answers.update(unknown=404)
+    run(sqs_event(message="one two unknown not@good"))
+    assert counted_as() == {"message": {"open": 2, "rejected": 2}}
+    looks.update(one="completed", two="started")
+    run(put_back(ends))
+    assert sums(ends.told.bodies()) == []
+    looks.update(two=404)
+    report = run(put_back(ends))
+    [done] = sums(ends.told.bodies())
+    assert done | {"outcome_id": None, "message": None, "at": None, "seconds": None} == {
+        "version": "1",
+        "status": "job_done",
+        "job_id": "message",
+        "revision": 1,
+        "asked": 4,
+        "captured": 1,
+        "expired": 1,
+        "rejected": 2,
+        "failed": 0,
+        "duplicate": 0,
+        "requested": 0,
+        "seconds": None,
+        "message": None,
+        "trigger": {"type": "sqs", "id": "message", "name": None},
+        "asked_at": "2026-11-23T03:12:40.985Z",
+        "at": None,
+        "outcome_id": None,
+    }
+    assert [sum_of.job_id for sum_of in report.jobs_done] == ["message"]
+    assert report.notices_published == 2
+
+
+def test_a_named_job_takes_in_every_message_that_names_it(run, unfollowed, ends):
+    run(
+        sqs_event(first={"agent_ids": ["one", "two"], "job": "night"}, second={"agent_id": "one", "job": "night"}),
+        unfollowed,
+    )
+    run(sqs_event(third={"agent_id": "three", "job": "night"}, fourth="four"), unfollowed)
+    told = [
+        (done["job_id"], done["revision"], done["requested"], done["duplicate"]) for done in sums(ends.told.bodies())
+    ]
+    assert sorted(told) == [("fourth", 1, 1, 0), ("night", 1, 2, 1), ("night", 2, 3, 1)]
+
+
+def test_an_event_without_a_readable_agent_is_no_job(run, ends, job_items):
+    run(sqs_event(first="not@good", second={"agent_id": "a", "job": 7}))
+    assert {notice["status"] for notice in ends.told.bodies()} == {"rejected"}
+    assert job_items("") == []
+
+
+def test_nothing_is_done_about_jobs_before_every_agent_is_asked(run, jobs_table, answers):
+    answers["one"] = lambda: 500 if jobs_table.calls else 202
+    assert counted(run({"agent_id": "one"})) == {"requested": 1}
+    assert jobs_table.calls == {"TransactWriteItems": 1}
+
+
+def test_a_job_is_opened_once_however_often_its_agents_wait(run, looks, ends, jobs_table):
+    run(sqs_event(message="one two"))
+    looks.update(one="started", two="started")
+    for _ in range(3):
+        run(put_back(ends))
+    assert jobs_table.calls == {"TransactWriteItems": 1}
+
+
+def test_without_jobs_no_table_is_needed(run, workflow, answers, ends, jobs_table):
+    answers["one"] = 404
+    run(sqs_event(message="one"), replace(workflow, jobs=None))
+    assert [notice["job_id"] for notice in ends.told.bodies()] == ["message"]
+    assert jobs_table.calls == {}
+
+
+def test_what_fans_out_belongs_to_one_sum(run, unfollowed, ends):
+    agents = [f"agent-{number}" for number in range(CAPTURES_IN_AN_INVOCATION + 50)]
+    alone = replace(unfollowed, recent=None)
+    run(sqs_event(message=" ".join(agents)), alone)
+    assert sums(ends.told.bodies()) == []
+    run(put_back(ends), alone)
+    assert [done["requested"] for done in sums(ends.told.bodies())] == [550]
+
+
+def test_a_capture_from_before_there_were_jobs_is_in_none(run, looks, watched, ends, jobs_table):
+    looks["one"] = "completed"
+    run(sqs_event(message=watched("one")))
+    assert [notice["status"] for notice in ends.told.bodies()] == ["captured"]
+    assert jobs_table.calls == {}
+
+
+def test_what_cannot_be_counted_comes_again_to_be_counted_and_for_nothing_else(
+    *, run, unfollowed, jobs_table, answers, ends, log, counted_as
+):
+    jobs_table.fail("TransactWriteItems", "InternalServerError")
+    answers["two"] = 404
+    report = run(sqs_event(message="one two", other="three"), unfollowed)
+    assert (counted(report), report.not_counted) == ({"requested": 2, "rejected": 1}, 3)
+    assert "jobs were not counted" in log.getvalue()
+    assert len(ends.told.bodies()) == 3
+    assert ends.waiting.bodies(after_seconds=299) == []
+    again = put_back(ends, after_seconds=300)
+    report = run(again, unfollowed)
+    assert (report.asked, report.new, counted(report), report.not_counted) == (0, 0, {}, 3)
+
+    jobs_table.errors.clear()
+    report = run(put_back(ends), unfollowed)
+    assert (report.asked, len(report.jobs_done)) == (0, 2)
+    assert sorted((done["job_id"], done["asked"]) for done in ends.told.bodies()) == [("message", 2), ("other", 1)]
+    assert answers.asked == {"one": 1, "two": 1, "three": 1}
+    assert counted_as()["message"] == {"requested": 1, "rejected": 1, "revision": 1}
+    assert ends.waiting.messages(after_seconds=900) == []
+
+
+def test_a_table_that_is_out_of_reach_is_tried_with_one_job_alone(run, unfollowed, jobs_table, ends):
+    jobs_table.fail("TransactWriteItems", "InternalServerError")
+    run(sqs_event(**{f"message-{number}": f"agent-{number}" for number in range(5)}), unfollowed)
+    assert jobs_table.calls == {"TransactWriteItems": 1}
+    assert len(put_back(ends)["Records"]) == 1
+
+
+def test_what_cannot_be_counted_for_the_whole_retry_window_is_kept_and_can_be_replayed(
+    *, run, unfollowed, jobs_table, ends, now
+):
+    jobs_table.fail("TransactWriteItems", "InternalServerError")
+    run(sqs_event(message="one"), unfollowed)
+    later = replace(unfollowed, now=lambda: now + timedelta(days=1))
+    report = run(put_back(ends), later)
+    assert (report.unsaved, ends.waiting.messages(after_seconds=900)) == ({}, [])
+    [letter] = ends.dead.messages()
+    attributes = {name: value["StringValue"] for name, value in letter["MessageAttributes"].items()}
+    assert attributes == {"reason": "not_counted", "status": "requested", "trigger_type": "sqs", "attempts": "0"}
+    jobs_table.errors.clear()
+    ends.told.bodies()
+    run(sqs_event(replayed=letter["Body"]), later)
+    assert [(done["job_id"], done["requested"]) for done in ends.told.bodies()] == [("message", 1)]
+
+
+def test_a_sum_that_cannot_be_told_is_told_later(*, run, unfollowed, topic_entries, ends, answers):
+    is_sum = lambda entry: "job_done" in entry["Subject"]  # noqa: E731 (it has a name only to be said twice)
+    topic_entries.fail(is_sum, calls=3)
+    report = run(sqs_event(message="one two"), unfollowed)
+    assert (report.notices_published, report.notices_failed, report.jobs_done) == (2, 1, [])
+    assert counted(report) == {"requested": 2}
+    again = put_back(ends)
+    [capture] = json.loads(again["Records"][0]["body"])["captures"]
+    assert capture["ended"] == "requested"
+    run(again, unfollowed)
+    run(again, unfollowed)
+    assert [done["requested"] for done in sums(ends.told.bodies())] == [2]
+    assert answers.asked == {"one": 1, "two": 1}
+
+
+def test_a_record_that_comes_again_is_counted_once_and_tells_its_sum_once(run, unfollowed, ends, counted_as):
+    for _ in range(2):
+        run(sqs_event(message="one two"), unfollowed)
+    assert len(ends.told.bodies()) == 2 + 1 + 2
+    assert counted_as() == {"message": {"requested": 2, "revision": 1}}
+
+
+def test_what_neither_can_be_counted_nor_waits_keeps_its_record(run, unfollowed, jobs_table, sqs):
+    jobs_table.fail("TransactWriteItems", "InternalServerError")
+    break_calls(sqs, "SendMessageBatch")
+    report = run(sqs_event(message="one"), unfollowed)
+    assert list(report.unsaved) == ["message"]
+
+
+def test_a_replayed_failure_corrects_the_sum(*, run, unfollowed, answers, ends, overdue, counted_as):
+    answers["overdue"] = 503
+    job = replace(overdue, job=Job(name=None, asked=2))
+    run(sqs_event(message={"captures": [job.to_json(), replace(job, agent_id="fine").to_json()]}), unfollowed)
+    [first] = sums(ends.told.bodies())
+    assert (first["revision"], first["failed"], first["requested"]) == (1, 1, 1)
+    assert first["message"] == "of the 2 agents asked for: 1 failed, 1 requested; nothing is missing"
+    answers["overdue"] = 503
+    [letter] = ends.dead.messages()
+    run(sqs_event(replayed=letter["Body"]), unfollowed)
+    assert counted_as()[job.job_id] == {"open": 1, "requested": 1, "revision": 1}
+    answers["overdue"] = 202
+    run(put_back(ends), unfollowed)
+    [second] = sums(ends.told.bodies())
+    assert (second["revision"], second["failed"], second["requested"]) == (2, 0, 2)
+    assert first["outcome_id"] != second["outcome_id"]
+
+
+def test_without_time_to_count_what_has_ended_waits_to_be_counted(unfollowed, ends, jobs_table, sns):
+    is_told = Event()
+    sns.meta.events.register("before-call.sns.PublishBatch", lambda **_: is_told.set())
+    report = unfollowed.run(
+        sqs_event(message="one"),
+        request_id="request-id",
+        remaining_millis=lambda: 1000 * (2 * SENDING_SECONDS - 1) if is_told.is_set() else 300_000,
+    )
+    assert (report.not_counted, report.unsaved, jobs_table.calls) == (1, {}, {})
+    assert len(put_back(ends)["Records"]) == 1

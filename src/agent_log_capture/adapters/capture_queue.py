@@ -76,7 +76,9 @@ def _grouped(delayed: Sequence[tuple[Capture, int]]) -> Iterator[tuple[int, Sequ
 
 
 def _entry(delay_seconds: int, captures: Sequence[Capture]) -> Entry:
-    body = json.dumps({"captures": [capture.to_json() for capture in captures]}, separators=(",", ":"))
+    # Nothing is escaped: names of triggers and jobs are printable, and six bytes for a character could be too many.
+    waiting = {"captures": [capture.to_json() for capture in captures]}
+    body = json.dumps(waiting, ensure_ascii=False, separators=(",", ":"))
     return {"MessageBody": body, "DelaySeconds": delay_seconds}
 
 

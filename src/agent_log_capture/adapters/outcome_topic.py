@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from agent_log_capture.adapters.batches import Entry, HasTime, always, send_in_batches
+from agent_log_capture.core import job_notice, notice
 from agent_log_capture.core.capture import Outcome
-from agent_log_capture.core.notice import sns_message
+from agent_log_capture.core.job import JobDone
 
 if TYPE_CHECKING:
     from mypy_boto3_sns import SNSClient
@@ -14,7 +15,7 @@ MAX_BYTES = 256 * 1024  # of a message, and of a batch of ten
 
 
 class OutcomeTopic:
-    """Publishes outcomes ten at a time; with `has_chat`, in a form for a chat as well."""
+    """Publishes outcomes, and sums of jobs, ten at a time; with `has_chat`, in a form for a chat as well."""
 
     def __init__(self, client: "SNSClient", topic_arn: str, *, has_chat: bool = False) -> None:
         self._client = client
@@ -26,12 +27,17 @@ class OutcomeTopic:
 
         `has_time` tells before each call whether there is still time for it.
         """
+        return self._send([notice.sns_message(outcome, has_chat=self._has_chat) for outcome in outcomes], has_time)
 
+    def publish_sums(self, sums: Sequence[JobDone], has_time: HasTime = always) -> Mapping[int, str]:
+        """Publish a notice for the sum of each job; otherwise as `publish`."""
+        return self._send([job_notice.sns_message(done) for done in sums], has_time)
+
+    def _send(self, entries: Sequence[Entry], has_time: HasTime) -> Mapping[int, str]:
         def send(batch: list[Entry]) -> Mapping[str, Any]:
             return self._client.publish_batch(
                 TopicArn=self._topic_arn,
                 PublishBatchRequestEntries=batch,  # type: ignore[arg-type]
             )
 
-        entries = [sns_message(outcome, has_chat=self._has_chat) for outcome in outcomes]
         return send_in_batches(entries, send, max_bytes=MAX_BYTES, has_time=has_time)

@@ -4,11 +4,11 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import filterfalse, product
 from typing import Any, NamedTuple, TypeGuard, override
 
-from agent_log_capture.core.capture import REGIONS, Reason, is_agent_id
+from agent_log_capture.core.capture import JOB_NAME_CHARACTERS, REGIONS, Reason, is_agent_id
 from agent_log_capture.core.printable import printable
 
 # No event of AWS is a third as deep. JSON inside a string counts as one level more.
@@ -30,15 +30,16 @@ _ID_RULE = "an agent ID is 1 to 128 characters of A-Z a-z 0-9 _ -"
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """An agent ID, with what stood beside it; `region` is None where none was named."""
+    """An agent ID, with what stood beside it; `region` and `job` are None where none was named."""
 
     agent_id: str
     region: str | None = None
     force: bool = False
+    job: str | None = None
 
 
 class Content(NamedTuple):
-    """A value as it came, and the `region` and `force` that stood beside it."""
+    """A value as it came, and the `region`, `force` and `job` that stood beside it."""
 
     value: Any
     beside: Mapping[str, Any]
@@ -55,6 +56,7 @@ class Refusal:
     message: str
     value: str = ""
     content: Content | None = None
+    job: str | None = None
 
 
 class Repeating(dict[str, Any]):
@@ -141,6 +143,7 @@ class _Siblings:
 
     region: str | None = None
     force: bool = False
+    job: str | None = None
     refusal: tuple[Reason, str] | None = None
     as_they_came: Mapping[str, Any] = field(default_factory=dict)
 
@@ -256,26 +259,28 @@ def _one_id(value: object, key: str, siblings: _Siblings) -> Found | Refusal:
     content = Content(value, siblings.as_they_came)
     if not isinstance(value, str) or not is_agent_id(value):
         message = f"{printable(key, _SHOWN_CHARACTERS)}: {_ID_RULE}"
-        return Refusal(Reason.INVALID_AGENT_ID, message, shown(value), content)
+        return Refusal(Reason.INVALID_AGENT_ID, message, shown(value), content, siblings.job)
     if siblings.refusal:
-        return Refusal(*siblings.refusal, shown(value), content)
-    return Found(value, siblings.region, siblings.force)
+        return Refusal(*siblings.refusal, shown(value), content, siblings.job)
+    return Found(value, siblings.region, siblings.force, siblings.job)
 
 
 def _siblings(fields: Iterable[tuple[str, Any]]) -> _Siblings:
-    """Read the `region` and `force` of an object."""
+    """Read the `region`, `force` and `job` of an object."""
     named: defaultdict[str, list[Any]] = defaultdict(list)
     for key, value in fields:
-        if (name := _normal(key)) in {"region", "force"}:
+        if (name := _normal(key)) in {"region", "force", "job"}:
             named[name].append(value)
     if not named:
         return _ALONE
     as_they_came = {name: values if values[1:] else values[0] for name, values in named.items()}
+    siblings = _Siblings(as_they_came=as_they_came)
     try:
-        region, force = _region(named["region"]), _force(named["force"])
+        # The job first: what is refused for another field's sake counts in it.
+        siblings = replace(siblings, job=_job(named["job"]))
+        return replace(siblings, region=_region(named["region"]), force=_force(named["force"]))
     except _RefusedFieldError as error:
-        return _Siblings(refusal=error.refusal, as_they_came=as_they_came)
-    return _Siblings(region, force, None, as_they_came)
+        return replace(siblings, refusal=error.refusal)
 
 
 class _RefusedFieldError(Exception):
@@ -307,6 +312,18 @@ def _one_force(value: object) -> bool | None:
     if word in (None, False, True, "false", "true"):
         return None if word is None else word in (True, "true")
     raise _RefusedFieldError(Reason.INVALID_FORCE, f"force {shown(value)} is not true or false")
+
+
+def _job(values: Iterable[object]) -> str | None:
+    return _agreed("job", Reason.INVALID_JOB, map(_one_job, values))
+
+
+def _one_job(value: object) -> str | None:
+    name = value.strip() if isinstance(value, str) else value
+    if name is None or (isinstance(name, str) and name and name == printable(name, JOB_NAME_CHARACTERS)):
+        return name
+    rule = f"job {shown(value)} is not a line of 1 to {JOB_NAME_CHARACTERS} printable characters"
+    raise _RefusedFieldError(Reason.INVALID_JOB, rule)
 
 
 def _agreed[T](name: str, reason: Reason, values: Iterable[T | None]) -> T | None:

@@ -20,6 +20,7 @@ _OUTCOME_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://agent-log-capture/o
 # A message of 100 captures stays below the 1 MiB that SQS carries, whatever they consist of.
 TRIGGER_ID_CHARACTERS = 512
 TRIGGER_NAME_CHARACTERS = 256
+JOB_NAME_CHARACTERS = 128
 _MOST_TRIES = 1_000_000
 # The `rel` of the link that the API signs; its query says in Unix time until when it works.
 SIGNED_LINK = "logfile_temp_url"
@@ -29,11 +30,12 @@ _EARLIEST = datetime(2020, 1, 1, tzinfo=UTC)
 # Two instances' clocks differ by less; a retry window that starts later than that would never end.
 _CLOCK_SKEW = timedelta(hours=1)
 _TRIGGER_KEYS = frozenset({"type", "id", "name"})
+_JOB_KEYS = frozenset({"name", "asked", "rejected", "is_open"})
 _FOLLOWING_KEYS = frozenset({"logfile_id", "requested_at", "looks", "is_seen"})
 _CAPTURE_KEYS = frozenset(
     {
         *("agent_id", "region", "trigger", "asked_at", "retry_from", "attempts", "replays", "force"),
-        *("unconfirmed_since", "following"),
+        *("unconfirmed_since", "following", "part_of_job", "ended"),
     }
 )
 
@@ -62,6 +64,7 @@ class Reason(StrEnum):
     TOKEN_REFUSED = "token_refused"  # noqa: S105 (the name of a reason)
     TOKEN_UNAVAILABLE = "token_unavailable"  # noqa: S105 (the name of a reason)
     IN_PROGRESS = "in_progress"
+    NOT_COUNTED = "not_counted"
     OUT_OF_TIME = "out_of_time"
     NOT_UPLOADED = "not_uploaded"
     AGENT_OFFLINE = "agent_offline"
@@ -71,6 +74,7 @@ class Reason(StrEnum):
     INVALID_AGENT_ID = "invalid_agent_id"
     INVALID_REGION = "invalid_region"
     INVALID_FORCE = "invalid_force"
+    INVALID_JOB = "invalid_job"
     INVALID_JSON = "invalid_json"
     TOO_DEEP = "too_deep"
     TOO_LARGE = "too_large"
@@ -111,6 +115,39 @@ class Trigger:
             TriggerType(_text(fields, "type")),
             _text(fields, "id"),
             None if name is None else _text(fields, "name", TRIGGER_NAME_CHARACTERS),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """The job that a capture belongs to, and how much its trigger asked for in it.
+
+    `name` is the caller's, None for the job that the trigger itself is. `asked` counts captures and, `rejected` among
+    them, values that could not be read. `is_open` tells that its state is there to be counted in.
+    """
+
+    name: str | None
+    asked: int
+    rejected: int = 0
+    is_open: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the form in which it waits in the queue."""
+        return {"name": self.name, "asked": self.asked, "rejected": self.rejected, "is_open": self.is_open}
+
+    @classmethod
+    def from_json(cls, value: object) -> Self:
+        """Read what `to_json` wrote; ValueError for anything else."""
+        fields = _object(value, "part_of_job", _JOB_KEYS)
+        asked, rejected = _count(fields, "asked"), _count(fields, "rejected")
+        if rejected >= asked:
+            raise ValueError("rejected leaves no capture of those that were asked for")
+        name = fields.get("name")
+        return cls(
+            name=None if name is None else _text(fields, "name", JOB_NAME_CHARACTERS),
+            asked=asked,
+            rejected=rejected,
+            is_open=_flag(fields, "is_open"),
         )
 
 
@@ -158,7 +195,8 @@ class Capture:
     `retry_from` starts the retry window: the moment of its first try, or of its first try after a replay.
     `unconfirmed_since` is set when the request may have been served although no answer came back: no log file that
     came of it is older. `replays` counts how often it came back from the dead-letter queue. `following` is set once
-    the API has accepted the request.
+    the API has accepted the request. `job` is None for one that has waited since before there were jobs: it counts
+    in none. `ended` is set when it has come to an ending, which was told and has yet to be counted in its job.
     """
 
     agent_id: str
@@ -171,6 +209,8 @@ class Capture:
     force: bool = False
     unconfirmed_since: datetime | None = None
     following: Following | None = None
+    job: Job | None = None
+    ended: Status | None = None
 
     def __post_init__(self) -> None:
         if not is_agent_id(self.agent_id):
@@ -182,6 +222,11 @@ class Capture:
     def key(self) -> tuple[str, str, str, str, int]:
         """What makes it the same capture when it is delivered twice."""
         return self.trigger.type, self.trigger.id, self.region, self.agent_id, self.replays
+
+    @property
+    def job_id(self) -> str:
+        """The job's name, or its trigger's ID."""
+        return (self.job and self.job.name) or self.trigger.id
 
     def to_json(self) -> dict[str, Any]:
         """Return the form in which it waits in the queue."""
@@ -196,14 +241,19 @@ class Capture:
             "force": self.force,
             "unconfirmed_since": self.unconfirmed_since and timestamp(self.unconfirmed_since),
             "following": self.following and self.following.to_json(),
+            # Not "job": a capture that somebody has damaged is read as any event is, and there that is a name.
+            "part_of_job": self.job and self.job.to_json(),
+            "ended": self.ended and self.ended.value,
         }
 
     def to_dead_letter(self) -> dict[str, Any]:
         """Return the form in which it lies in the dead-letter queue.
 
-        Replayed as it is, it keeps its trigger and `asked_at`, and starts a new retry window and attempt count.
+        Replayed as it is, it keeps its trigger and `asked_at`, and starts a new retry window and attempt count. What
+        has ended and could not be counted is only counted then: that is no replay.
         """
-        reset = replace(self, attempts=0, replays=self.replays + 1)
+        replays = self.replays + (self.ended is None)
+        reset = replace(self, attempts=0, replays=replays, job=self.job and replace(self.job, is_open=False))
         return reset.to_json() | {"retry_from": None}
 
     @classmethod
@@ -213,7 +263,7 @@ class Capture:
         A retry window that has not been started starts `now`.
         """
         fields = _object(value, "capture", _CAPTURE_KEYS)
-        following = fields.get("following")
+        following, job, ended = (fields.get(name) for name in ("following", "part_of_job", "ended"))
         return cls(
             agent_id=_text(fields, "agent_id"),
             region=_text(fields, "region"),
@@ -225,6 +275,8 @@ class Capture:
             force=_flag(fields, "force"),
             unconfirmed_since=_moment(fields, "unconfirmed_since", now),
             following=None if following is None else Following.from_json(following, now),
+            job=None if job is None else Job.from_json(job),
+            ended=None if ended is None else Status(_text(fields, "ended")),
         )
 
 
@@ -303,6 +355,13 @@ class Outcome:
     replays: int = 0
     # Tells apart the outcomes of one trigger that name no agent.
     part: int = 0
+    # The caller's name for it; None for the job that the trigger itself is.
+    job: str | None = None
+
+    @property
+    def job_id(self) -> str:
+        """The job's name, or its trigger's ID."""
+        return self.job or self.trigger.id
 
     @property
     def outcome_id(self) -> str:

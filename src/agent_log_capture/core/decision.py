@@ -273,6 +273,7 @@ def outcome(capture: Capture, status: Status, *, now: datetime, project_id: str 
         region=capture.region,
         attempts=capture.attempts,
         replays=capture.replays,
+        job=capture.job.name if capture.job else None,
     )
 
 

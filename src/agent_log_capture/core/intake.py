@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -19,7 +19,7 @@ from agent_log_capture.core.agent_ids import (
     is_object,
     shown,
 )
-from agent_log_capture.core.capture import Capture, Outcome, Reason, Status, Trigger, TriggerType
+from agent_log_capture.core.capture import Capture, Job, Outcome, Reason, Status, Trigger, TriggerType
 from agent_log_capture.core.envelope import (
     BrokenJson,
     Letter,
@@ -83,6 +83,7 @@ class Reader:
 
     def _arrival(self, record: "_Record", seen: set[object], now: datetime) -> Arrival:
         captures: dict[object, Capture] = {}
+        named: dict[object, _Named] = {}
         refusals: list[_Refused] = []
         ignored: list[str] = []
         letters = list(open_envelopes(record.content, record.outer))
@@ -90,10 +91,15 @@ class Reader:
             match finding:
                 case Capture():
                     captures.setdefault(finding.key, _come_again(finding, record.first_received_at))
+                case _Named(capture):
+                    if captures.setdefault(capture.key, capture) is capture:
+                        named[capture.key] = finding
                 case _Refused():
                     refusals.append(finding)
                 case _Ignored():
                     ignored.append(finding.because)
+        for key, capture in _in_jobs(named, refusals):
+            captures[key] = _come_again(capture, record.first_received_at)
         new = [capture for key, capture in captures.items() if key not in seen]
         seen.update(captures)
         return Arrival(
@@ -105,7 +111,7 @@ class Reader:
             ignored=None if new or refusals else next(iter(ignored), "another record names the same agents"),
         )
 
-    def _findings(self, letters: Sequence[Letter], now: datetime) -> Iterator["Capture | _Refused | _Ignored"]:
+    def _findings(self, letters: Sequence[Letter], now: datetime) -> Iterator["_Finding"]:
         for letter in letters:
             if because := ignored_because(letter):
                 yield _Ignored(because)
@@ -115,14 +121,14 @@ class Reader:
             else:
                 yield from self._found(letter, now)
 
-    def _put_back(self, item: object, trigger: Trigger, now: datetime) -> Iterator["Capture | _Refused | _Ignored"]:
+    def _put_back(self, item: object, trigger: Trigger, now: datetime) -> Iterator["_Finding"]:
         """Read what this function itself put into the queue; what it did not write is read as any event is."""
         try:
             yield Capture.from_json(item, now)
         except ValueError:
             yield from self._found(Letter(trigger, item), now)
 
-    def _found(self, letter: Letter, now: datetime) -> Iterator["Capture | _Refused | _Ignored"]:
+    def _found(self, letter: Letter, now: datetime) -> Iterator["_Finding"]:
         findings = self._find(letter.content)
         if not findings and is_fleet_alarm(letter.content):
             yield _Ignored("an alarm over many time series: the event of each one names its agent")
@@ -131,7 +137,7 @@ class Reader:
             if isinstance(finding, Refusal):
                 yield _Refused(letter.trigger, finding)
             else:
-                yield self._capture(finding, letter.trigger, now)
+                yield _Named(self._capture(finding, letter.trigger, now), finding.job)
 
     def _find(self, content: object) -> list[Found | Refusal]:
         if isinstance(content, BrokenJson):
@@ -163,6 +169,14 @@ class _Record:
 
 
 @dataclass(frozen=True, slots=True)
+class _Named:
+    """A capture that an event asks for, and the job that it names."""
+
+    capture: Capture
+    job: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class _Refused:
     trigger: Trigger
     refusal: Refusal
@@ -171,6 +185,9 @@ class _Refused:
 @dataclass(frozen=True, slots=True)
 class _Ignored:
     because: str
+
+
+type _Finding = Capture | _Named | _Refused | _Ignored
 
 
 def _records(event: object, request_id: str, now: datetime) -> Iterator[_Record]:
@@ -204,6 +221,21 @@ def _number(value: object) -> int:
     return int(text) if _NUMBER.fullmatch(text) else 0
 
 
+def _in_jobs(named: Mapping[object, _Named], refusals: Sequence[_Refused]) -> Iterator[tuple[object, Capture]]:
+    """Give each capture its job, which counts what its trigger asks for in it, and what is refused of that.
+
+    A refused value counts in the job that stands beside it. Where no capture does, there is no sum to tell.
+    """
+    rejected = Counter((item.trigger, item.refusal.job) for item in refusals)
+    captures = Counter((item.capture.trigger, item.job) for item in named.values())
+    jobs = {
+        (trigger, name): Job(name=name, asked=count + rejected[trigger, name], rejected=rejected[trigger, name])
+        for (trigger, name), count in captures.items()
+    }
+    for key, item in named.items():
+        yield key, replace(item.capture, job=jobs[item.capture.trigger, item.job])
+
+
 def _come_again(capture: Capture, first_received_at: datetime | None) -> Capture:
     """Note that an earlier delivery may have asked the agent before it broke off."""
     if first_received_at is None:
@@ -233,9 +265,9 @@ def _outcomes(refusals: Sequence[_Refused], now: datetime) -> Iterator[Refused]:
 
 
 def _alike(refusals: Sequence[_Refused]) -> Iterator[Sequence[_Refused]]:
-    alike: defaultdict[tuple[Trigger, Reason, str], list[_Refused]] = defaultdict(list)
+    alike: defaultdict[tuple[Trigger, Reason, str, str | None], list[_Refused]] = defaultdict(list)
     for item in refusals:
-        alike[item.trigger, item.refusal.reason, item.refusal.message].append(item)
+        alike[item.trigger, item.refusal.reason, item.refusal.message, item.refusal.job].append(item)
     for items in alike.values():
         yield from batched(items, _NAMED_IN_ONE_NOTICE, strict=False)
 
@@ -249,6 +281,7 @@ def _told(group: Sequence[_Refused], message: str, part: int, now: datetime) -> 
         reason=group[0].refusal.reason,
         message=message,
         part=part,
+        job=group[0].refusal.job,
     )
     return Refused(outcome=outcome, count=len(group))
 

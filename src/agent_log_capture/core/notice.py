@@ -2,7 +2,7 @@
 
 import json
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from agent_log_capture.core.capture import LogFile, Outcome, readable, timestamp
@@ -31,6 +31,7 @@ def to_json(outcome: Outcome) -> dict[str, Any]:
         "http_status": outcome.http_status,
         "attempts": outcome.attempts,
         "trigger": outcome.trigger.to_json(),
+        "job_id": outcome.job_id,
         "asked_at": timestamp(outcome.asked_at),
         "at": timestamp(outcome.at),
         "outcome_id": outcome.outcome_id,
@@ -49,10 +50,13 @@ def sns_message(outcome: Outcome, *, has_chat: bool = False) -> dict[str, Any]:
         "Message": json.dumps(bodies, ensure_ascii=False),
         "MessageStructure": "json",
         "Subject": subject(outcome),
-        "MessageAttributes": {
-            name: {"DataType": "String", "StringValue": value} for name, value in _attributes(outcome).items()
-        },
+        "MessageAttributes": message_attributes(_attributes(outcome)),
     }
+
+
+def message_attributes(texts: Mapping[str, str]) -> dict[str, Any]:
+    """Return what a subscriber can filter by, in the form that SNS takes."""
+    return {name: {"DataType": "String", "StringValue": text} for name, text in texts.items()}
 
 
 def subject(outcome: Outcome) -> str:
@@ -60,8 +64,13 @@ def subject(outcome: Outcome) -> str:
     parts = [outcome.status.value, outcome.agent_id or "(no agent)"]
     if outcome.trigger.name:
         parts.append(f"- {outcome.trigger.name}")
-    text = printable(" ".join(parts), 10 * _SUBJECT_CHARACTERS)
-    return text.encode("ascii", "replace").decode()[:_SUBJECT_CHARACTERS].rstrip()
+    return subject_line(" ".join(parts))
+
+
+def subject_line(text: str, tail: str = "") -> str:
+    """Return a text as a mail subject, in printable ASCII; what is too long is cut before `tail`."""
+    ascii_text = printable(text, 10 * _SUBJECT_CHARACTERS).encode("ascii", "replace").decode()
+    return ascii_text[: _SUBJECT_CHARACTERS - len(tail)].rstrip() + tail
 
 
 def email(outcome: Outcome) -> str:

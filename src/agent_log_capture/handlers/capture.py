@@ -30,6 +30,8 @@ CAPTURE_SECONDS = "CaptureSeconds"
 TOKEN_REFUSED = "TokenRefused"  # noqa: S105 (the name of a metric)
 NOTICES_PUBLISHED = "NoticesPublished"
 NOTICES_FAILED = "NoticesFailed"
+JOBS_DONE = "JobsDone"
+JOB_COUNTS_FAILED = "JobCountsFailed"
 
 _NO_TOKEN = {Reason.TOKEN_REFUSED, Reason.TOKEN_UNAVAILABLE}
 
@@ -65,6 +67,8 @@ def _measure(report: "Report", metrics: "Metrics") -> None:
         **{metric: report.answers[name] for name, metric in ANSWERS.items()},
         TOKEN_REFUSED: int(report.trouble is not None and report.trouble.reason in _NO_TOKEN),
         NOTICES_FAILED: report.notices_failed,
+        JOBS_DONE: len(report.jobs_done),
+        JOB_COUNTS_FAILED: report.not_counted,
     }
     for metric, count in counts.items():
         if count:

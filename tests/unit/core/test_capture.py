@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from agent_log_capture.core.capture import (
     Capture,
     Following,
+    Job,
     LogFile,
+    Status,
     Trigger,
     TriggerType,
     is_agent_id,
@@ -30,10 +32,12 @@ CAPTURE = Capture(
     force=True,
     unconfirmed_since=NOW - timedelta(hours=1),
     following=Following(log_file_id="a-log-file", requested_at=NOW - timedelta(minutes=30), looks=7, is_seen=True),
+    job=Job(name="night shift", asked=5, rejected=1, is_open=True),
 )
 FIELDS = CAPTURE.to_json()
 TRIGGER = FIELDS["trigger"]
 FOLLOWING = FIELDS["following"]
+JOB = FIELDS["part_of_job"]
 NO_MOMENTS = (
     *(7, "", "soon", "2026-11-23", "2026-11-23T03:12:40", "2026-11-23T03:12:40+01:00", "2026-13-23T03:12:40Z"),
     *("0001-01-01T00:00:00Z", "2019-12-31T23:59:59Z", "2026-11-23T05:12:40Z", "9999-12-31T23:59:59Z"),
@@ -45,8 +49,9 @@ VALUES = st.recursive(
 MOMENTS = st.datetimes(datetime(2020, 1, 2), datetime(2026, 11, 23), timezones=st.just(UTC)).map(  # noqa: DTZ001
     lambda moment: moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 )
-IDS, NAMES = (
-    st.text(min_size=1, max_size=limit).map(lambda text, limit=limit: printable(text, limit)) for limit in (512, 256)
+IDS, NAMES, JOB_NAMES = (
+    st.text(min_size=1, max_size=limit).map(lambda text, limit=limit: printable(text, limit))
+    for limit in (512, 256, 128)
 )
 
 
@@ -69,6 +74,15 @@ IDS, NAMES = (
             looks=st.integers(0, 1_000_000),
             is_seen=st.booleans(),
         ),
+        job=st.none()
+        | st.builds(
+            Job,
+            name=st.none() | JOB_NAMES,
+            asked=st.integers(500, 1_000_000),
+            rejected=st.integers(0, 499),
+            is_open=st.booleans(),
+        ),
+        ended=st.none() | st.sampled_from(Status),
     )
 )
 def test_a_capture_is_the_same_after_a_stay_in_the_queue(capture):
@@ -77,8 +91,29 @@ def test_a_capture_is_the_same_after_a_stay_in_the_queue(capture):
 
 def test_a_dead_letter_starts_anew_and_keeps_what_it_stands_for():
     replayed = Capture.from_json(CAPTURE.to_dead_letter(), NOW)
-    assert replayed == replace(CAPTURE, attempts=0, replays=2, retry_from=NOW)
+    assert replayed == replace(
+        CAPTURE, attempts=0, replays=2, retry_from=NOW, job=replace(CAPTURE.job, is_open=False)
+    )
     assert replayed.key != CAPTURE.key
+
+
+def test_a_dead_letter_of_what_has_ended_and_was_not_counted_is_no_replay():
+    ended = replace(CAPTURE, ended=Status.CAPTURED)
+    replayed = Capture.from_json(ended.to_dead_letter(), NOW)
+    assert (replayed.ended, replayed.key) == (Status.CAPTURED, CAPTURE.key)
+
+
+def test_a_capture_from_before_there_were_jobs_is_in_none():
+    before = {name: value for name, value in FIELDS.items() if name not in {"part_of_job", "ended"}}
+    assert Capture.from_json(before, NOW) == replace(CAPTURE, job=None)
+
+
+@pytest.mark.parametrize(
+    ("job", "job_id"),
+    [(None, "arn@time"), (replace(CAPTURE.job, name=None), "arn@time"), (CAPTURE.job, "night shift")],
+)
+def test_a_job_has_the_name_that_the_caller_gave_it_or_its_triggers_id(job, job_id):
+    assert replace(CAPTURE, job=job).job_id == job_id
 
 
 @pytest.mark.parametrize("name", ["asked_at", "retry_from"])
@@ -117,6 +152,19 @@ def test_a_log_file_of_unknown_age_counts_from_now():
         *(FIELDS | {"replays": value} for value in (None, -1, 1_000_001, 1.0, False, "1")),
         *(FIELDS | {"force": value} for value in (None, "true", 1)),
         *(FIELDS | {name: value} for name in ("asked_at", "retry_from", "unconfirmed_since") for value in NO_MOMENTS),
+        *(FIELDS | {"ended": value} for value in ("over", "", 7, True)),
+        *(FIELDS | {"part_of_job": value} for value in ("a job", [], {}, True, 0)),
+        FIELDS | {"part_of_job": JOB | {"more": None}},
+        *(
+            FIELDS | {"part_of_job": JOB | {name: value}}
+            for name, values in {
+                "name": ("", "x" * 129, "a\nb", 7, ["a"]),
+                "asked": (None, 0, 1, -1, 1_000_001, "4"),
+                "rejected": (None, 5, -1, "1", True),
+                "is_open": (None, "true", 1),
+            }.items()
+            for value in values
+        ),
         *(FIELDS | {"following": value} for value in ("a-log-file", [], {}, True, 0)),
         *(
             FIELDS | {"following": FOLLOWING | {name: value}}
@@ -142,6 +190,9 @@ def test_what_is_no_capture_is_refused(fields):
         lambda name, value: FIELDS | {"following": FOLLOWING | {name: value}},
         st.sampled_from(sorted(FOLLOWING)),
         VALUES,
+    )
+    | st.builds(
+        lambda name, value: FIELDS | {"part_of_job": JOB | {name: value}}, st.sampled_from(sorted(JOB)), VALUES
     )
 )
 def test_any_json_is_a_capture_or_a_value_error(value):

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from agent_log_capture.core import agent_ids, intake
-from agent_log_capture.core.capture import Capture, Following, Outcome, Reason, Status, Trigger, TriggerType
+from agent_log_capture.core import agent_ids, intake, job_notice
+from agent_log_capture.core.capture import Capture, Following, Job, Outcome, Reason, Status, Trigger, TriggerType
 from agent_log_capture.core.intake import Reader
+from agent_log_capture.core.job import JobDone
 from agent_log_capture.core.notice import sns_message, to_json
 
 EVENTS = Path(__file__).parents[3] / "events"
@@ -200,13 +201,20 @@ def test_what_asks_for_nothing_is_ignored(event, because):
         assert arrival.ignored == because
 
 
-def test_a_notice_of_this_project_is_ignored_whichever_way_it_comes():
-    trigger = Trigger(TriggerType.MANUAL, "a-request")
-    outcome = Outcome(status=Status.REQUESTED, trigger=trigger, asked_at=NOW, at=NOW, agent_id="a", region="DFW")
-    raw = json.loads(sns_message(outcome)["Message"])["default"]
+TRIGGER = Trigger(TriggerType.MANUAL, "a-request")
+OUTCOME = Outcome(status=Status.REQUESTED, trigger=TRIGGER, asked_at=NOW, at=NOW, agent_id="a", region="DFW")
+JOB_DONE = JobDone(job_id="a-request", revision=1, counts={Status.CAPTURED: 1}, trigger=TRIGGER, asked_at=NOW, at=NOW)
+
+
+@pytest.mark.parametrize(
+    ("message", "notice"),
+    [(sns_message(OUTCOME), to_json(OUTCOME)), (job_notice.sns_message(JOB_DONE), job_notice.to_json(JOB_DONE))],
+)
+def test_a_notice_of_this_project_is_ignored_whichever_way_it_comes(message, notice):
+    raw = json.loads(message["Message"])["default"]
     wrapped = {"Type": "Notification", "MessageId": "m", "Message": raw}
     to_lambda = {"Records": [{"EventSource": "aws:sns", "Sns": wrapped}]}
-    for event in (from_queue(raw), from_queue(json.dumps(wrapped)), to_lambda, to_json(outcome)):
+    for event in (from_queue(raw), from_queue(json.dumps(wrapped)), to_lambda, notice):
         arrival = read_one(event)
         assert arrival.ignored == "it is a notice that this function published"
         assert (ids(arrival), arrival.refused, arrival.dead_letter) == ([], [], None)
@@ -720,6 +728,7 @@ def test_a_damaged_capture_is_read_as_any_event():
         asked_at=NOW,
         retry_from=NOW,
         force=True,
+        job=Job(name=None, asked=1),
     )
     assert capture == fresh
 
@@ -805,3 +814,96 @@ def test_a_message_of_nothing_but_garbage_is_told_in_twenty_one_notices_that_cou
     assert sum(refused.count for refused in arrival.refused) == 5000
     assert arrival.refused[-1].outcome.message == "4,000 further values are refused; the dead letter holds them"
     assert len({refused.outcome.outcome_id for refused in arrival.refused}) == 21
+
+
+# ------------------------------------------------------------------ jobs
+
+
+def jobs(arrival):
+    return {
+        capture.agent_id: (capture.job_id, capture.job.asked, capture.job.rejected) for capture in arrival.captures
+    }
+
+
+def test_everything_that_one_trigger_asks_for_is_one_job():
+    arrival = read_body("a b not@good c a")
+    assert jobs(arrival) == dict.fromkeys("abc", (arrival.trigger.id, 4, 1))
+    assert {capture.job.is_open for capture in arrival.captures} == {False}
+
+
+def test_a_job_that_is_named_beside_agents_is_theirs():
+    arrival = read_one(
+        [
+            {"agent_ids": ["a", "b", "no!"], "job": "night"},
+            {"agent_id": "c", "Job": " day "},
+            {"agent_ids": ["d", "a", "no?"]},
+            [{"name": "AgentId", "value": "e"}, {"name": "job", "value": "day"}],
+            {"agent_id": "f!", "job": "nobody"},
+        ]
+    )
+    assert jobs(arrival) == {
+        "a": ("night", 3, 1),
+        "b": ("night", 3, 1),
+        "c": ("day", 2, 0),
+        "d": (arrival.trigger.id, 2, 1),
+        "e": ("day", 2, 0),
+    }
+    assert [each.outcome.job_id for each in arrival.refused] == ["night", arrival.trigger.id, "nobody"]
+
+
+def test_what_is_refused_for_another_fields_sake_counts_in_its_job():
+    arrival = read_one([{"agent_id": "a", "job": "night"}, {"agent_id": "b", "job": "night", "region": "?"}])
+    assert jobs(arrival) == {"a": ("night", 2, 1)}
+
+
+@pytest.mark.parametrize(
+    ("job", "message"),
+    [
+        ("", "job '' is not a line of 1 to 128 printable characters: 'a'"),
+        (7, "job 7 is not a line of 1 to 128 printable characters: 'a'"),
+        ([], "job a list is not a line of 1 to 128 printable characters: 'a'"),
+        ("a\nb", "job 'a b' is not a line of 1 to 128 printable characters: 'a'"),
+        ("x" * 129, f"job '{79 * 'x'}…' is not a line of 1 to 128 printable characters: 'a'"),
+    ],
+)
+def test_a_job_that_is_no_name_is_refused(job, message):
+    arrival = read_one([{"agent_id": "a", "job": job}, {"agent_id": "b"}])
+    assert ids(arrival) == ["b"]
+    [refused] = arrival.refused
+    assert (refused.outcome.reason, refused.outcome.message) == (Reason.INVALID_JOB, message)
+    assert refused.outcome.job_id == arrival.trigger.id
+
+
+@pytest.mark.parametrize("job", [None, "x" * 128, "Nachtschicht ä \U0001f600"])
+def test_a_job_may_have_any_name_that_can_be_printed(job):
+    [capture] = read_one({"agent_id": "a", "job": job}).captures
+    assert capture.job_id == (job or capture.trigger.id)
+
+
+def test_two_names_for_one_job_contradict_each_other():
+    [refused] = read_body('{"agent_id": "a", "job": "x", "Job": "y"}').refused
+    assert (refused.outcome.reason, refused.outcome.message) == (
+        Reason.INVALID_JOB,
+        "job 'x' contradicts job 'y': 'a'",
+    )
+
+
+def test_the_same_trigger_asks_for_as_much_however_its_records_come():
+    event = from_queue("a b", "a b")
+    for record in event["Records"]:
+        record["messageId"] = "the same"
+    first, second = read(event)
+    assert jobs(first) == dict.fromkeys("ab", ("the same", 2, 0))
+    assert second.captures == []
+
+
+def test_what_was_put_back_keeps_its_job():
+    job = Job(name="night", asked=7, rejected=2, is_open=True)
+    capture = replace(WAITING, job=job, ended=Status.CAPTURED)
+    [read_again] = read_one(own_message(capture.to_json())).captures
+    assert (read_again.job, read_again.ended) == (job, Status.CAPTURED)
+
+
+def test_what_is_refused_keeps_its_job_in_the_dead_letter():
+    arrival = read_body('{"agent_ids": ["a", "no!"], "job": "night"}')
+    assert json.loads(arrival.dead_letter) == {"refused": [{"agent_ids": ["no!"], "job": "night"}]}

@@ -1,0 +1,98 @@
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent_log_capture.core.capture import Status, Trigger, TriggerType
+from agent_log_capture.core.job import COUNTED, JobDone
+from agent_log_capture.core.job_notice import email, message, sns_message, subject, to_json
+from agent_log_capture.core.printable import printable
+
+SAMPLE = Path(__file__).parents[3] / "events" / "outcomes" / "job-done.json"
+ASKED_AT = datetime(2026, 11, 23, 3, 12, 41, 31_000, tzinfo=UTC)
+DONE = JobDone(
+    job_id="night-shift-2026-11-23",
+    revision=1,
+    counts={Status.CAPTURED: 4812, Status.EXPIRED: 131, Status.REJECTED: 57},
+    trigger=Trigger(TriggerType.SQS, "f9264353-28eb-4473-94f8-2f6ef39e228c"),
+    asked_at=ASKED_AT,
+    at=ASKED_AT + timedelta(hours=24, minutes=2, milliseconds=517),
+)
+COUNTS = st.dictionaries(st.sampled_from(COUNTED), st.integers(0, 1_000_000))
+JOB_IDS = st.text(min_size=1, max_size=512).map(lambda text: printable(text, 512))
+
+
+def as_published(done):
+    published = sns_message(done)
+    bodies = json.loads(published["Message"])
+    return {
+        "Subject": published["Subject"],
+        "default": json.loads(bodies["default"]),
+        "email": bodies["email"],
+        "MessageAttributes": published["MessageAttributes"],
+    }
+
+
+def test_the_notice_is_as_the_sample_shows_it():
+    published = json.dumps(as_published(DONE), indent=2, ensure_ascii=False) + "\n"
+    assert published == SAMPLE.read_text(encoding="utf-8")
+
+
+@given(counts=COUNTS, job_id=JOB_IDS)
+def test_what_is_told_adds_up_to_what_was_asked(counts, job_id):
+    notice = to_json(replace(DONE, counts=counts, job_id=job_id))
+    assert notice["asked"] == sum(notice[status.value] for status in COUNTED)
+
+
+def test_the_sentence_leaves_out_what_nothing_came_to():
+    assert (
+        message(DONE) == "of the 5,000 agents asked for: 4,812 captured, 131 expired, 57 rejected; nothing is missing"
+    )
+    assert (
+        message(replace(DONE, counts={Status.FAILED: 1})) == "of the 1 agent asked for: 1 failed; nothing is missing"
+    )
+
+
+def test_the_same_sum_has_the_same_id_however_often_it_is_told():
+    later = replace(DONE, at=DONE.at + timedelta(minutes=5), trigger=Trigger(TriggerType.MANUAL, "another"))
+    assert later.outcome_id == DONE.outcome_id
+    assert len({DONE.outcome_id, replace(DONE, revision=2).outcome_id, replace(DONE, job_id="x").outcome_id}) == 3
+
+
+@given(counts=COUNTS, job_id=JOB_IDS)
+def test_a_subject_is_printable_ascii_and_ends_with_the_sum(counts, job_id):
+    done = replace(DONE, counts=counts, job_id=job_id)
+    text = subject(done)
+    assert len(text) <= 100
+    assert text.isascii()
+    assert text.isprintable()
+    assert text.startswith("job_done ")
+    assert text.endswith(f" - {counts.get(Status.CAPTURED, 0)} of {done.asked} captured")
+
+
+def test_a_mail_says_what_to_do_about_what_did_not_come():
+    text = email(replace(DONE, revision=2, counts={Status.CAPTURED: 1, Status.FAILED: 2}))
+    assert "Revision:  2" in text.splitlines()
+    assert "Failed:    2" in text.splitlines()
+    assert "replay them from there" in text
+    assert "Expired" not in text
+
+
+def test_a_mail_about_what_went_well_says_that_there_is_nothing_to_do():
+    assert email(replace(DONE, counts={Status.CAPTURED: 3})).endswith("\nThere is nothing to do.\n")
+
+
+@pytest.mark.parametrize("done", [DONE, replace(DONE, revision=7, counts=dict.fromkeys(COUNTED, 1_000_000))])
+def test_a_mail_fits_a_window(done):
+    text = email(done)
+    assert all(len(line) <= 120 for line in text.splitlines())
+    assert "None" not in text
+
+
+def test_a_subscriber_can_filter_by_the_status_and_the_kind_of_trigger():
+    attributes = {name: value["StringValue"] for name, value in sns_message(DONE)["MessageAttributes"].items()}
+    assert attributes == {"status": "job_done", "trigger_type": "sqs"}
