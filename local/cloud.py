@@ -25,6 +25,7 @@ from moto.sqs.models import Message, Queue, sqs_backends
 
 from agent_log_capture import bootstrap
 from agent_log_capture.core.envelope import is_sqs_event
+from agent_log_capture.core.job_notice import JOB_DONE
 from agent_log_capture.handlers import capture, rotate_token
 from local.clock import Clock
 from local.lambda_service import AsynchronousInvocations, Context, EventSourceMapping, delete
@@ -222,8 +223,12 @@ class EmbeddedCloud:
         self._queue.add_message(message)
 
     def notices(self) -> list[dict[str, Any]]:
-        """Return the notices that were published since the last call, oldest first."""
+        """Return the notices about agents that were published since the last call, oldest first."""
         return [json.loads(message["Body"]) for message in self._receive(self._notices_url)]
+
+    def sums(self) -> list[dict[str, Any]]:
+        """Return the sums of jobs that were published since the last call, oldest first."""
+        return [json.loads(message["Body"]) for message in self._receive(self._sums_url)]
 
     def dead_letters(self) -> list[dict[str, Any]]:
         """Take every message out of the dead-letter queue."""
@@ -329,20 +334,21 @@ class EmbeddedCloud:
             retries=asynchronous["MaximumRetryAttempts"],
             function_name=_FUNCTION,
         )
-        self._notices_url = self._subscribe("notices")
+        self._notices_url = self._subscribe("notices", {"anything-but": [JOB_DONE]})
+        self._sums_url = self._subscribe("sums", JOB_DONE)
         for name in ("RECENT_CAPTURES_TABLE", "JOBS_TABLE"):
             if table := os.environ[name]:
                 # moto reads what it knows of a service at its first call, and once for each thread that makes it.
                 boto3.client("dynamodb").get_item(TableName=table, Key={"id": {"S": "nothing"}})
 
-    def _subscribe(self, name: str) -> str:
-        """Subscribe a new queue to the topic, as a user's own subscriber would be."""
+    def _subscribe(self, name: str, status: object) -> str:
+        """Subscribe a new queue to the topic, as a user's own subscriber would be, for notices of such a status."""
         url: str = self.sqs.create_queue(QueueName=name)["QueueUrl"]
         boto3.client("sns").subscribe(
             TopicArn=self.topic_arn,
             Protocol="sqs",
             Endpoint=self._arn(url),
-            Attributes={"RawMessageDelivery": "true"},
+            Attributes={"RawMessageDelivery": "true", "FilterPolicy": json.dumps({"status": [status]})},
         )
         return url
 

@@ -21,9 +21,10 @@ CONCURRENCY, MAXIMUM_CONCURRENCY = 8, 4
 MOST_MEMORY_MIB = 256
 IN_A_MESSAGE = 25_000
 PARAMETERS = {
-    # What moto needs for its table, and for looks, says nothing of a flood.
+    # What moto needs for its tables, and for looks, says nothing of a flood.
     "CoolDownSeconds": "0",
     "CaptureDeadlineSeconds": "0",
+    "ReportJobs": "false",
     "Concurrency": str(CONCURRENCY),
     "MaximumConcurrency": str(MAXIMUM_CONCURRENCY),
 }

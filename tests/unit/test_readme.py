@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 
 from agent_log_capture import bootstrap
+from agent_log_capture.adapters.jobs import AGENTS_IN_A_TRANSACTION
 from agent_log_capture.core.capture import Reason, Status
 from agent_log_capture.core.intake import Reader
+from agent_log_capture.core.job import COUNTED
+from agent_log_capture.core.job_notice import JOB_DONE
 from agent_log_capture.handlers import capture, rotate_token
 from local.template import translate
 
@@ -65,7 +68,7 @@ def test_every_command_names_outputs_that_exist(template):
 
 def test_every_status_is_explained():
     rows = table(section("What each status means, and what to do"), "status")
-    assert [names(row[0])[0] for row in rows] == [status.value for status in Status]
+    assert [names(row[0])[0] for row in rows] == [*(status.value for status in Status), JOB_DONE]
 
 
 def test_every_reason_is_explained_with_the_status_it_comes_with():
@@ -95,6 +98,21 @@ def test_the_event_that_is_shown_asks_for_the_agent_that_the_notice_names():
     assert [(asked.agent_id, asked.region) for asked in arrival.captures] == [(notice["agent_id"], notice["region"])]
 
 
+def test_the_sum_that_is_shown_is_one_that_is_published_and_adds_up():
+    [shown] = json_blocks(section("Jobs"))
+    assert shown == json.loads((ROOT / "events/outcomes/job-done.json").read_text(encoding="utf-8"))["default"]
+    assert shown["asked"] == sum(shown[status.value] for status in COUNTED)
+
+
+def test_what_a_job_costs_is_what_is_written_for_it():
+    _, *rows = re.findall(r"^\| [^|]*\| [^|]* \| (\$[\d.]+)? ?\|$", section("Jobs"), flags=re.MULTILINE)
+    together = 2 * 1000 + 4 + 2 * -(-1000 // AGENTS_IN_A_TRANSACTION) + 1 + 1
+    alone = 1000 * (4 + 2 * 2 + 1 + 1)
+    assert f"{together:,}" in section("Jobs")
+    assert f"{alone:,}" in section("Jobs")
+    assert rows == [f"${units * 0.625 / 1e6:.4f}" for units in (together, alone)]
+
+
 def test_every_metric_is_named():
     rows = table(section("Logs and metrics"), "metric")
     assert sorted(name for row in rows for name in names(row[0])) == sorted(
@@ -106,6 +124,8 @@ def test_every_metric_is_named():
             capture.NOTICES_PUBLISHED,
             capture.NOTICES_FAILED,
             capture.TOKEN_REFUSED,
+            capture.JOBS_DONE,
+            capture.JOB_COUNTS_FAILED,
             bootstrap.COLD_STARTS,
             rotate_token.TOKEN_REFRESHES,
         ]

@@ -364,6 +364,7 @@ class TestPolicies:
             "AskForRotation": "RotatesToken",
             "LetRotationStart": "RotatesToken",
             "RememberWhoWasAsked": "HasCoolDown",
+            "CountWhatHasEnded": "ReportsJobs",
         }
         assert conditional("RotateTokenFunction") == {"DecryptAndEncryptTheToken": "HasTokenSecretKmsKey"}
 
