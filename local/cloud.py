@@ -1,15 +1,17 @@
 """The embedded cloud: moto, set up from template.yaml, with the function and the stand-in APIs in one process."""
 
+import contextlib
+import copy
 import json
 import logging
 import os
 import re
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from types import TracebackType
+from types import SimpleNamespace, TracebackType
 from typing import Any, Self, override
 from unittest.mock import patch
 
@@ -19,6 +21,8 @@ from botocore.awsrequest import AWSPreparedRequest
 from moto import mock_aws
 from moto.core.config import DefaultConfig
 from moto.core.models import botocore_stubber
+from moto.dynamodb.models import DynamoDBBackend
+from moto.dynamodb.models.table import Table
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication
 from moto.server import ThreadedMotoServer
 from moto.sqs.models import Message, Queue, sqs_backends
@@ -128,6 +132,7 @@ class EmbeddedCloud:
                 self._start_moto_in_process(self._interference)
             else:
                 self._start_moto()
+            self._exits.enter_context(_one_copy_for_a_transaction())
             self._share_the_clock()
             self.move_tasks = MoveTasks()
             self._exits.enter_context(self.move_tasks.installed())
@@ -376,6 +381,30 @@ class EmbeddedCloud:
 
     def _set_environment(self, **variables: str) -> None:
         self._exits.enter_context(patch.dict(os.environ, variables))
+
+
+@contextlib.contextmanager
+def _one_copy_for_a_transaction() -> Iterator[None]:
+    """Let moto copy a table once for each transaction, and not once for each of its hundred items."""
+    transact = DynamoDBBackend.transact_write_items
+    copies: dict[int, Any] = {}
+
+    def transact_anew(backend: DynamoDBBackend, items: list[dict[str, Any]]) -> None:
+        copies.clear()
+        transact(backend, items)
+
+    def copied(value: Any) -> Any:  # noqa: ANN401 (whatever moto copies)
+        if not isinstance(value, Table):
+            return copy.deepcopy(value)
+        if id(value) not in copies:
+            copies[id(value)] = copy.deepcopy(value)
+        return copies[id(value)]
+
+    with (
+        patch.object(DynamoDBBackend, "transact_write_items", transact_anew),
+        patch("moto.dynamodb.models.copy", SimpleNamespace(deepcopy=copied, copy=copy.copy)),
+    ):
+        yield
 
 
 def _create_stack(template: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, str]:

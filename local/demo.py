@@ -53,6 +53,7 @@ class Run:
     returning: str | None = None
     ignored: list[str] = field(default_factory=list)
     journeys: dict[object, Journey] = field(default_factory=dict)
+    sums: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
 
     @property
@@ -63,8 +64,9 @@ class Run:
 
     @property
     def is_complete(self) -> bool:
-        """Whether every agent that was asked has come to an ending."""
-        return self.endings.total() == self.asked
+        """Whether every agent that was asked has come to an ending, and every job to its sum."""
+        agents = [journey.notice for journey in self.journeys.values() if journey.notice["agent_id"]]
+        return self.endings.total() == self.asked and {notice["job_id"] for notice in agents} <= self.sums.keys()
 
     def add(self, notice: Mapping[str, Any]) -> None:
         """Take a notice that has just arrived."""
@@ -179,6 +181,7 @@ def _watch(api: StandIn, cloud: EmbeddedCloud, run: Run, live: Live) -> None:
             run.add(notice)
             if notice["status"] == "waiting" and notice["agent_id"] == run.returning:
                 api.set_online(notice["agent_id"], online=True)
+        run.sums |= {done["job_id"]: done for done in cloud.sums()}
         live.update(_table(run))
 
 
@@ -213,6 +216,9 @@ def _summarise(console: Console, run: Run, left: Left) -> int:
     parts = [f"[{colour}]{run.endings[status]} {status}[/]" for status, colour in _ENDINGS.items()]
     is_complete = run.is_complete and left.waiting == 0
     console.print(f"\n[bold]{run.asked} asked[/] = {' + '.join(parts)}")
+    for done in run.sums.values():
+        asked_by = done["trigger"]["name"] or done["trigger"]["type"]
+        console.print(f"  {escape(asked_by)}: {escape(done['message'])}", soft_wrap=True)
     console.print("[green]It adds up: nothing is lost.[/]" if is_complete else "[red]It does not add up.[/]")
     console.print(f"Still in CaptureQueue: {left.waiting}; in CaptureDeadLetterQueue: {len(left.dead_letters)}")
     for message in left.dead_letters:

@@ -8,6 +8,7 @@ from tests.faults.record import Key
 _MOST_RECEIVES = 5
 _ESCAPES = {"NotSavedError"}
 _SECOND = 1.0
+COUNTED = ("captured", "expired", "rejected", "failed", "duplicate", "requested")
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +200,63 @@ def adds_up(record):
             yield Violation("does not add up", f"invocation {ended.number}", what)
 
 
+def sums_add_up(record):
+    """Each sum of a job adds up, and the same one has the same `outcome_id`."""
+    told = defaultdict(set)
+    for done in record.sums:
+        counts = tuple(done[status] for status in COUNTED)
+        told[done["job_id"], done["revision"]].add((done["outcome_id"], counts))
+        if done["asked"] != sum(counts):
+            yield Violation("sum does not add up", done["job_id"], f"{done}")
+    for (job_id, revision), sums in told.items():
+        if len(sums) > 1:
+            yield Violation("two sums for one revision", job_id, f"revision {revision}: {sorted(sums)}")
+
+
+def jobs_are_done(record):
+    """A job of which everything has ended is told with what it ended in, and no other is told for good."""
+    if record.jobs is None:
+        return
+    endings, letters, jobs = _endings(record), _letters(record), _jobs(record)
+    last = {done["job_id"]: done for done in sorted(record.sums, key=lambda done: done["revision"])}
+    for job_id, keys in jobs.items():
+        if _waits_for_a_person(record, keys):
+            continue
+        if job_id not in last:
+            yield Violation("job not told", job_id, f"{len(keys)} captures have ended, and no sum was told")
+            continue
+        refused = [key for key in record.refused if _job_of(record, key) == job_id]
+        # What lies in the dead-letter queue by then has failed, even if it could not be told.
+        told = [{*endings[key].values(), *(["failed"] if letters[key] else [])} for key in keys]
+        for what in _wrong_in(last[job_id], told, len(refused)):
+            yield Violation("wrong sum", job_id, what)
+        if job_id not in record.jobs.values() and last[job_id]["revision"] > 1:
+            yield Violation("told too early", job_id, f"{last[job_id]}")
+    for job_id in last.keys() - jobs.keys():
+        yield Violation("wrong sum", job_id, "nobody has asked for such a job")
+
+
+def _wrong_in(done, told, refused):
+    """Tell what is wrong in the sum of captures of which each was told these endings: the first of them counts."""
+    if done["asked"] != len(told) + refused:
+        yield f"{len(told)} and {refused} refused were asked for, and {done['asked']} told"
+    for status in COUNTED:
+        certain = sum(each == {status} for each in told) + (refused if status == "rejected" else 0)
+        possible = certain + sum(status in each and len(each) > 1 for each in told)
+        if not certain <= done[status] <= possible:
+            yield f"{status} is {done[status]}, and {certain} to {possible} were told"
+
+
+def notices_name_their_job(record):
+    """Each notice carries the job that its trigger named, or its trigger's ID."""
+    if record.jobs is None:
+        return
+    for notice in record.notices:
+        expected = _job_of(record, key_of_notice(notice))
+        if notice["job_id"] != expected:
+            yield Violation("wrong job", notice["outcome_id"], f"{notice['job_id']} in place of {expected}")
+
+
 def places(waiting, ended, doubled):
     """Tell which captures are in two places; `waiting` counts those in the queue, `ended` are those that ended."""
     for key, count in waiting.items():
@@ -224,6 +282,9 @@ RULES = (
     leaves_nothing_in_the_queue,
     does_nothing_after_its_end,
     adds_up,
+    sums_add_up,
+    jobs_are_done,
+    notices_name_their_job,
 )
 
 
@@ -234,6 +295,27 @@ def _endings(record):
         if notice["status"] in record.endings and notice["agent_id"]:
             endings[key_of_notice(notice)][notice["outcome_id"]] = notice["status"]
     return endings
+
+
+def _job_of(record, key):
+    return record.jobs.get(key[:2], key.trigger_id)
+
+
+def _jobs(record):
+    """Return the captures of each job."""
+    jobs = defaultdict(list)
+    for key in record.keys:
+        jobs[_job_of(record, key)].append(key)
+    return jobs
+
+
+def _waits_for_a_person(record, keys):
+    """Whether the dead-letter queue holds one of these that has not ended, or is not counted."""
+    for letter in record.letters:
+        is_failed = letter.reason and letter.reason != "not_counted" and not letter.is_wrapped
+        if not is_failed and not (letter.keys | letter.uncounted).isdisjoint(keys):
+            return True
+    return False
 
 
 def _letters(record):

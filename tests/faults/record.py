@@ -17,9 +17,13 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Letter:
-    """A message in the dead-letter queue. `deliveries` counts how often it was handed to the function before."""
+    """A message in the dead-letter queue. `deliveries` counts how often it was handed to the function before.
+
+    `uncounted` are captures in it that have ended and were told, and wait for nothing but to be counted.
+    """
 
     keys: frozenset[Key]
+    uncounted: frozenset[Key] = frozenset()
     text: str
     reason: str | None
     is_wrapped: bool
@@ -67,7 +71,8 @@ class Post:
 
 @dataclass(kw_only=True)
 class Record:
-    """One run. `doublings` tells why there may be a second one of a capture.
+    """One run. `doublings` tells why there may be a second one of a capture; `jobs` has the names of jobs, by the
+    triggers that named one, None for a run that counts none, and `sums` what was told of them.
 
     `asked` and `made` are the stand-in's: POSTs for a log file that reached it, and log files that it made.
     `forced` are the agents that some trigger has forced, `forgotten` counts log files that were deleted.
@@ -81,6 +86,8 @@ class Record:
     refused: set[Key] = field(default_factory=set)
     doublings: defaultdict[Key, list[str]] = field(default_factory=lambda: defaultdict(list))
     notices: list[dict] = field(default_factory=list)
+    jobs: dict[tuple[str, str], str] | None = None
+    sums: list[dict] = field(default_factory=list)
     letters: list[Letter] = field(default_factory=list)
     invocations: list[Ended] = field(default_factory=list)
     posts: list[Post] = field(default_factory=list)

@@ -15,11 +15,12 @@ from unittest.mock import patch
 
 import boto3
 
-from agent_log_capture import bootstrap
+from agent_log_capture import bootstrap, counting
 from agent_log_capture.adapters import http_session
 from agent_log_capture.adapters.batches import send_in_batches
 from agent_log_capture.core.envelope import is_sqs_event
 from agent_log_capture.core.intake import Reader
+from agent_log_capture.core.job_notice import JOB_DONE
 from local.clock import Clock
 from local.cloud import EmbeddedCloud, Interference
 from local.lambda_service import EventSourceMapping
@@ -48,6 +49,7 @@ class Trigger:
     refused: tuple[str, ...]
     is_forced: bool
     is_twice: bool
+    job: str | None
 
 
 class Plan:
@@ -68,6 +70,10 @@ class Plan:
             "Concurrency": str(dice.choice((1, 1, 2, 4, 8, 32))),
             "RotateToken": "true" if self.is_rotated else "false",
         }
+        # Dice of their own: what was found before there were jobs is found again by its seed.
+        self.jobs_dice = random.Random(f"{seed} jobs")
+        self.has_jobs = self.jobs_dice.random() < 0.9
+        self.parameters["ReportJobs"] = "true" if self.has_jobs else "false"
         self.steps = dice.randint(3, 20)
         self.step_seconds = [dice.choice(_STEP_SECONDS) for _ in range(self.steps)]
         self.kill_rate = dice.choice((0, 0, 0.05, 0.15))
@@ -90,7 +96,8 @@ class Plan:
             refused = tuple(f"no!id!{self.seed}!{number}!{item}!" for item in range(dice.choice((0, 0, 0, 1, 3))))
             door = dice.choice(("list", "list", "json", "alarm", "request", "direct"))
             is_twice = door in {"alarm", "request"} and dice.random() < self.doubling_rate
-            triggers.append(Trigger(door, named, refused, dice.random() < 0.1, is_twice))
+            job = self.jobs_dice.choice((None, None, f"s{self.seed} night")) if door != "list" else None
+            triggers.append(Trigger(door, named, refused, dice.random() < 0.1, is_twice, job))
         return [(dice.randrange(max(1, self.steps // 2)), trigger) for trigger in triggers]
 
 
@@ -142,6 +149,7 @@ class Run:
             is_followed=self.plan.deadline_seconds > 0,
             cool_down_seconds=self.plan.cool_down_seconds,
             is_table_sound=True,
+            jobs={} if self.plan.has_jobs else None,
         )
         self._deliveries = Counter()
         self._jittered = Counter()
@@ -262,6 +270,8 @@ class Run:
         trigger_type, trigger_id = self._send(trigger)
         keys = {Key(trigger_type, trigger_id, agent_id) for agent_id in trigger.agents}
         self.record.keys |= keys
+        if trigger.job and self.record.jobs is not None:
+            self.record.jobs[trigger_type, trigger_id] = trigger.job
         self.record.refused |= {Key(trigger_type, trigger_id, value) for value in trigger.refused}
         if trigger.is_twice:
             self.sky.count("event", "sent twice")
@@ -274,6 +284,8 @@ class Run:
         content = {"agent_ids": [*trigger.agents, *trigger.refused]}
         if trigger.is_forced:
             content["force"] = True
+        if trigger.job:
+            content["job"] = trigger.job
         match trigger.door:
             case "list":
                 return "sqs", self.cloud.send("\n".join(content["agent_ids"]))
@@ -321,6 +333,7 @@ class Run:
                 thread.join(_PATIENCE_SECONDS)
         record = self.record
         record.notices += self.cloud.notices()
+        record.sums += self.cloud.sums()
         record.letters = [self._letter(message) for message in self.cloud.dead_letters()]
         record.left = [message.body for message in self.cloud.messages]
         record.posts = self.api_wire.posts
@@ -359,6 +372,8 @@ class Run:
     def _note_unknown(self, sent):
         for text in sent:
             content = json.loads(text)
+            if content.get("status") == JOB_DONE:
+                continue
             keys = [key_of_notice(content)] if "outcome_id" in content else _keys(_message_event(text, "?"))
             self.record.double(keys, "answer lost")
 
@@ -391,6 +406,9 @@ class Run:
         self._settle_doublings()
         new = self.cloud.notices()
         self.record.notices += new
+        for done in (sums := self.cloud.sums()):
+            self._say(f"told job_done {done['job_id']} revision {done['revision']}: {done['message']}")
+        self.record.sums += sums
         for notice in new:
             self._say(
                 f"told {notice['status']} {notice['reason'] or ''} {notice['agent_id']} {notice['trigger']['id']}"
@@ -427,6 +445,7 @@ class Run:
         content = json.loads(body) if body.startswith("{") else {}
         return Letter(
             keys=frozenset(_keys(_message_event(body, message["MessageId"]))),
+            uncounted=frozenset(_keys(_message_event(body, message["MessageId"]), has_ended=True)),
             text=body,
             reason=attributes.get("reason", {}).get("StringValue"),
             is_wrapped="requestPayload" in content,
@@ -463,6 +482,9 @@ def _limits():
                 exits.enter_context(patch.object(workers, name, seconds))
         exits.enter_context(patch.dict(send_in_batches.__kwdefaults__, {"pause": no_sleep}))
         exits.enter_context(patch("botocore.endpoint.time", SimpleNamespace(sleep=no_sleep)))
+        exits.enter_context(patch.object(bootstrap, "time", SimpleNamespace(sleep=no_sleep)))
+        # One after the other: which of them a fault hits must follow from the seed.
+        exits.enter_context(patch.object(counting, "JOBS_AT_ONCE", 1))
         yield
 
 
@@ -483,10 +505,10 @@ def _message_event(body, message_id):
     return {"Records": [{"eventSource": "aws:sqs", "messageId": message_id, "body": body}]}
 
 
-def _keys(event, request_id="?"):
-    """Return the captures that an event asks for."""
+def _keys(event, request_id="?", *, has_ended=False):
+    """Return the captures that an event asks for; those that `has_ended` wait only to be counted."""
     arrivals = _READER.read(event, request_id=request_id, now=datetime.now(UTC) + timedelta(days=365))
-    captures = [capture for arrival in arrivals for capture in arrival.captures]
+    captures = [item for arrival in arrivals for item in arrival.captures if (item.ended is not None) is has_ended]
     return [Key(capture.trigger.type.value, capture.trigger.id, capture.agent_id) for capture in captures]
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.faults.checks import check, places
+from tests.faults.checks import COUNTED, check, places
 from tests.faults.record import Ended, Key, Letter, Post, Record, Told
 from tests.faults.sandbox import Invocation, KilledError
 
@@ -20,9 +20,21 @@ def notice(status, *, key=KEY, outcome_id=None, log_file_id="file", message=None
         "agent_id": key.agent_id or None,
         "region": "DFW",
         "trigger": {"type": key.trigger_type, "id": key.trigger_id, "name": None},
+        "job_id": key.trigger_id,
         "logfile": {"id": log_file_id},
         "message": message,
         "outcome_id": outcome_id or f"{status} of {key.agent_id} {log_file_id}",
+    }
+
+
+def job_done(job_id="message", revision=1, outcome_id="sum", **counts):
+    told = dict.fromkeys(COUNTED, 0) | counts
+    return {
+        "job_id": job_id,
+        "revision": revision,
+        "outcome_id": outcome_id,
+        "asked": sum(told.values()),
+        **told,
     }
 
 
@@ -275,3 +287,121 @@ def test_what_is_done_after_the_end_is_noted(invocation):
 def test_what_has_ended_wakes_who_waits_for_it(invocation):
     threading.Timer(0.01, invocation.finish).start()
     assert invocation.ended.wait(5)
+
+
+# ------------------------------------------------------------------ jobs
+
+
+@pytest.fixture
+def counted(record):
+    """The same, with the sum of its job."""
+    record.jobs, record.sums = {}, [job_done(captured=1)]
+    return record
+
+
+def test_a_run_whose_sums_are_told_has_no_violations(counted):
+    assert check(counted) == []
+
+
+def test_what_is_given_up_counts_as_failed_although_it_could_not_be_told(counted):
+    counted.notices, counted.invocations, counted.letters = [notice("requested")], [ended()], [letter()]
+    assert rules(counted) == {"wrong sum"}
+    counted.sums = [job_done(failed=1)]
+    assert rules(counted) == set()
+
+
+def test_a_job_that_has_ended_and_is_not_told_is_found(counted):
+    counted.sums = []
+    assert rules(counted) == {"job not told"}
+
+
+@pytest.mark.parametrize(
+    "waiting",
+    [
+        letter(reason=None, deliveries=5),
+        letter(is_wrapped=True),
+        letter(keys=frozenset(), uncounted=frozenset({KEY}), reason="not_counted"),
+    ],
+)
+def test_a_job_that_waits_for_a_person_need_not_be_told(counted, waiting):
+    counted.sums, counted.letters = [], [waiting]
+    assert rules(counted) <= {"ended and kept"}
+
+
+def test_a_run_without_jobs_tells_no_sums(counted):
+    counted.jobs, counted.sums = None, []
+    assert rules(counted) == set()
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        job_done(expired=1),
+        job_done(captured=1, expired=1),
+        job_done(captured=2),
+        job_done(),
+    ],
+)
+def test_a_sum_of_something_else_is_found(counted, told):
+    counted.sums = [told]
+    assert rules(counted) == {"wrong sum"}
+
+
+def test_a_sum_of_what_nobody_asked_for_is_found(counted):
+    counted.sums.append(job_done("another", captured=1))
+    assert rules(counted) == {"wrong sum"}
+
+
+def test_a_sum_that_does_not_add_up_is_found(counted):
+    counted.sums[0]["asked"] = 2
+    assert rules(counted) == {"sum does not add up", "wrong sum"}
+
+
+def test_either_ending_of_a_doubled_capture_may_count(counted):
+    counted.notices.append(notice("expired"))
+    counted.double([KEY], "sent twice")
+    assert rules(counted) == set()
+    counted.sums = [job_done(expired=1)]
+    assert rules(counted) == set()
+    counted.sums = [job_done(captured=1, expired=1)]
+    assert rules(counted) == {"wrong sum"}
+
+
+def test_refused_values_belong_to_the_sum(counted):
+    counted.refused = {BAD}
+    counted.letters = [letter(keys=frozenset(), text='{"refused": ["no!id"]}', reason="invalid_agent_id")]
+    counted.notices.append(notice("rejected", key=KEY._replace(agent_id=""), message="'no!id'"))
+    assert rules(counted) == {"wrong sum"}
+    counted.sums = [job_done(captured=1, rejected=1)]
+    assert rules(counted) == set()
+
+
+def test_two_sums_of_one_revision_are_found(counted):
+    counted.sums.append(dict(counted.sums[0]))
+    assert rules(counted) == set()
+    counted.sums[1]["outcome_id"] = "other"
+    assert rules(counted) == {"two sums for one revision"}
+
+
+def test_a_job_that_is_told_before_it_is_done_is_found(counted):
+    counted.sums.append(job_done(revision=2, outcome_id="other", captured=1))
+    assert rules(counted) == {"told too early"}
+
+
+def test_a_job_that_was_named_may_be_told_again_with_what_came_later(counted):
+    other = KEY._replace(trigger_id="other")
+    counted.keys.add(other)
+    counted.jobs = {KEY[:2]: "night", other[:2]: "night"}
+    counted.notices = [
+        notice(status, key=key, log_file_id=key.trigger_id) | {"job_id": "night"}
+        for key in (KEY, other)
+        for status in ("requested", "captured")
+    ]
+    counted.invocations = [ended()]
+    counted.sums = [job_done("night", captured=1), job_done("night", 2, "other", captured=2)]
+    assert rules(counted) == set()
+
+
+def test_a_notice_of_another_job_is_found(counted):
+    counted.notices[0]["job_id"] = "another"
+    assert rules(counted) == {"wrong job"}

@@ -258,6 +258,8 @@ class AwsWire:
         self._sky.count(service, kind)
         self._say(f"invocation {invocation_of_thread().number}: {service} {operation}: {kind}")
         match kind:
+            case "throttled" if operation == "TransactWriteItems" and dice.random() < 0.5:
+                return _conflict(dice, request)
             case "throttled":
                 return _error(service, 400, _THROTTLED[service])
             case "error 500":
@@ -306,6 +308,14 @@ def _error(service, status, code):
         error = f"<Error><Type>{kind}</Type><Code>{code}</Code><Message>a fault</Message></Error>"
         return status, {}, f"<ErrorResponse>{error}<RequestId>r</RequestId></ErrorResponse>"
     return status, {}, json.dumps({"__type": code, "message": "a fault"})
+
+
+def _conflict(dice, request):
+    """Cancel a transaction because somebody else is writing to one of its items."""
+    reasons = [{"Code": "None"} for _ in json.loads(request.body)["TransactItems"]]
+    reasons[dice.randrange(len(reasons))] = {"Code": "TransactionConflict", "Message": "a fault"}
+    error = {"__type": "TransactionCanceledException", "Message": "a fault", "CancellationReasons": reasons}
+    return 400, {}, json.dumps(error)
 
 
 def _fail_entries(operation, dice, request, serve):

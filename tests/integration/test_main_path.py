@@ -51,6 +51,44 @@ def test_a_thousand_agents_in_ten_messages_are_asked_once_each_by_five_hundred_a
     assert len(cloud.notices()) == 500
     assert api.most_at_once <= 32
     assert cloud.dead_letters() == []
+    assert [(done["revision"], done["asked"], done["requested"]) for done in cloud.sums()] == [(1, 100, 100)] * 10
+
+
+def test_a_list_that_fans_out_is_one_job_with_one_sum(api, cloud):
+    api.add_agents(*FLEET[:-1])
+    cloud.send(json.dumps({"agent_ids": [*FLEET, "not@good"], "job": "night shift"}))
+    assert cloud.poll() == 1
+    assert cloud.sums() == []
+    cloud.drain()
+    assert {notice["job_id"] for notice in cloud.notices()} == {"night shift"}
+    [done] = cloud.sums()
+    assert (done["job_id"], done["revision"], done["asked"]) == ("night shift", 1, 1001)
+    assert (done["requested"], done["rejected"]) == (999, 2)
+
+
+@pytest.mark.parametrize("parameters", [{"CaptureDeadlineSeconds": "0", "RetryWindowSeconds": "60"}])
+def test_what_is_replayed_corrects_the_sum(api, cloud):
+    api.add_agents("down", "up")
+    api.inject("down", Fault(status=503, message="Down for maintenance.", times=2))
+    cloud.send("down up")
+    cloud.drain()
+    [first] = cloud.sums()
+    assert (first["revision"], first["requested"], first["failed"]) == (1, 1, 1)
+    [letter] = cloud.dead_letters()
+    cloud.send(letter["Body"])
+    cloud.drain()
+    [second] = cloud.sums()
+    assert (second["revision"], second["requested"], second["failed"]) == (2, 2, 0)
+    assert (first["job_id"], first["asked"]) == (second["job_id"], second["asked"])
+
+
+@pytest.mark.parametrize("parameters", [{"CaptureDeadlineSeconds": "0", "ReportJobs": "false"}])
+def test_switched_off_no_sum_is_told(api, cloud):
+    api.add_agents("agent")
+    cloud.send("agent")
+    cloud.drain()
+    assert [notice["status"] for notice in cloud.notices()] == ["requested"]
+    assert cloud.sums() == []
 
 
 @pytest.mark.parametrize(
@@ -191,7 +229,9 @@ def test_what_cannot_be_told_waits_in_the_queue_until_it_can(api, cloud, clock, 
     assert cloud.dead_letters() == []
     restore_topic(cloud)
     cloud.drain()
-    assert [notice["status"] for notice in cloud.notices()] == ["requested", "requested"]
+    told = sorted(notice["status"] for notice in cloud.notices())
+    # The topic that was restored has a subscriber of everything.
+    assert told == ["job_done", "job_done", "requested", "requested"]
     assert set(api.asked.values()) == {1}
 
 
@@ -225,7 +265,7 @@ def test_an_event_that_can_be_put_nowhere_is_tried_three_times_and_wrapped_so_th
     cloud.send(letter["Body"])
     cloud.drain()
     assert api.asked[agent_id] == 1
-    assert [notice["status"] for notice in cloud.notices()] == ["requested"]
+    assert [notice["status"] for notice in cloud.notices()] == ["requested", "job_done"]
     assert cloud.dead_letters() == []
 
 

@@ -289,6 +289,39 @@ def test_every_count_is_measured(*, invoke, answers, watched, overdue, measured)
     assert {*METRICS.values()} < values.keys()
 
 
+@pytest.fixture
+def counted(monkeypatch, jobs_table):
+    """The table of the jobs, in the function's environment; calls fail by its name."""
+    monkeypatch.setenv("JOBS_TABLE", "JobsTable")
+    return jobs_table
+
+
+@pytest.mark.usefixtures("counted")
+def test_sums_that_are_told_are_measured_and_logged(invoke, answers, output):
+    answers.update(one=404, two=404)
+    invoke(sqs_event(first="one not@good", second="two three"))
+    lines, metrics = output()
+    assert metrics[0]["JobsDone"] == [1.0]
+    assert metrics[0]["NoticesPublished"] == [5.0]
+    [done] = [line for line in lines if line["message"] == "job done"]
+    assert (done["job_id"], done["revision"], done["asked"], done["counts"]["rejected"]) == ("first", 1, 2, 2)
+
+
+@pytest.mark.usefixtures("counted")
+def test_endings_that_are_not_counted_are_measured_and_measured_as_endings_once(
+    *, invoke, answers, dynamodb, measured, waiting
+):
+    answers.update(one=404)
+    dynamodb.delete_table(TableName="JobsTable")
+    invoke(sqs_event(first="one"))
+    [message] = waiting.messages(after_seconds=300)
+    invoke(sqs_event(again=message["Body"]))
+    values = measured()
+    assert values["JobCountsFailed"] == [1, 1]
+    assert (values["CapturesAsked"], values["CapturesRejected"]) == ([1], [1])
+    assert "JobsDone" not in values
+
+
 def test_every_answer_of_the_api_is_measured_by_its_class_and_so_is_none(invoke, answers, measured):
     answers.update(moved=302, gone=404, busy=503, odd=999, cut=requests.ConnectionError("broken"))
     invoke({"agent_ids": ["one", "two", "moved", "gone", "busy", "odd", "cut"]})
