@@ -144,7 +144,7 @@ class Saving:
                 self._not_tried[trouble] += 1
                 self._defer(arrival, capture, delay_seconds)
 
-    def finish(self, counting: Counting | None) -> None:
+    def finish(self, counting: Counting | None = None) -> None:
         """Save what has gathered; without `counting`, no sums of jobs are told."""
         self._give_up()
         self._publish()
