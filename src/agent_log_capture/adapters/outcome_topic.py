@@ -31,7 +31,7 @@ class OutcomeTopic:
 
     def publish_sums(self, sums: Sequence[JobDone], has_time: HasTime = always) -> Mapping[int, str]:
         """Publish a notice for the sum of each job; otherwise as `publish`."""
-        return self._send([job_notice.sns_message(done) for done in sums], has_time)
+        return self._send([job_notice.sns_message(done, has_chat=self._has_chat) for done in sums], has_time)
 
     def _send(self, entries: Sequence[Entry], has_time: HasTime) -> Mapping[int, str]:
         def send(batch: list[Entry]) -> Mapping[str, Any]:

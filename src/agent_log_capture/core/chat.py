@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from agent_log_capture.core.capture import LogFile, Outcome, Trigger, readable
+from agent_log_capture.core.job import JobDone
 from agent_log_capture.core.printable import printable
 from agent_log_capture.core.wording import asked_by, reason, words
 
@@ -47,6 +48,34 @@ def to_chat(outcome: Outcome) -> dict[str, Any]:
             "eventType": _EVENT_TYPE,
             "relatedResources": [outcome.agent_id] if outcome.agent_id else [],
             "additionalContext": _context(outcome),
+        },
+    }
+
+
+def sum_to_chat(done: JobDone, happened: str, message: str, next_steps: Sequence[str]) -> dict[str, Any]:
+    """Return the custom notification for the sum of a job, in the thread of the trigger that completed it."""
+    lines = [message, _asked_by(done.trigger), f"Job: {_quoted(done.job_id, _NAME_CHARACTERS)}"]
+    return {
+        "version": "1.0",
+        "source": "custom",
+        "id": done.outcome_id,
+        "content": {
+            "textType": "client-markdown",
+            "title": happened,
+            "description": "\n".join([*lines, f"Asked at: {readable(done.asked_at)}"]),
+            "nextSteps": [step.replace("\n", " ") for step in next_steps],
+            "keywords": ["job_done"],
+        },
+        "metadata": {
+            "threadId": _thread_id(done.trigger),
+            "summary": f"Log files of backup agents. {_asked_by(done.trigger)}",
+            "eventType": _EVENT_TYPE,
+            "relatedResources": [],
+            "additionalContext": {
+                "status": "job_done",
+                "trigger_type": done.trigger.type.value,
+                "outcome_id": done.outcome_id,
+            },
         },
     }
 

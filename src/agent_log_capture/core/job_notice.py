@@ -1,23 +1,26 @@
 """What SNS carries when a job is done: the sum of what came of it."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
-from agent_log_capture.core.capture import Status, timestamp
+from agent_log_capture.core.capture import Status, readable, timestamp
+from agent_log_capture.core.chat import sum_to_chat
 from agent_log_capture.core.job import COUNTED, JobDone
-from agent_log_capture.core.notice import VERSION, message_attributes, subject_line
+from agent_log_capture.core.notice import VERSION, fact_line, message_attributes, subject_line
+from agent_log_capture.core.wording import asked_by
 
 JOB_DONE = "job_done"
-_HEADLINE = "Everything that was asked for has come to an end."
+_HAPPENED = "Everything that was asked for has come to an end."
 _NEXT_STEPS = {
-    Status.EXPIRED: "Expired: once those agents are up, ask for them anew.",
-    Status.REJECTED: "Rejected: their own notices tell why. See to it, then ask for them anew.",
+    Status.EXPIRED: "Expired: once those agents are up, ask for them again.",
+    Status.REJECTED: "Rejected: their own notices tell why. See to it, then ask for them again.",
     Status.FAILED: (
-        "Failed: they are kept in the dead-letter queue. Once the reason is gone, replay them from there;\n"
-        "when they have ended, another notice corrects this sum."
+        "Failed: once the reason is gone, replay the dead-letter queue, which keeps them (make replay). When they\n"
+        "have ended, another notice corrects this sum."
     ),
 }
-_NOTHING_TO_DO = "There is nothing to do."
+_NOTHING_TO_DO = "Nothing to do."
 
 
 def to_json(done: JobDone) -> dict[str, Any]:
@@ -38,9 +41,12 @@ def to_json(done: JobDone) -> dict[str, Any]:
     }
 
 
-def sns_message(done: JobDone) -> dict[str, Any]:
-    """Return the parameters of `Publish` for the sum of a job, without the topic."""
+def sns_message(done: JobDone, *, has_chat: bool = False) -> dict[str, Any]:
+    """Return the parameters of `Publish` for the sum of a job, without the topic; `has_chat` as for outcomes."""
     bodies = {"default": json.dumps(to_json(done), ensure_ascii=False), "email": email(done)}
+    if has_chat:
+        said = sum_to_chat(done, _HAPPENED, message(done), _next_steps(done))
+        bodies["https"] = json.dumps(said, ensure_ascii=False)
     return {
         "Message": json.dumps(bodies, ensure_ascii=False),
         "MessageStructure": "json",
@@ -63,17 +69,21 @@ def subject(done: JobDone) -> str:
 
 
 def email(done: JobDone) -> str:
-    """Return the notice as a person reads it at a glance."""
+    """Return the notice as a person reads it at a glance: what happened, what to do, and then the rest."""
+    label, kind, name = asked_by(done.trigger)
     facts = {
         "Job": done.job_id,
         "Asked": f"{done.asked:,}",
         **{status.value.capitalize(): f"{done.counts[status]:,}" for status in COUNTED if done.counts.get(status)},
-        "Asked by": f"{done.trigger.type.value} {done.trigger.name or done.trigger.id}",
-        "Asked at": timestamp(done.asked_at),
-        "Ended at": timestamp(done.at),
+        label: f"{kind}{name}",
+        "Asked at": readable(done.asked_at),
+        "Ended at": readable(done.at),
         "Revision": str(done.revision) if done.revision > 1 else None,
         "Outcome": done.outcome_id,
     }
-    lines = [f"{name + ':':<10} {fact}" for name, fact in facts.items() if fact]
-    next_steps = [text for status, text in _NEXT_STEPS.items() if done.counts.get(status)] or [_NOTHING_TO_DO]
-    return "\n".join([_HEADLINE, "", *lines, "", *next_steps, ""])
+    lines = [fact_line(name, fact) for name, fact in facts.items() if fact]
+    return "\n".join([_HAPPENED, "", *_next_steps(done), "", *lines, ""])
+
+
+def _next_steps(done: JobDone) -> Sequence[str]:
+    return [text for status, text in _NEXT_STEPS.items() if done.counts.get(status)] or [_NOTHING_TO_DO]

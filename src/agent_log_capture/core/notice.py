@@ -103,10 +103,11 @@ def _facts(outcome: Outcome) -> Sequence[str]:
         "Tries": str(outcome.attempts) if outcome.attempts > 1 else None,
         "Outcome": outcome.outcome_id,
     }
-    return ["", *(_fact(name, fact) for name, fact in facts.items() if fact)]
+    return ["", *(fact_line(name, fact) for name, fact in facts.items() if fact)]
 
 
-def _fact(name: str, fact: str) -> str:
+def fact_line(name: str, fact: str) -> str:
+    """Return a fact with its label, over several lines where it is long."""
     line = f"{name + ':':<{_LABEL_COLUMNS}}{fact}"
     if len(line) <= _MAIL_COLUMNS or name in _LINKS:
         return line

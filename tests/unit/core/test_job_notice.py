@@ -12,7 +12,7 @@ from agent_log_capture.core.job import COUNTED, JobDone
 from agent_log_capture.core.job_notice import email, message, sns_message, subject, to_json
 from agent_log_capture.core.printable import printable
 
-SAMPLE = Path(__file__).parents[3] / "events" / "outcomes" / "job-done.json"
+OUTCOMES = Path(__file__).parents[3] / "events" / "outcomes"
 ASKED_AT = datetime(2026, 11, 23, 3, 12, 41, 31_000, tzinfo=UTC)
 DONE = JobDone(
     job_id="night-shift-2026-11-23",
@@ -32,14 +32,31 @@ def as_published(done):
     return {
         "Subject": published["Subject"],
         "default": json.loads(bodies["default"]),
-        "email": bodies["email"],
         "MessageAttributes": published["MessageAttributes"],
     }
 
 
-def test_the_notice_is_as_the_sample_shows_it():
-    published = json.dumps(as_published(DONE), indent=2, ensure_ascii=False) + "\n"
-    assert published == SAMPLE.read_text(encoding="utf-8")
+def shown(value):
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+
+
+def chat(done):
+    return json.loads(json.loads(sns_message(done, has_chat=True)["Message"])["https"])
+
+
+def test_the_notice_the_mail_and_the_chat_are_as_the_samples_show_them():
+    assert shown(as_published(DONE)) == (OUTCOMES / "job-done.json").read_text(encoding="utf-8")
+    assert email(DONE) == (OUTCOMES / "mails" / "job-done.txt").read_text(encoding="utf-8")
+    assert shown(chat(DONE)) == (OUTCOMES / "chat" / "job-done.json").read_text(encoding="utf-8")
+
+
+def test_a_chat_is_sent_where_there_is_one():
+    assert json.loads(sns_message(DONE)["Message"]).keys() == {"default", "email"}
+
+
+def test_the_name_of_a_job_is_no_link_and_no_mention_in_a_chat():
+    text = chat(replace(DONE, job_id="<!channel> `@all`"))["content"]["description"]
+    assert "Job: `\u2039!channel\u203a '\uff20all'`" in text
 
 
 @given(counts=COUNTS, job_id=JOB_IDS)
@@ -78,18 +95,20 @@ def test_a_mail_says_what_to_do_about_what_did_not_come():
     text = email(replace(DONE, revision=2, counts={Status.CAPTURED: 1, Status.FAILED: 2}))
     assert "Revision:  2" in text.splitlines()
     assert "Failed:    2" in text.splitlines()
-    assert "replay them from there" in text
+    assert "replay the dead-letter queue" in text
     assert "Expired" not in text
 
 
 def test_a_mail_about_what_went_well_says_that_there_is_nothing_to_do():
-    assert email(replace(DONE, counts={Status.CAPTURED: 3})).endswith("\nThere is nothing to do.\n")
+    assert email(replace(DONE, counts={Status.CAPTURED: 3})).startswith(
+        "Everything that was asked for has come to an end.\n\nNothing to do.\n"
+    )
 
 
 @pytest.mark.parametrize("done", [DONE, replace(DONE, revision=7, counts=dict.fromkeys(COUNTED, 1_000_000))])
 def test_a_mail_fits_a_window(done):
     text = email(done)
-    assert all(len(line) <= 120 for line in text.splitlines())
+    assert all(len(line) <= 106 for line in text.splitlines())
     assert "None" not in text
 
 

@@ -236,7 +236,7 @@ def test_the_chat_is_as_the_sample_shows_it(name):
 
 
 def test_no_chat_is_there_that_nobody_gets():
-    assert {path.stem for path in (OUTCOMES / "chat").iterdir()} == SAMPLES.keys()
+    assert {path.stem for path in (OUTCOMES / "chat").iterdir()} - {"job-done"} == SAMPLES.keys()
 
 
 # ------------------------------------------------------------------ mails
@@ -248,7 +248,7 @@ def test_the_mail_is_as_the_sample_shows_it(name):
 
 
 def test_no_mail_is_there_that_nobody_gets():
-    assert {path.stem for path in (OUTCOMES / "mails").iterdir()} == MAILS.keys()
+    assert {path.stem for path in (OUTCOMES / "mails").iterdir()} - {"job-done"} == MAILS.keys()
 
 
 def test_every_text_that_is_there_is_in_a_mail():
