@@ -96,6 +96,7 @@ def environment(api: Server, aws: Server, *, has_cool_down: bool) -> dict[str, s
         "CAPTURE_QUEUE_URL": f"{aws.url}/123456789012/captures",
         "DEAD_LETTER_QUEUE_URL": f"{aws.url}/123456789012/dead-letters",
         "RECENT_CAPTURES_TABLE": "recent-captures",
+        "JOBS_TABLE": "jobs",
         "CLOUD_BACKUP_URL": api.url,
         "CLOUD_BACKUP_REGION": "DFW",
         "COOL_DOWN_SECONDS": "600" if has_cool_down else "0",

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from threading import Semaphore
 
 from agent_log_capture.adapters.cloud_backup import CloudBackup
 from agent_log_capture.adapters.recent_captures import RecentCaptures
@@ -48,11 +49,15 @@ class _RefusedError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asking:
-    """Works on captures on behalf of one invocation; `recent` is None when there is no cool-down."""
+    """Works on captures on behalf of one invocation; `recent` is None when there is no cool-down.
+
+    There are as many `slots` as calls may be made to the API at a time.
+    """
 
     api: CloudBackup
     token: InvocationToken
     brake: Brake
+    slots: Semaphore
     recent: RecentCaptures | None
     retries: RetryPolicy
     follow: FollowPolicy
@@ -186,7 +191,7 @@ class Asking:
     def _braked(self, turn: Turn, call: Callable[[AuthToken], Answer], token: AuthToken) -> Answer:
         """Make a call, count its answer, and let the brake know how it went."""
         try:
-            answer = turn.call(lambda: call(token))
+            answer = self._in_a_slot(turn, lambda: call(token))
         except TemporaryError as error:
             self.answers.add(error.trouble.http_status)
             self.brake.failed(error.trouble)
@@ -197,6 +202,11 @@ class Asking:
         else:
             self.brake.answered()
         return answer
+
+    def _in_a_slot(self, turn: Turn, call: Callable[[], Answer]) -> Answer:
+        with self.slots:
+            self.brake.check()  # it may have been pulled meanwhile
+            return turn.call(call)
 
 
 def _check(answer: Answer) -> Answer:

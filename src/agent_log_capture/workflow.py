@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
+from threading import Semaphore
 from typing import TYPE_CHECKING
 
 from agent_log_capture.adapters.capture_queue import CaptureQueue
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 # What one invocation works on; the rest goes back into the queue at once, so that other instances work beside it.
 CAPTURES_IN_AN_INVOCATION = 500
+# They enter agents in the cool-down while all that may call the API do so.
+_WORKERS_AHEAD = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +88,8 @@ class CaptureWorkflow:
 
     def _ask_all(self, asking: Asking, turns: Sequence[Turn], saving: Saving, time_left: TimeLeft) -> None:
         """Ask with all workers, and tell outcomes while others are still being asked for."""
-        taken = take_turns(turns, asking.work_on, workers=self.concurrency, time_left=time_left)
+        workers = self.concurrency + (_WORKERS_AHEAD if self.recent else 0)
+        taken = take_turns(turns, asking.work_on, workers=workers, time_left=time_left)
         with closing(taken):
             for turn, future in taken:
                 try:
@@ -119,6 +123,7 @@ class CaptureWorkflow:
             api=self.api,
             token=InvocationToken(self.secret, brake),
             brake=brake,
+            slots=Semaphore(self.concurrency),
             recent=self.recent,
             retries=self.retries,
             follow=self.follow,

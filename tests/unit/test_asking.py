@@ -1,5 +1,6 @@
 from dataclasses import replace
 from datetime import timedelta
+from threading import Semaphore
 
 import pytest
 import requests
@@ -8,7 +9,7 @@ from agent_log_capture.adapters.token_secret import InvocationToken, TokenSecret
 from agent_log_capture.asking import Asking
 from agent_log_capture.core.brake import Brake
 from agent_log_capture.core.capture import Following, LogFile, Reason, Status, Trigger, TriggerType
-from agent_log_capture.core.decision import Deferred, GivenUp, NotTried, RetryPolicy
+from agent_log_capture.core.decision import Deferred, GivenUp, NotTried, RetryPolicy, Trouble
 from agent_log_capture.core.following import FollowPolicy
 from agent_log_capture.core.intake import Reader
 from agent_log_capture.workers import CALL_SECONDS, SAVING_SECONDS, TimeLeft, Turn, TurnOverError
@@ -40,6 +41,7 @@ def build_asking(api, token, brake, now):
             api=api,
             token=token,
             brake=brake,
+            slots=Semaphore(32),
             recent=recent,
             retries=RetryPolicy(window_seconds=WINDOW_SECONDS, random=lambda: 1.0),
             follow=FollowPolicy(deadline_seconds=DEADLINE_SECONDS, grace_seconds=GRACE_SECONDS, random=lambda: 0.5),
@@ -651,6 +653,22 @@ def test_an_answer_for_good_in_between_begins_the_row_anew(wire, asking, capture
     wire.post(URL, status=503)
     results = [work_on(asking, forced) for _ in range(2 * WORKERS + 1)]
     assert not [result for result in results if isinstance(result, NotTried)]
+
+
+def test_who_waits_for_others_calls_makes_none_when_the_brake_is_pulled_meanwhile(asking, brake, capture, wire):
+    trouble = Trouble(reason=Reason.TEMPORARY, message="Busy.")
+
+    class PulledMeanwhile:
+        """A slot that takes as long to come free as it takes to pull the brake."""
+
+        def __enter__(self):
+            brake.pull(trouble)
+
+        def __exit__(self, *_):
+            pass
+
+    result = work_on(replace(asking, slots=PulledMeanwhile()), capture)
+    assert (result, calls(wire)) == (NotTried(capture, 90, trouble), [])
 
 
 @pytest.mark.parametrize("answer", [{"status": 503}, {"body": requests.ReadTimeout("timed out")}])
