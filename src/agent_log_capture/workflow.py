@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 # What one invocation works on; the rest goes back into the queue at once, so that other instances work beside it.
 CAPTURES_IN_AN_INVOCATION = 500
-# They enter agents in the cool-down while all that may call the API do so.
-_WORKERS_AHEAD = 8
+# One more enters agents in the cool-down for so many that may call the API, while all of these do so.
+_WORKERS_FOR_ONE_AHEAD = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +88,7 @@ class CaptureWorkflow:
 
     def _ask_all(self, asking: Asking, turns: Sequence[Turn], saving: Saving, time_left: TimeLeft) -> None:
         """Ask with all workers, and tell outcomes while others are still being asked for."""
-        workers = self.concurrency + (_WORKERS_AHEAD if self.recent else 0)
+        workers = self.concurrency + (self.concurrency // _WORKERS_FOR_ONE_AHEAD if self.recent else 0)
         taken = take_turns(turns, asking.work_on, workers=workers, time_left=time_left)
         with closing(taken):
             for turn, future in taken:
