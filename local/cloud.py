@@ -4,6 +4,7 @@ import contextlib
 import copy
 import json
 import logging
+import math
 import os
 import re
 import threading
@@ -54,7 +55,6 @@ _COOL_DOWN_CLOCKS = (
     "aws_lambda_powertools.utilities.idempotency.persistence.datarecord.dt",
     "aws_lambda_powertools.utilities.idempotency.persistence.dynamodb.dt",
 )
-_LONGEST_DELAY_SECONDS = 900
 _CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "embedded",
     "AWS_SECRET_ACCESS_KEY": "embedded",
@@ -202,14 +202,16 @@ class EmbeddedCloud:
             delivered += 1
         return delivered + self.rotations.run(self._rotate)
 
-    def drain(self) -> None:
-        """Deliver until the queue is empty, and let the time pass for which captures wait."""
+    def drain(self, seconds: float = math.inf) -> None:
+        """Deliver until the queue is empty, or for so many seconds; time passes at once up to the next message."""
+        end = self._clock.time() + seconds
         while True:
             while self.poll():
                 pass
-            if not self.waiting:
+            due = [max(message.visible_at, message.delayed_until) / 1000 for message in self.messages]
+            if not due or self._clock.time() >= end:
                 return
-            self._clock.advance(_LONGEST_DELAY_SECONDS)
+            self._clock.advance(max(0, min(*due, end) - self._clock.time()))
 
     @property
     def waiting(self) -> int:

@@ -20,6 +20,11 @@ from urllib.parse import quote, unquote, urlsplit
 type Json = dict[str, Any]
 
 _DAY_SECONDS = 86_400
+# "Modes" in the API's reference: an idle agent polls for work every 30 s and sends a heartbeat once an hour; an
+# active one sends one every second, for about a minute. A heartbeat counts for 75 s.
+_IDLE_POLL_SECONDS = 30
+_ACTIVE_SECONDS = 60
+_HEARTBEAT_COUNTS_SECONDS = 75
 _IDENTITY_ERRORS = {400: "badRequest", 401: "unauthorized", 413: "overLimit"}
 
 
@@ -58,7 +63,7 @@ class Request:
 
     @property
     def target(self) -> str:
-        """The agent ID, or `tokens` or `ping` where there is none."""
+        """The agent ID, or the last segment (`tokens`, `ping`, `events`, `agents`) where there is none."""
         match self.segments:
             case ["v2", _, "agents", agent_id, *_]:
                 return agent_id
@@ -109,9 +114,27 @@ class _LogFile:
 
 @dataclass
 class _Agent:
-    is_online: bool
+    """`pick_up_seconds` is the time from a request to `started`; `online_since` is None while it is off."""
+
+    name: str
+    online_since: float | None
     is_forbidden: bool
+    pick_up_seconds: float
     log_files: dict[str, _LogFile] = field(default_factory=dict)
+    last_heartbeat_at: float = float("-inf")
+
+    @property
+    def is_online(self) -> bool:
+        return self.online_since is not None
+
+    def note_heartbeats(self, activated_at: float, now: float) -> None:
+        """Note the last heartbeat until now that an activation has caused."""
+        if self.online_since is None:
+            return
+        first = max(self.online_since, activated_at + _IDLE_POLL_SECONDS)
+        last = min(now, activated_at + _ACTIVE_SECONDS)
+        if first <= last:
+            self.last_heartbeat_at = max(self.last_heartbeat_at, last)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -120,8 +143,9 @@ class StandIn:
 
     `url` is the base of both, known inside the block. What agents do follows from `clock`; the waits
     (`latency_seconds` before every answer, a fault's delay and drip) are real ones and end with the block.
-    `asked` counts all POSTs for a log file by agent, `posts` those that made one, `most_at_once` the most
-    requests that were under way together. `faults` draws a fault for each request that no injected one is for.
+    `asked` counts all POSTs for a log file by agent, `posts` those that made one, `activations` holds when all agents
+    were activated, `most_at_once` the most requests that were under way together. `faults` draws a fault for each
+    request that no injected one is for.
     """
 
     project_id: str = "110011"
@@ -133,6 +157,7 @@ class StandIn:
     url: str = field(init=False)
     asked: Counter[str] = field(init=False, default_factory=Counter)
     posts: Counter[str] = field(init=False, default_factory=Counter)
+    activations: list[float] = field(init=False, default_factory=list)
     most_at_once: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
@@ -158,10 +183,18 @@ class StandIn:
         self.hurry()
         self._server.stop()
 
-    def add_agents(self, *agent_ids: str, online: bool = True, forbidden: bool = False) -> None:
-        """Make agents known: a forbidden one answers its POST with 403, one that was not added is a 404."""
+    def add_agents(
+        self, *agent_ids: str, online: bool = True, forbidden: bool = False, pick_up_seconds: float | None = None
+    ) -> None:
+        """Make agents known: a forbidden one answers its POST with 403, one that was not added is a 404.
+
+        `pick_up_seconds` is how long these take to begin an upload, where that is not the server's own figure.
+        """
+        now = self.clock() if online else None
+        seconds = self.pick_up_seconds if pick_up_seconds is None else pick_up_seconds
         with self._lock:
-            self._agents.update({agent_id: _Agent(online, forbidden) for agent_id in agent_ids})
+            for number, agent_id in enumerate(agent_ids, len(self._agents) + 1):
+                self._agents[agent_id] = _Agent(f"server-{number:03}", now, forbidden, seconds)
 
     def set_online(self, agent_id: str, *, online: bool) -> None:
         """Switch an agent on or off: while it is off it picks nothing up, and its uploads stand still."""
@@ -169,10 +202,11 @@ class StandIn:
             agent = self._agents[agent_id]
             if agent.is_online == online:
                 return
-            agent.is_online = online
             now = self.clock()
+            self._note_heartbeats(agent, now)
+            agent.online_since = now if online else None
             for log_file in agent.log_files.values():
-                has_started = self._state(log_file) != "requested"
+                has_started = self._state(agent, log_file) != "requested"
                 log_file.progress_seconds = log_file.progress(now) if has_started else 0
                 log_file.counting_since = now if online else None
 
@@ -194,7 +228,7 @@ class StandIn:
     def inject(self, target: str, fault: Fault) -> None:
         """Queue a fault for the next `fault.times` requests that name this target.
 
-        A target is an agent ID, known or not, or `tokens` or `ping` for the calls that name no agent.
+        A target is an agent ID, known or not, or `tokens`, `ping`, `events` or `agents` for the calls that name none.
         """
         with self._lock:
             self._faults[target].append(fault)
@@ -316,7 +350,11 @@ class StandIn:
         match request.method, request.segments[2:]:
             case "GET", ["ping"]:
                 return _Answer(200)
-            case _, ["ping"]:
+            case "POST", ["events"]:
+                return self._activate(request.body)
+            case "GET", ["agents"]:
+                return _Answer(200, {"agents": [self._details(agent_id) for agent_id in self._agents]})
+            case _, ["ping"] | ["events"] | ["agents"]:
                 raise _RefusedError(405)
             case method, ["agents", agent_id, *rest] if agent_id in self._agents:
                 return self._route_agent(agent_id, method, rest)
@@ -324,6 +362,8 @@ class StandIn:
 
     def _route_agent(self, agent_id: str, method: str, rest: list[str]) -> _Answer:
         match method, rest:
+            case "GET", []:
+                return _Answer(200, self._details(agent_id))
             case "POST", ["logfiles"]:
                 return self._request_log_file(agent_id)
             case "GET", ["logfiles"]:
@@ -335,9 +375,27 @@ class StandIn:
                 return _Answer(204)
             case "GET", ["status"]:
                 return _Answer(200, self._status(self._agents[agent_id]))
-            case _, ["logfiles"] | ["logfiles", _] | ["status"]:
+            case _, [] | ["logfiles"] | ["logfiles", _] | ["status"]:
                 raise _RefusedError(405)
         raise _RefusedError(404)
+
+    def _activate(self, body: bytes) -> _Answer:
+        """Activate every agent of the project; an agent learns of it at its next poll for work."""
+        try:
+            event = json.loads(body)
+        except ValueError:
+            event = None
+        if event != {"event": "agent_activate", "mode": "active"}:
+            raise _RefusedError(400, "Validation failed.")
+        now = self.clock()
+        for agent in self._agents.values():
+            self._note_heartbeats(agent, now)
+        self.activations.append(now)
+        return _Answer(202)
+
+    def _note_heartbeats(self, agent: _Agent, now: float) -> None:
+        if self.activations:
+            agent.note_heartbeats(self.activations[-1], now)
 
     def _authorize(self, auth_token: str, project_id: str) -> None:
         if self._tokens.get(auth_token, float("-inf")) <= self.clock():
@@ -392,19 +450,32 @@ class StandIn:
         return [self._body(agent_id, log_file) for log_file in self._agents[agent_id].log_files.values()]
 
     def _status(self, agent: _Agent) -> Json:
-        is_busy = any(self._state(log_file) == "started" for log_file in agent.log_files.values())
-        return {"busy": is_busy, "online": agent.is_online}
+        now = self.clock()
+        self._note_heartbeats(agent, now)
+        is_busy = any(self._state(agent, log_file) == "started" for log_file in agent.log_files.values())
+        # In idle mode the status means nothing. This API then says what misleads most.
+        return {"busy": is_busy, "online": now - agent.last_heartbeat_at <= _HEARTBEAT_COUNTS_SECONDS}
 
-    def _state(self, log_file: _LogFile) -> str:
+    def _state(self, agent: _Agent, log_file: _LogFile) -> str:
         progress = log_file.progress(self.clock())
         # Asked first: an agent that is off picks nothing up, even one that would need no time for it.
         is_held = log_file.counting_since is None and not log_file.progress_seconds
-        if is_held or progress < self.pick_up_seconds:
+        if is_held or progress < agent.pick_up_seconds:
             return "requested"
-        return "started" if progress < self.pick_up_seconds + self.upload_seconds else "completed"
+        return "started" if progress < agent.pick_up_seconds + self.upload_seconds else "completed"
+
+    def _details(self, agent_id: str) -> Json:
+        agent = self._agents[agent_id]
+        host = {
+            "machine": {"id": str(uuid.uuid5(uuid.NAMESPACE_URL, agent_id))},
+            "os": {"name": "Debian", "version": "12"},
+            "addresses": [{"version": 4, "addr": "192.0.2.1"}],
+            "region": "DFW",
+        }
+        return {"id": agent_id, "name": agent.name, "enabled": True, "host": host}
 
     def _body(self, agent_id: str, log_file: _LogFile) -> Json:
-        state = self._state(log_file)
+        state = self._state(self._agents[agent_id], log_file)
         links = [{"href": self._location(agent_id, log_file), "rel": "self"}]
         if state == "completed":
             links += self._download_links(agent_id, log_file)

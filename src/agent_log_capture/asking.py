@@ -34,7 +34,7 @@ from agent_log_capture.core.decision import (
     requested,
 )
 from agent_log_capture.core.following import FollowPolicy, Look
-from agent_log_capture.workers import OUT_OF_TIME, Turn
+from agent_log_capture.workers import OUT_OF_TIME, TimeLeft, Turn
 
 _TOO_LONG = "the API's answer took too long; it is not waited for any longer"
 
@@ -63,6 +63,7 @@ class Asking:
     follow: FollowPolicy
     now: Callable[[], datetime]
     answers: AnswerCounts = field(default_factory=AnswerCounts)
+    failed_activations: list[str] = field(default_factory=list)
 
     def work_on(self, turn: Turn) -> Result:
         """Ask one agent for its log file, or look for the one that it was asked for: one step of a capture's life."""
@@ -86,6 +87,22 @@ class Asking:
         trouble = Trouble(reason=Reason.UNCONFIRMED, message=_TOO_LONG, unconfirmed_since=turn.began_at)
         self.brake.failed(trouble)
         return self._defer(_tried(capture), trouble)
+
+    def activate(self, region: str, time_left: TimeLeft) -> datetime | None:
+        """Activate the project's agents in a region, so that the API knows their status; return when it was done.
+
+        None when it was not. A failure is counted and has no other effect: the polls go on.
+        """
+        if self.brake.trouble or not time_left.is_enough_for_a_call:
+            return None
+        try:
+            answer = self.api.activate_agents(self.token.current(), region)
+            self.answers.add(answer.http_status)
+            _check(answer)
+        except (_RefusedError, TemporaryError, NotTriedError) as error:
+            self.failed_activations.append(f"{region}: {error}")
+            return None
+        return self.now()
 
     def _ask(self, turn: Turn) -> Result:
         """Ask one agent; whatever is temporary defers the capture or, too late, gives it up."""
@@ -157,7 +174,7 @@ class Asking:
         except TemporaryError as error:
             return self._looked(capture, following).failed(error.trouble)
         look = self._looked(capture, following)
-        return look.answered(answer, is_offline=look.is_agent_in_question(answer) and self._is_offline(turn))
+        return look.answered(answer, is_online=self._is_online(turn) if look.is_status_wanted(answer) else None)
 
     def _looked(self, capture: Capture, following: Following) -> Look:
         return Look(
@@ -175,12 +192,12 @@ class Asking:
         since = following.requested_at
         return self.api.find_log_file(token, capture, lambda log_file: is_dated_since(log_file, since))
 
-    def _is_offline(self, turn: Turn) -> bool:
-        """Tell whether the API says so; when it says nothing, the agent is taken to be there."""
+    def _is_online(self, turn: Turn) -> bool | None:
+        """Ask for the agent's status; None when the API does not say."""
         try:
-            return self._call(turn, lambda token: self.api.read_status(token, turn.capture)).is_online is False
+            return self._call(turn, lambda token: self.api.read_status(token, turn.capture)).is_online
         except TemporaryError:
-            return False
+            return None
 
     def _call(self, turn: Turn, call: Callable[[AuthToken], Answer]) -> Answer:
         token = self.token.current()

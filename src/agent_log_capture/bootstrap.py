@@ -115,7 +115,6 @@ def _workflow(settings: Settings, logger: Logger) -> CaptureWorkflow:
         follow=FollowPolicy(
             deadline_seconds=settings.capture_deadline_seconds,
             grace_seconds=settings.retry_window_seconds,
-            random=random.random,
         ),
         jobs=_jobs(session, settings),
         concurrency=settings.concurrency,

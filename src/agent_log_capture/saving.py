@@ -2,9 +2,10 @@
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from agent_log_capture.adapters.batches import MAX_ENTRIES, HasTime
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from aws_lambda_powertools import Logger
 
 _DEFERRED = "deferred"
+# Returns when the agents of a region were activated, None when they were not.
+type Activate = Callable[[str], datetime | None]
 _UNTOLD_DELAY_SECONDS = 300  # a moment's trouble was outlasted by the tries before it
 
 
@@ -30,7 +33,8 @@ class Report:
 
     `counts` has each `Status` and `deferred`, and adds up to `asked`. `unsaved` tells, by the ID of the SQS record
     (None for any other event), why something could be put nowhere else: its source must stay. `new` is how many were
-    asked for the first time, `answers` how the API answered, and `trouble` why it was called no further. Captures
+    asked for the first time, `answers` how the API answered, `activations_failed` how often agents could not be
+    activated, and `trouble` why the API was called no further. Captures
     that came only to be counted in their jobs are in neither `asked` nor `counts`: an earlier report has their
     endings. `not_counted` is how many endings have to come so, and `jobs_done` are the sums that were told.
     """
@@ -43,6 +47,7 @@ class Report:
     notices_published: int = 0
     notices_failed: int = 0
     answers: Counter[str] = field(default_factory=Counter)
+    activations_failed: int = 0
     trouble: Trouble | None = None
     jobs_done: list[JobDone] = field(default_factory=list)
     not_counted: int = 0
@@ -95,6 +100,7 @@ class Saving:
         self._told: list[_Telling] = []
         self._given_up: list[tuple[Arrival, GivenUp]] = []
         self._waiting: list[tuple[Arrival, Capture, int]] = []
+        self._to_activate: set[object] = set()
         self._not_tried: Counter[Trouble] = Counter()
 
     def refuse(self, arrivals: Sequence[Arrival]) -> None:
@@ -140,18 +146,21 @@ class Saving:
             case Deferred(capture, delay_seconds):
                 self._log_deferred(result)
                 self._defer(arrival, capture, delay_seconds)
+                if result.needs_activation:
+                    self._to_activate.add(capture.key)
             case NotTried(capture, delay_seconds, trouble):
                 self._not_tried[trouble] += 1
                 self._defer(arrival, capture, delay_seconds)
 
-    def finish(self, counting: Counting | None = None) -> None:
+    def finish(self, counting: Counting | None = None, activate: Activate = lambda _: None) -> None:
         """Save what has gathered; without `counting`, no sums of jobs are told."""
         self._give_up()
         self._publish()
         if counting:
             self._count(counting)
         # What a kept source brings again must not wait in the queue as well.
-        self._put_back([item for item in self._waiting if not self.is_kept(item[0])])
+        waiting = [item for item in self._waiting if not self.is_kept(item[0])]
+        self._put_back(self._activated(waiting, activate))
         for trouble, count in self._not_tried.items():
             self._logger.info("not tried", count=count, reason=trouble.reason, detail=trouble.message)
 
@@ -233,6 +242,22 @@ class Saving:
                 self._defer(arrival, result.capture, _UNTOLD_DELAY_SECONDS)
             else:
                 self._tell(_Telling(arrival=arrival, outcome=result.outcome, capture=result.capture))
+
+    def _activated(
+        self, waiting: Sequence[tuple[Arrival, Capture, int]], activate: Activate
+    ) -> Sequence[tuple[Arrival, Capture, int]]:
+        """Activate the agents that need it, once for each region, and note in their captures when."""
+        regions = {capture.region for _, capture, _ in waiting if capture.key in self._to_activate}
+        activated_at = {region: activate(region) for region in sorted(regions)}
+        return [
+            (arrival, self._noted(capture, activated_at.get(capture.region)), delay_seconds)
+            for arrival, capture, delay_seconds in waiting
+        ]
+
+    def _noted(self, capture: Capture, activated_at: datetime | None) -> Capture:
+        if activated_at is None or capture.following is None or capture.key not in self._to_activate:
+            return capture
+        return replace(capture, following=capture.following.activated(activated_at))
 
     def _put_back(self, waiting: Sequence[tuple[Arrival, Capture, int]]) -> None:
         delayed = [(capture, delay_seconds) for _, capture, delay_seconds in waiting]

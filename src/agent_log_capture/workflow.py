@@ -82,8 +82,11 @@ class CaptureWorkflow:
         asking = self._asking()
         turns = [Turn(*item, time_left) for item in to_do[:CAPTURES_IN_AN_INVOCATION]]
         self._ask_all(asking, turns, saving, time_left)
+        saving.finish(self._counting(time_left), lambda region: asking.activate(region, time_left))
         report.answers, report.trouble = asking.answers.counts(), asking.brake.trouble
-        saving.finish(self._counting(time_left))
+        report.activations_failed = len(asking.failed_activations)
+        for error in asking.failed_activations:
+            self.logger.warning("agents were not activated", detail=error)
         return report
 
     def _ask_all(self, asking: Asking, turns: Sequence[Turn], saving: Saving, time_left: TimeLeft) -> None:

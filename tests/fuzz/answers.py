@@ -43,11 +43,13 @@ CAPTURE = Capture(
 )
 FOLLOWING = Following(log_file_id=None, requested_at=NOW)
 RETRIES = RetryPolicy(window_seconds=3600, random=lambda: 0.5)
-FOLLOW = FollowPolicy(deadline_seconds=3600, grace_seconds=3600, random=lambda: 0.5)
+FOLLOW = FollowPolicy(deadline_seconds=3600, grace_seconds=3600)
 SESSION = build_session(1)
 API = CloudBackup(SESSION, "http://{region}.api.example", lambda: NOW)
 IDENTITY = Identity(SESSION, "http://identity.example")
-REQUEST_LINE = re.compile(rb"(GET|POST) /v2/110011/agents/an-agent/(logfiles(/a-log-file)?|status) HTTP/1\.1\r\n")
+REQUEST_LINE = re.compile(
+    rb"(GET|POST) /v2/110011/(events|agents/an-agent/(logfiles(/a-log-file)?|status)) HTTP/1\.1\r\n"
+)
 MOST_MESSAGE_CHARACTERS = 500
 DYNAMODB_BYTES = 400 * 1024
 # Tells a fuzzer, which finds no such thing by itself, what a body can be.
@@ -58,6 +60,7 @@ CALLS: list[Callable[[], Answer]] = [
     lambda: API.request_log_file(TOKEN, CAPTURE),
     lambda: API.read_log_file(TOKEN, CAPTURE, "a-log-file"),
     lambda: API.read_status(TOKEN, CAPTURE),
+    lambda: API.activate_agents(TOKEN, "DFW"),
     lambda: API.find_log_file(TOKEN, CAPTURE, is_pending),
     lambda: API.find_log_file(TOKEN, CAPTURE, lambda log_file: is_dated_since(log_file, NOW)),
 ]
@@ -130,7 +133,7 @@ def check_answer(answer: Answer) -> None:
         _check_trouble(busy(answer))
     for at in (NOW, NOW + timedelta(hours=2)):
         look = Look(policy=FOLLOW, capture=CAPTURE, following=FOLLOWING, at=at, project_id="110011")
-        looked = look.answered(answer, is_offline=True)
+        looked = look.answered(answer, is_online=False)
         if hasattr(looked, "outcome"):
             check_outcome(looked.outcome)
         else:

@@ -119,13 +119,83 @@ def test_an_offline_agent_picks_nothing_up_until_it_is_back(clock, stand_in, cal
     log_file_id = call.ask().json()["id"]
     clock.advance(100_000)
     assert call.look(log_file_id).json()["state"] == "requested"
-    assert call.status() == {"busy": False, "online": False}
+    assert call.status()["busy"] is False
     stand_in.set_online(AGENT, online=True)
     clock.advance(29)
     assert call.look(log_file_id).json()["state"] == "requested"
     clock.advance(1)
     assert call.look(log_file_id).json()["state"] == "started"
-    assert call.status() == {"busy": True, "online": True}
+    assert call.status()["busy"] is True
+
+
+ACTIVATION = {"event": "agent_activate", "mode": "active"}
+
+
+def test_an_idle_agent_is_called_offline(clock, call):
+    """The reference says that a status in idle mode means nothing; this one says what misleads most."""
+    assert call.status()["online"] is False
+    clock.advance(3600)
+    assert call.status()["online"] is False
+
+
+def test_after_an_activation_an_agent_is_online_from_its_next_poll_until_its_last_heartbeat_is_75_seconds_old(
+    clock, stand_in, call
+):
+    answer = call("POST", "/events", json=ACTIVATION)
+    assert (answer.status_code, answer.content, len(stand_in.activations)) == (202, b"", 1)
+    status = []
+    for seconds in (29, 1, 45, 55, 5, 1):
+        clock.advance(seconds)
+        status.append(call.status()["online"])
+    assert status == [False, True, True, True, True, False]
+
+
+def test_after_an_activation_an_agent_that_is_off_stays_offline(clock, stand_in, call):
+    stand_in.set_online(AGENT, online=False)
+    call("POST", "/events", json=ACTIVATION)
+    for _ in range(20):
+        clock.advance(10)
+        assert call.status()["online"] is False
+
+
+def test_an_agent_that_goes_off_after_an_activation_is_offline_75_seconds_after_its_last_heartbeat(
+    clock, stand_in, call
+):
+    call("POST", "/events", json=ACTIVATION)
+    clock.advance(40)
+    stand_in.set_online(AGENT, online=False)
+    clock.advance(75)
+    assert call.status()["online"] is True
+    clock.advance(1)
+    assert call.status()["online"] is False
+
+
+@pytest.mark.parametrize("body", [None, {}, [], {"event": "agent_activate"}, ACTIVATION | {"mode": "fast"}])
+def test_any_other_event_is_refused(stand_in, call, body):
+    assert call("POST", "/events", json=body).status_code == 400
+    assert stand_in.activations == []
+
+
+def test_agents_have_names_and_hosts(stand_in, call):
+    stand_in.add_agents("another", pick_up_seconds=5)
+    listed = call("GET", "/agents").json()["agents"]
+    assert [(agent["id"], agent["name"], agent["enabled"]) for agent in listed] == [
+        (AGENT, "server-001", True),
+        ("another", "server-002", True),
+    ]
+    assert call("GET", f"/agents/{AGENT}").json() == listed[0]
+    assert listed[0]["host"]["machine"]["id"] != listed[1]["host"]["machine"]["id"]
+    assert call("GET", "/agents/unknown").status_code == 404
+    assert call("DELETE", f"/agents/{AGENT}").status_code == 405
+
+
+def test_an_agent_can_be_slower_than_the_others(clock, stand_in, call):
+    stand_in.add_agents("slow", pick_up_seconds=300)
+    log_file_id = call("POST", "/agents/slow/logfiles").json()["id"]
+    clock.advance(299)
+    assert call("GET", f"/agents/slow/logfiles/{log_file_id}").json()["state"] == "requested"
+    clock.advance(1)
+    assert call("GET", f"/agents/slow/logfiles/{log_file_id}").json()["state"] == "started"
 
 
 def test_an_upload_stands_still_while_its_agent_is_offline(clock, stand_in, call):

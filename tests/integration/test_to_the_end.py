@@ -89,15 +89,39 @@ def test_the_signed_link_is_nowhere_when_it_is_not_to_be_published(api, cloud, c
     assert "temp_url_sig" not in f"{notices} {[record.__dict__ for record in caplog.records]}"
 
 
-def test_an_agent_that_is_offline_is_told_once_and_captured_when_it_is_back(api, cloud, clock):
+def test_an_agent_that_is_offline_is_told_once_and_captured_when_it_is_back(api, cloud):
     api.add_agents("agent", online=False)
     cloud.send("agent")
-    for _ in range(10):
-        cloud.poll()
-        clock.advance(900)
+    cloud.drain(seconds=2 * HOUR_SECONDS)
     api.set_online("agent", online=True)
     cloud.drain()
     assert statuses(cloud.notices()) == ["requested", "waiting", "captured"]
+
+
+def test_an_agent_that_is_online_and_slow_is_not_reported_as_offline(api, cloud):
+    api.add_agents("agent", pick_up_seconds=HOUR_SECONDS)
+    cloud.send("agent")
+    cloud.drain()
+    assert statuses(cloud.notices()) == ["requested", "captured"]
+    assert len(api.activations) == 1
+
+
+def test_agents_are_activated_three_times_at_most_when_no_poll_learns_their_status(api, cloud):
+    api.add_agents("agent", pick_up_seconds=HOUR_SECONDS)
+    api.faults = lambda request: Fault(status=503) if request.segments[-1] == "status" else None
+    cloud.send("agent")
+    cloud.drain()
+    assert statuses(cloud.notices()) == ["requested", "captured"]
+    assert len(api.activations) == 3
+
+
+def test_a_log_file_that_is_not_found_once_is_captured_all_the_same(api, cloud):
+    api.add_agents("agent")
+    cloud.send("agent")
+    cloud.poll()
+    api.inject("agent", Fault(status=404, method="GET"))
+    cloud.drain()
+    assert statuses(cloud.notices()) == ["requested", "captured"]
 
 
 def test_an_agent_that_does_not_come_back_is_expired_at_the_deadline(api, cloud, clock):
@@ -195,7 +219,7 @@ def test_without_its_table_the_cool_down_is_left_out_and_the_log_says_so(api, cl
     assert caplog.text.count("the cool-down table cannot be reached") == 1
 
 
-def run_fleet(api, cloud, clock, samples, *, meanwhile):
+def run_fleet(api, cloud, samples, *, meanwhile):
     """Ask a fleet of 300: 30 offline for good, 30 that come back, 30 named by two alarms and the list."""
     gone, late, wanted = FLEET[:30], FLEET[30:60], FLEET[60:90]
     api.add_agents(*FLEET)
@@ -206,9 +230,7 @@ def run_fleet(api, cloud, clock, samples, *, meanwhile):
     cloud.poll()
     meanwhile()
     cloud.send("\n".join(FLEET[200:]))
-    for _ in range(8):
-        cloud.poll()
-        clock.advance(900)
+    cloud.drain(seconds=2 * HOUR_SECONDS)
     for agent_id in late:
         api.set_online(agent_id, online=True)
     cloud.drain()
@@ -233,15 +255,13 @@ def assert_all_is_well(api, cloud, gone, late, wanted):
 
 # A day is watched in the test after this one.
 @pytest.mark.parametrize("parameters", [{"CaptureDeadlineSeconds": str(4 * HOUR_SECONDS)}])
-def test_every_asker_of_a_fleet_is_told_how_every_agent_ended_and_no_agent_is_asked_twice(api, cloud, clock, samples):
-    fleet = run_fleet(api, cloud, clock, samples, meanwhile=lambda: None)
+def test_every_asker_of_a_fleet_is_told_how_every_agent_ended_and_no_agent_is_asked_twice(api, cloud, samples):
+    fleet = run_fleet(api, cloud, samples, meanwhile=lambda: None)
     assert_all_is_well(api, cloud, *fleet)
 
 
-def test_a_token_that_is_revoked_in_the_middle_is_rotated_once_and_every_agent_ends_well(
-    api, rotating, clock, samples
-):
-    fleet = run_fleet(api, rotating, clock, samples, meanwhile=lambda: api.revoke(current_secret(rotating)["token"]))
+def test_a_token_that_is_revoked_in_the_middle_is_rotated_once_and_every_agent_ends_well(api, rotating, samples):
+    fleet = run_fleet(api, rotating, samples, meanwhile=lambda: api.revoke(current_secret(rotating)["token"]))
     assert_all_is_well(api, rotating, *fleet)
     # the first token, and the one that takes the place of the revoked one
     assert rotating.rotations.asked == 2

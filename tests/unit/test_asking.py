@@ -44,7 +44,7 @@ def build_asking(api, token, brake, now):
             slots=Semaphore(32),
             recent=recent,
             retries=RetryPolicy(window_seconds=WINDOW_SECONDS, random=lambda: 1.0),
-            follow=FollowPolicy(deadline_seconds=DEADLINE_SECONDS, grace_seconds=GRACE_SECONDS, random=lambda: 0.5),
+            follow=FollowPolicy(deadline_seconds=DEADLINE_SECONDS, grace_seconds=GRACE_SECONDS),
             now=lambda: now,
         )
 
@@ -484,9 +484,15 @@ def test_whoever_finds_somebody_else_asking_comes_again_and_looks_first(
 
 @pytest.fixture
 def watched(overdue, now):
-    """A capture whose log file was requested an hour ago, and not seen yet; its retry window has passed."""
+    """A capture whose log file was requested an hour ago; its retry window has passed."""
     following = Following(log_file_id="a-log-file", requested_at=now - timedelta(hours=1))
     return replace(overdue, following=following)
+
+
+@pytest.fixture
+def activated(watched, now):
+    """One whose agent was activated long enough ago for the API to know whether it is online."""
+    return replace(watched, following=watched.following.activated(now - timedelta(seconds=100)))
 
 
 @pytest.fixture
@@ -501,9 +507,8 @@ def at_the_deadline(watched, now):
     return replace(watched, following=replace(watched.following, requested_at=requested_at))
 
 
-def looked_again(capture, **changes):
-    """The capture as it waits for its next look."""
-    return replace(capture, following=replace(capture.following, looks=1, **changes))
+def with_following(capture, **changes):
+    return replace(capture, following=replace(capture.following, **changes))
 
 
 def test_a_log_file_is_looked_for_by_its_id(wire, asking, watched, now):
@@ -523,53 +528,67 @@ def test_a_log_file_without_an_id_is_looked_for_among_the_agents(wire, asking, u
 def test_once_it_is_found_it_has_an_id(wire, asking, unnamed, listed):
     wire.get(URL, json=listed("started"))
     result = work_on(asking, unnamed)
-    assert result.capture == looked_again(unnamed, log_file_id="listed", is_seen=True)
+    assert result.capture == with_following(unnamed, log_file_id="listed")
 
 
 @pytest.mark.parametrize("log_files", ["older", "none"])
 def test_until_it_is_found_it_is_looked_for(wire, asking, unnamed, listed, log_files):
     wire.get(URL, json=listed(made=-timedelta(hours=2)) if log_files == "older" else {"logfiles": []})
     result = work_on(asking, unnamed)
-    assert (result.capture.following.log_file_id, result.capture.following.looks) == (None, 1)
+    assert result.capture == unnamed
     assert methods(wire) == ["GET"]
 
 
-def test_an_agent_that_is_offline_is_told_and_its_log_file_watched(wire, asking, watched):
+def test_an_agent_that_is_offline_is_told_and_its_log_file_watched(wire, asking, activated):
     wire.get(FILE_URL, json={"id": "a-log-file", "state": "requested"})
     wire.get(STATUS_URL, json={"busy": False, "online": False})
-    told = work_on(asking, watched)
+    told = work_on(asking, activated)
     assert (told.outcome.status, told.outcome.reason) == (Status.WAITING, Reason.AGENT_OFFLINE)
     assert told.outcome.message == "the agent is offline; its log file is watched until 2026-11-23 14:12 UTC"
-    assert told.then == Deferred(looked_again(watched, is_seen=True), 60, told.then.trouble)
+    assert told.then == Deferred(with_following(activated, is_presence_known=True), 900, told.then.trouble)
     assert [made.request.url for made in wire.calls] == [FILE_URL, STATUS_URL]
+
+
+def test_an_agent_that_is_online_is_only_slow(wire, asking, activated):
+    wire.get(FILE_URL, json={"id": "a-log-file", "state": "requested"})
+    wire.get(STATUS_URL, json={"busy": False, "online": True})
+    result = work_on(asking, activated)
+    assert result == Deferred(with_following(activated, is_presence_known=True), 900, result.trouble)
+    assert result.trouble.reason is Reason.NOT_UPLOADED
 
 
 @pytest.mark.parametrize(
     "status",
     [
-        {"json": {"busy": False, "online": True}},
         {"json": {"busy": False}},
         {"status": 404, "json": {"online": False}},
         {"status": 302},
         {"status": 503},
         {"body": requests.ReadTimeout()},
     ],
-    ids=["online", "not told", "no such agent", "redirect", "busy", "no answer"],
+    ids=["not told", "no such agent", "redirect", "busy", "no answer"],
 )
-def test_an_agent_that_is_not_known_to_be_offline_is_only_looked_for_again(wire, asking, watched, status):
+def test_an_agent_that_is_not_known_to_be_offline_is_only_looked_for_again(wire, asking, activated, status):
     wire.get(FILE_URL, json={"id": "a-log-file", "state": "requested"})
     wire.get(STATUS_URL, **status)
-    result = work_on(asking, watched)
-    assert result == Deferred(looked_again(watched, is_seen=True), 60, result.trouble)
+    result = work_on(asking, activated)
+    assert result == Deferred(activated, 900, result.trouble)
     assert result.trouble.reason is Reason.NOT_UPLOADED
 
 
 @pytest.mark.parametrize(
-    ("state", "is_seen"), [("started", False), ("completed", False), ("new", False), ("requested", True)]
+    ("state", "changes"),
+    [
+        ("started", {}),
+        ("completed", {}),
+        ("new", {}),
+        ("requested", {"is_presence_known": True}),
+        ("requested", {"activated_at": None}),
+    ],
 )
-def test_the_agent_is_asked_after_only_when_it_is_in_question(wire, asking, watched, state, is_seen):
+def test_the_status_of_the_agent_is_asked_for_only_when_it_is_in_question(wire, asking, activated, state, changes):
     wire.get(FILE_URL, json={"id": "a-log-file", "state": state})
-    work_on(asking, replace(watched, following=replace(watched.following, is_seen=is_seen)))
+    work_on(asking, with_following(activated, **changes))
     assert [made.request.url for made in wire.calls] == [FILE_URL]
 
 
@@ -586,14 +605,14 @@ def test_the_agent_is_asked_after_only_when_it_is_in_question(wire, asking, watc
 def test_a_look_that_fails_is_repeated_however_old_the_capture_is(wire, asking, watched, answer, reason):
     wire.get(FILE_URL, **answer)
     result = work_on(asking, watched)
-    assert result == Deferred(looked_again(watched), 60, result.trouble)
+    assert result == Deferred(watched, 900, result.trouble)
     assert result.trouble.reason is reason
 
 
 def test_a_secret_that_cannot_be_read_fails_a_look_too(wire, asking, watched, secrets, secret_arn):
     secrets.delete_secret(SecretId=secret_arn, ForceDeleteWithoutRecovery=True)
     result = work_on(asking, watched)
-    assert (result.capture, result.trouble.reason) == (looked_again(watched), Reason.TOKEN_UNAVAILABLE)
+    assert (result.capture, result.trouble.reason) == (watched, Reason.TOKEN_UNAVAILABLE)
     assert methods(wire) == []
 
 
@@ -609,7 +628,7 @@ def test_a_look_that_fails_for_too_long_was_the_last_one(wire, asking, at_the_de
 
 
 @pytest.mark.parametrize("refused_at", [FILE_URL, STATUS_URL], ids=["the log file", "the agent"])
-def test_a_token_that_expires_while_a_log_file_is_watched_is_exchanged(wire, asking, watched, renew, refused_at):
+def test_a_token_that_expires_while_a_log_file_is_watched_is_exchanged(wire, asking, activated, renew, refused_at):
     for url, body in ((FILE_URL, {"id": "a-log-file", "state": "requested"}), (STATUS_URL, {"online": False})):
         if url == refused_at:
             wire.get(url, status=401)
@@ -618,7 +637,7 @@ def test_a_token_that_expires_while_a_log_file_is_watched_is_exchanged(wire, ask
         wire.get(url.replace("110011", "220022"), json=body)
     asking.token.current()
     renew()
-    told = work_on(asking, watched)
+    told = work_on(asking, activated)
     assert told.outcome.status is Status.WAITING
     assert [token for _, token in calls(wire)].count(FIRST) == (1 if refused_at == FILE_URL else 2)
     assert calls(wire)[-1] == ("GET", SECOND)
@@ -626,7 +645,7 @@ def test_a_token_that_expires_while_a_log_file_is_watched_is_exchanged(wire, ask
 
 def test_a_log_file_that_is_watched_is_not_asked_for_again(wire, asking_once, watched, remembered):
     wire.get(FILE_URL, status=404)
-    told = work_on(asking_once, watched)
+    told = work_on(asking_once, with_following(watched, is_missing=True))
     assert (told.outcome.status, told.outcome.reason) == (Status.EXPIRED, Reason.GONE)
     assert (methods(wire), remembered()) == (["GET"], [])
 
@@ -756,7 +775,7 @@ def test_a_look_that_is_given_up_was_a_look(asking, watched):
     turn = a_turn(watched)
     turn.begin(watched.following.requested_at)
     result = asking.given_up(turn)
-    assert (result.capture, result.trouble.reason) == (looked_again(watched), Reason.TEMPORARY)
+    assert (result.capture, result.trouble.reason) == (watched, Reason.TEMPORARY)
 
 
 def test_turns_that_are_given_up_pull_the_brake(asking, capture, watched):

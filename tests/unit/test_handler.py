@@ -91,9 +91,9 @@ def measured(output):
 def watched(a_capture):
     """Builds the message of captures that were asked a minute ago, and whose log files were requested then."""
 
-    def build(*agent_ids, ago=timedelta(minutes=1)):
+    def build(*agent_ids, ago=timedelta(minutes=1), activated_at=None):
         moment = datetime.now(UTC) - ago
-        following = Following(log_file_id="made", requested_at=moment)
+        following = Following(log_file_id="made", requested_at=moment, activated_at=activated_at)
         captures = [
             a_capture(agent_id=agent_id, asked_at=moment, retry_from=moment, following=following)
             for agent_id in agent_ids
@@ -261,7 +261,7 @@ def test_every_count_is_measured(*, invoke, answers, watched, overdue, measured)
     answers.update(two=404, three=503, overdue=503, done="completed", away="requested", late="started")
     event = sqs_event(
         first="one two three",
-        second=watched("done", "away"),
+        second=watched("done", "away", activated_at=datetime.now(UTC) - timedelta(seconds=100)),
         third=watched("late", ago=timedelta(days=1)),
         fourth=overdue,
     )
@@ -287,6 +287,20 @@ def test_every_count_is_measured(*, invoke, answers, watched, overdue, measured)
         "ApiAnswers5xx": [2],
     }
     assert {*METRICS.values()} < values.keys()
+
+
+@pytest.mark.parametrize(("status", "measured_as"), [(202, None), (403, [1]), (503, [1])])
+def test_an_activation_that_fails_is_measured_and_logged(
+    *, invoke, answers, watched, wire, output, status, measured_as
+):
+    wire.post("https://dfw.backup.api.rackspacecloud.com/v2/110011/events", status=status, json={"message": "No."})
+    answers["one"] = "requested"
+    invoke(sqs_event(record=watched("one")))
+    lines, metrics = output()
+    assert metrics[0].get("ActivationsFailed") == measured_as
+    assert [line["detail"] for line in lines if line["message"] == "agents were not activated"] == (
+        ["DFW: No."] if measured_as else []
+    )
 
 
 @pytest.fixture

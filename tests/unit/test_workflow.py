@@ -11,7 +11,7 @@ import requests
 from botocore.exceptions import ClientError
 
 from agent_log_capture import workers
-from agent_log_capture.core.capture import Capture, Following, Job, Status
+from agent_log_capture.core.capture import Capture, Following, Job, Status, timestamp
 from agent_log_capture.core.decision import RetryPolicy
 from agent_log_capture.core.following import FollowPolicy
 from agent_log_capture.core.intake import Reader
@@ -23,6 +23,7 @@ TOKEN = "first-token"
 LOG_FILES = re.compile(r"https://dfw\.backup\.api\.rackspacecloud\.com/v2/110011/agents/([^/]+)/logfiles")
 LOG_FILE = re.compile(LOG_FILES.pattern.replace("([^/]+)", "[^/]+") + "/log-of-([^/]+)")
 STATUS = re.compile(LOG_FILES.pattern.replace("logfiles", "status"))
+EVENTS = "https://dfw.backup.api.rackspacecloud.com/v2/110011/events"
 DAY_SECONDS = 86_400
 
 
@@ -91,7 +92,7 @@ def workflow(*, api, secret, queue, topic, recent, jobs, now, logger):
         topic=topic,
         recent=recent,
         retries=RetryPolicy(window_seconds=DAY_SECONDS, random=lambda: 0.0),
-        follow=FollowPolicy(deadline_seconds=DAY_SECONDS, grace_seconds=0, random=lambda: 0.5),
+        follow=FollowPolicy(deadline_seconds=DAY_SECONDS, grace_seconds=0),
         jobs=jobs,
         concurrency=4,
         random=lambda: 0.5,
@@ -121,11 +122,11 @@ def run(workflow):
 def watched(a_capture, now):
     """Builds a message with captures whose log files were requested."""
 
-    def build(*agent_ids, requested_at=now):
+    def build(*agent_ids, requested_at=now, **following):
         captures = [
             a_capture(
                 agent_id=agent_id,
-                following=Following(log_file_id=f"log-of-{agent_id}", requested_at=requested_at),
+                following=Following(log_file_id=f"log-of-{agent_id}", requested_at=requested_at, **following),
             )
             for agent_id in agent_ids
         ]
@@ -509,9 +510,10 @@ def test_without_a_deadline_it_does_not(run, unfollowed, ends):
     assert ends.waiting.bodies(after_seconds=900) == []
 
 
-def test_every_agent_that_is_watched_is_told_or_watched_further(run, looks, watched, answers, ends):
+def test_every_agent_that_is_watched_is_told_or_watched_further(*, run, looks, watched, answers, ends, now):
     looks.update(done="completed", gone=404, refused=403, busy=503, uploading="started", offline="requested")
-    report = run(sqs_event(record=watched(*looks)))
+    activated_at = now - timedelta(seconds=100)
+    report = run(sqs_event(record=watched(*looks, is_missing=True, activated_at=activated_at, activations=1)))
     assert counted(report) == {"captured": 1, "expired": 1, "rejected": 1, "waiting": 1, "deferred": 2}
     assert {notice["agent_id"]: notice["status"] for notice in ends.told.bodies()} == {
         "done": "captured",
@@ -521,8 +523,44 @@ def test_every_agent_that_is_watched_is_told_or_watched_further(run, looks, watc
     }
     [body] = ends.waiting.bodies(after_seconds=60)
     assert agents_of(body["captures"]) == ["busy", "offline", "uploading"]
-    assert {capture["following"]["looks"] for capture in body["captures"]} == {1}
     assert (ends.dead.messages(), answers.asked) == ([], {})
+
+
+@pytest.fixture
+def activation(wire):
+    return wire.post(EVENTS, status=202)
+
+
+def activations_of(ends):
+    [body] = ends.waiting.bodies(after_seconds=900)
+    return {
+        capture["agent_id"]: (capture["following"]["activated_at"], capture["following"]["activations"])
+        for capture in body["captures"]
+    }
+
+
+def test_the_agents_that_have_not_begun_are_activated_once_for_each_region_and_invocation(
+    *, run, looks, watched, ends, now, activation, wire
+):
+    looks.update(one="requested", two="requested", begun="started")
+    assert counted(run(sqs_event(record=watched(*looks)))) == {"deferred": 3}
+    at = timestamp(now)
+    assert activations_of(ends) == {"one": (at, 1), "two": (at, 1), "begun": (None, 0)}
+    assert (len(activation.calls), len(wire.calls)) == (1, 4)
+    assert json.loads(activation.calls[0].request.body) == {"event": "agent_activate", "mode": "active"}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [{"status": 401}, {"status": 403}, {"status": 409}, {"status": 503}, {"body": requests.ReadTimeout()}],
+    ids=["token refused", "refused", "conflict", "busy", "no answer"],
+)
+def test_an_activation_that_fails_delays_and_fails_nothing(*, run, looks, watched, ends, wire, answer):
+    wire.post(EVENTS, **answer)
+    looks.update(one="requested", done="completed")
+    report = run(sqs_event(record=watched(*looks)))
+    assert (counted(report), report.activations_failed) == ({"captured": 1, "deferred": 1}, 1)
+    assert activations_of(ends) == {"one": (None, 0)}
 
 
 def test_a_log_file_that_does_not_come_is_expired_and_no_dead_letter(run, looks, watched, ends, now):
@@ -532,11 +570,12 @@ def test_a_log_file_that_does_not_come_is_expired_and_no_dead_letter(run, looks,
 
 
 def test_what_a_kept_record_brings_again_does_not_wait_in_the_queue_as_well(
-    *, run, looks, watched, queue_entries, ends
+    *, run, looks, watched, queue_entries, ends, now
 ):
     looks.update(offline="requested", uploading="started")
     queue_entries.fail(lambda entry: "offline" in entry["MessageBody"], is_sender_fault=True)
-    event = sqs_event(record="one", other=watched("offline", "uploading"))
+    activated_at = now - timedelta(seconds=100)
+    event = sqs_event(record="one", other=watched("offline", "uploading", activated_at=activated_at))
     report = run(event)
     assert list(report.unsaved) == ["other"]
     assert counted(report) == {"waiting": 1, "deferred": 1, "requested": 1}
@@ -628,6 +667,8 @@ def test_the_sum_is_told_when_the_last_agent_has_ended(*, run, answers, looks, e
     run(put_back(ends))
     assert sums(ends.told.bodies()) == []
     looks.update(two=404)
+    assert sums(ends.told.bodies()) == []
+    run(put_back(ends))
     report = run(put_back(ends))
     [done] = sums(ends.told.bodies())
     assert done | {"outcome_id": None, "message": None, "at": None, "seconds": None} == {

@@ -78,6 +78,12 @@ class CloudBackup:
         latest = max(filter(is_wanted, log_files), key=lambda log_file: log_file.date or "", default=None)
         return self._answer(response, fields, latest)
 
+    def activate_agents(self, token: AuthToken, region: str) -> Answer:
+        """Have all agents of the project in a region send heartbeats for a minute: `read_status` needs them."""
+        event = {"event": "agent_activate", "mode": "active"}
+        response, body = self._send("POST", token, region, "events", json=event)
+        return self._answer(response, json_object(body))
+
     def ping(self, token: AuthToken, region: str) -> Answer:
         """Ask whether the API is up and takes the token."""
         response, body = self._send("GET", token, region, "ping")
@@ -88,12 +94,14 @@ class CloudBackup:
     ) -> tuple[requests.Response, bytes]:
         return self._send(method, token, capture.region, f"agents/{_segment(capture.agent_id)}/{what}")
 
-    def _send(self, method: str, token: AuthToken, region: str, path: str) -> tuple[requests.Response, bytes]:
+    def _send(
+        self, method: str, token: AuthToken, region: str, path: str, *, json: object = None
+    ) -> tuple[requests.Response, bytes]:
         project = f"{self._url.replace('{region}', region.lower())}/v2/{_segment(token.project_id)}"
         sent_at = self._now()
         try:
             headers = {"X-Auth-Token": token.value}
-            response, body = exchange(self._session, method, f"{project}/{path}", headers=headers)
+            response, body = exchange(self._session, method, f"{project}/{path}", headers=headers, json=json)
         except RequestException as error:
             raise TemporaryError(_trouble(error, method, sent_at)) from error
         # An answer is free to repeat the request; what is read of it is told and logged.

@@ -31,7 +31,9 @@ _EARLIEST = datetime(2020, 1, 1, tzinfo=UTC)
 _CLOCK_SKEW = timedelta(hours=1)
 _TRIGGER_KEYS = frozenset({"type", "id", "name"})
 _JOB_KEYS = frozenset({"name", "asked", "rejected", "is_open"})
-_FOLLOWING_KEYS = frozenset({"logfile_id", "requested_at", "looks", "is_seen"})
+_FOLLOWING_KEYS = frozenset(
+    {"logfile_id", "requested_at", "is_missing", "activated_at", "activations", "is_presence_known"}
+)
 _CAPTURE_KEYS = frozenset(
     {
         *("agent_id", "region", "trigger", "asked_at", "retry_from", "attempts", "replays", "force"),
@@ -153,24 +155,33 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Following:
-    """A log file that was requested, and how far watching it has come.
+    """A log file that was requested, and what the polls for it have found so far.
 
-    `log_file_id` is None when the API accepted the request without naming it. `looks` counts how often it was looked
-    for; `is_seen` tells whether one of them was answered.
+    `log_file_id` is None when the API accepted the request without naming it. `is_missing` is set when the last
+    answer was 404. `activated_at` is the last of `activations`, after which the API knows for a while whether the
+    agent is online; `is_presence_known` is set once it has said so.
     """
 
     log_file_id: str | None
     requested_at: datetime
-    looks: int = 0
-    is_seen: bool = False
+    is_missing: bool = False
+    activated_at: datetime | None = None
+    activations: int = 0
+    is_presence_known: bool = False
+
+    def activated(self, at: datetime) -> Self:
+        """Return it with one more activation of its agent."""
+        return replace(self, activated_at=at, activations=self.activations + 1)
 
     def to_json(self) -> dict[str, Any]:
         """Return the form in which it waits in the queue."""
         return {
             "logfile_id": self.log_file_id,
             "requested_at": timestamp(self.requested_at),
-            "looks": self.looks,
-            "is_seen": self.is_seen,
+            "is_missing": self.is_missing,
+            "activated_at": self.activated_at and timestamp(self.activated_at),
+            "activations": self.activations,
+            "is_presence_known": self.is_presence_known,
         }
 
     @classmethod
@@ -183,8 +194,10 @@ class Following:
         return cls(
             log_file_id=log_file_id,
             requested_at=_moment(fields, "requested_at", now) or now,
-            looks=_count(fields, "looks"),
-            is_seen=_flag(fields, "is_seen"),
+            is_missing=_flag(fields, "is_missing"),
+            activated_at=_moment(fields, "activated_at", now),
+            activations=_count(fields, "activations"),
+            is_presence_known=_flag(fields, "is_presence_known"),
         )
 
 

@@ -12,7 +12,7 @@ from agent_log_capture.core.capture import Capture, LogFile, Outcome, Reason, St
 
 MAX_DELAY_SECONDS = 900  # the longest that SQS delays a message
 MIN_DELAY_SECONDS = 5
-FIRST_SPACING_SECONDS = 30  # an idle agent looks for work about every 30 s
+FIRST_SPACING_SECONDS = 30  # an idle agent polls for work about every 30 s
 CLOCK_SKEW = timedelta(seconds=10)
 _DOUBLINGS = 5  # 30 s doubled five times is past 900 s
 
@@ -105,11 +105,12 @@ class NotTried:
 
 @dataclass(frozen=True, slots=True)
 class Deferred:
-    """A capture that goes back into the queue."""
+    """A capture that goes back into the queue; with `needs_activation`, its agent is activated first."""
 
     capture: Capture
     delay_seconds: int
     trouble: Trouble
+    needs_activation: bool = False
 
 
 @dataclass(frozen=True, slots=True)

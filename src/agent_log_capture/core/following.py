@@ -1,6 +1,5 @@
 """What a look at a log file means: it is there, it is gone, or it is looked for again."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from http import HTTPStatus
@@ -17,19 +16,23 @@ from agent_log_capture.core.decision import (
     Trouble,
     Verdict,
     busy,
-    doubled_spacing_seconds,
     judge,
     outcome,
     rejected,
 )
 
-_JITTER = 0.1
+MIN_SPACING_SECONDS = 10
+# After an activation an agent sends heartbeats for about a minute, from its next poll for work on, and each counts
+# for 75 s ("Modes" in the API's reference): before and after this time, the API may call a healthy agent offline.
+PRESENCE_IS_KNOWN_AFTER = timedelta(seconds=75)
+PRESENCE_IS_KNOWN_UNTIL = timedelta(seconds=130)
+MAX_ACTIVATIONS = 3
 _NOT_UPLOADED = Trouble(reason=Reason.NOT_UPLOADED, message="the log file is not uploaded yet")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FollowPolicy:
-    """For how long, and how far apart, a log file is looked for; `random` returns a number from 0 to 1.
+    """For how long, and how far apart, a log file is polled for.
 
     The deadline counts from the request that the API accepted; 0 seconds: log files are not followed. Past it, looks
     that fail are made again for `grace_seconds`: the log file may have come in time.
@@ -37,7 +40,6 @@ class FollowPolicy:
 
     deadline_seconds: int
     grace_seconds: int
-    random: Callable[[], float]
 
     def first_look(self, capture: Capture, accepted: Accepted) -> Deferred | None:
         """Return how a requested log file waits for its first look; None when it is not followed."""
@@ -46,12 +48,12 @@ class FollowPolicy:
         log_file = accepted.answer.log_file or LogFile()
         following = Following(log_file_id=log_file.id, requested_at=accepted.requested_at)
         watched = replace(capture, following=following, unconfirmed_since=None)
-        return Deferred(watched, min(self.spacing_seconds(looks=0), self.deadline_seconds), _NOT_UPLOADED)
+        return Deferred(watched, min(FIRST_SPACING_SECONDS, self.deadline_seconds), _NOT_UPLOADED)
 
-    def spacing_seconds(self, looks: int) -> int:
-        """Return the time to the next look after so many: 30 s, doubled each time, 900 s at most, with jitter."""
-        jittered = doubled_spacing_seconds(looks) * (1 + _JITTER * (2 * self.random() - 1))
-        return round(min(MAX_DELAY_SECONDS, max(FIRST_SPACING_SECONDS, jittered)))
+    @staticmethod
+    def spacing_seconds(since_request: timedelta) -> float:
+        """Return the time to the next poll: a third of the time since the request, from 10 s to 900 s."""
+        return min(MAX_DELAY_SECONDS, max(MIN_SPACING_SECONDS, since_request.total_seconds() / 3))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,17 +71,19 @@ class Look:
         """The moment of the last look."""
         return self.following.requested_at + timedelta(seconds=self.policy.deadline_seconds)
 
-    def is_agent_in_question(self, answer: Answer) -> bool:
-        """Tell whether it matters that the agent may be offline: at the first look, of a file that nobody took up."""
-        return bool(answer.log_file and answer.log_file.state == "requested" and not self.following.is_seen)
+    def is_status_wanted(self, answer: Answer) -> bool:
+        """Tell whether to ask for the agent's status: its upload has not begun, and the API knows the status now."""
+        since = self._since_activation
+        is_known = since is not None and PRESENCE_IS_KNOWN_AFTER <= since <= PRESENCE_IS_KNOWN_UNTIL
+        return is_known and _is_not_begun(answer) and not self.following.is_presence_known
 
-    def answered(self, answer: Answer, *, is_offline: bool) -> Told | Deferred:
-        """Decide what the API's answer means; `is_offline` tells that the agent is known not to be there."""
+    def answered(self, answer: Answer, *, is_online: bool | None = None) -> Told | Deferred:
+        """Decide what the API's answer means; `is_online` is the agent's status, None where it is not known."""
         match judge(answer.http_status):
             case Verdict.ACCEPTED:
-                return self._found(answer, is_offline=is_offline)
+                return self._found(answer, is_online)
             case Verdict.REFUSED if answer.http_status == HTTPStatus.NOT_FOUND:
-                return self._told(Status.EXPIRED, answer, Reason.GONE, "the log file is gone")
+                return self._missing(answer)
             case Verdict.REFUSED | Verdict.REDIRECTED:
                 refused = rejected(self.capture, answer, now=self.at, project_id=self.project_id)
                 return Told(refused, self.capture)
@@ -92,24 +96,48 @@ class Look:
         until = self.deadline + timedelta(seconds=self.policy.grace_seconds) if is_late else self.deadline
         return self._again(self.following, trouble, answer, until)
 
-    def _found(self, answer: Answer, *, is_offline: bool) -> Told | Deferred:
+    def _found(self, answer: Answer, is_online: bool | None) -> Told | Deferred:  # noqa: FBT001 (a status, no switch)
         log_file = answer.log_file or LogFile()
         if log_file.state == "completed":
             return self._told(Status.CAPTURED, answer)
-        seen = replace(self.following, is_seen=True, log_file_id=self.following.log_file_id or log_file.id)
+        seen = replace(
+            self.following,
+            log_file_id=self.following.log_file_id or log_file.id,
+            is_missing=False,
+            is_presence_known=self.following.is_presence_known or is_online is not None,
+        )
         again = self._again(seen, _NOT_UPLOADED, answer, self.deadline)
-        if is_offline and isinstance(again, Deferred):
+        if isinstance(again, Told):
+            return again
+        if is_online is False:
             message = f"the agent is offline; its log file is watched until {readable(self.deadline)}"
             return replace(self._told(Status.WAITING, answer, Reason.AGENT_OFFLINE, message), then=again)
-        return again
+        return replace(again, needs_activation=_is_not_begun(answer) and self._is_activation_due(seen))
+
+    def _missing(self, answer: Answer) -> Told | Deferred:
+        """Decide what a 404 means: only one that is repeated is believed."""
+        if self.following.is_missing or self.at >= self.deadline:
+            return self._told(Status.EXPIRED, answer, Reason.GONE, "the log file is gone")
+        trouble = Trouble(reason=Reason.GONE, message="the log file was not found", http_status=answer.http_status)
+        return self._again(replace(self.following, is_missing=True), trouble, answer, self.deadline)
+
+    @property
+    def _since_activation(self) -> timedelta | None:
+        return None if self.following.activated_at is None else self.at - self.following.activated_at
+
+    def _is_activation_due(self, following: Following) -> bool:
+        """Tell whether to activate the agent: no poll can learn its status from an earlier activation."""
+        since = self._since_activation
+        is_over = since is None or since > PRESENCE_IS_KNOWN_UNTIL
+        return is_over and not following.is_presence_known and following.activations < MAX_ACTIVATIONS
 
     def _again(self, following: Following, trouble: Trouble, answer: Answer, until: datetime) -> Told | Deferred:
         seconds_left = ceil((until - self.at).total_seconds())
         if seconds_left <= 0:
             return self._told(Status.EXPIRED, answer, Reason.NOT_UPLOADED, self._too_late(trouble, answer))
-        spacing = max(self.policy.spacing_seconds(following.looks + 1), trouble.retry_after_seconds)
-        watched = replace(self.capture, following=replace(following, looks=following.looks + 1))
-        return Deferred(watched, round(min(spacing, seconds_left, MAX_DELAY_SECONDS)), trouble)
+        spacing = self.policy.spacing_seconds(self.at - following.requested_at)
+        delay = min(max(spacing, trouble.retry_after_seconds), seconds_left, MAX_DELAY_SECONDS)
+        return Deferred(replace(self.capture, following=following), round(delay), trouble)
 
     def _too_late(self, trouble: Trouble, answer: Answer) -> str:
         last_look = f"the last look failed: {trouble.message}"
@@ -128,3 +156,7 @@ class Look:
             http_status=answer.http_status or None,
         )
         return Told(told, self.capture)
+
+
+def _is_not_begun(answer: Answer) -> bool:
+    return answer.log_file is not None and answer.log_file.state == "requested"

@@ -30,6 +30,7 @@ CAPTURE_SECONDS = "CaptureSeconds"
 TOKEN_REFUSED = "TokenRefused"  # noqa: S105 (the name of a metric)
 NOTICES_PUBLISHED = "NoticesPublished"
 NOTICES_FAILED = "NoticesFailed"
+ACTIVATIONS_FAILED = "ActivationsFailed"
 JOBS_DONE = "JobsDone"
 JOB_COUNTS_FAILED = "JobCountsFailed"
 
@@ -67,6 +68,7 @@ def _measure(report: "Report", metrics: "Metrics") -> None:
         **{metric: report.answers[name] for name, metric in ANSWERS.items()},
         TOKEN_REFUSED: int(report.trouble is not None and report.trouble.reason in _NO_TOKEN),
         NOTICES_FAILED: report.notices_failed,
+        ACTIVATIONS_FAILED: report.activations_failed,
         JOBS_DONE: len(report.jobs_done),
         JOB_COUNTS_FAILED: report.not_counted,
     }

@@ -31,7 +31,9 @@ CAPTURE = Capture(
     replays=1,
     force=True,
     unconfirmed_since=NOW - timedelta(hours=1),
-    following=Following(log_file_id="a-log-file", requested_at=NOW - timedelta(minutes=30), looks=7, is_seen=True),
+    following=Following(
+        log_file_id="a-log-file", requested_at=NOW - timedelta(minutes=30), activated_at=NOW, activations=2
+    ),
     job=Job(name="night shift", asked=5, rejected=1, is_open=True),
 )
 FIELDS = CAPTURE.to_json()
@@ -71,8 +73,10 @@ IDS, NAMES, JOB_NAMES = (
             Following,
             log_file_id=st.none() | st.from_regex(r"[A-Za-z0-9_-]{1,128}", fullmatch=True),
             requested_at=MOMENTS,
-            looks=st.integers(0, 1_000_000),
-            is_seen=st.booleans(),
+            is_missing=st.booleans(),
+            activated_at=st.none() | MOMENTS,
+            activations=st.integers(0, 1_000_000),
+            is_presence_known=st.booleans(),
         ),
         job=st.none()
         | st.builds(
@@ -171,8 +175,10 @@ def test_a_log_file_of_unknown_age_counts_from_now():
             for name, values in {
                 "logfile_id": ("", "a b", "../..", "x" * 129, 7, ["a"]),
                 "requested_at": NO_MOMENTS,
-                "looks": (None, -1, 1_000_001, 1.0, True, "4"),
-                "is_seen": (None, "true", 1),
+                "is_missing": (None, "true", 1),
+                "activated_at": [moment for moment in NO_MOMENTS if moment is not None],
+                "activations": (None, -1, 1_000_001, 1.0, True, "4"),
+                "is_presence_known": (None, "true", 1),
             }.items()
             for value in values
         ),

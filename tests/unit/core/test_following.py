@@ -13,7 +13,7 @@ from agent_log_capture.core.following import FollowPolicy, Look
 NOW = datetime(2026, 11, 23, 3, 12, 40, tzinfo=UTC)
 DAY = 86_400
 TRIGGER = Trigger(TriggerType.ALARM, "arn@time", "an alarm")
-FOLLOWING = Following(log_file_id="a-log-file", requested_at=NOW - timedelta(hours=1), looks=2, is_seen=True)
+FOLLOWING = Following(log_file_id="a-log-file", requested_at=NOW - timedelta(minutes=12))
 CAPTURE = Capture(
     agent_id="an-agent",
     region="DFW",
@@ -32,13 +32,13 @@ LINKS = (
 GRACE_SECONDS = 3600
 
 
-def policy(deadline_seconds=DAY, random=0.5):
-    return FollowPolicy(deadline_seconds=deadline_seconds, grace_seconds=GRACE_SECONDS, random=lambda: random)
+def policy(deadline_seconds=DAY):
+    return FollowPolicy(deadline_seconds=deadline_seconds, grace_seconds=GRACE_SECONDS)
 
 
-def look(following=FOLLOWING, *, deadline_seconds=DAY, random=0.5):
+def look(following=FOLLOWING, *, deadline_seconds=DAY):
     return Look(
-        policy=policy(deadline_seconds, random),
+        policy=policy(deadline_seconds),
         capture=replace(CAPTURE, following=following),
         following=following,
         at=NOW,
@@ -82,35 +82,31 @@ def test_without_a_deadline_log_files_are_not_followed():
     assert policy(deadline_seconds=0).first_look(CAPTURE, accepted(LogFile(id="a-log-file"))) is None
 
 
-@pytest.mark.parametrize(("deadline_seconds", "delay_seconds"), [(1, 1), (29, 29), (31, 31), (33, 33), (34, 33)])
+@pytest.mark.parametrize(("deadline_seconds", "delay_seconds"), [(1, 1), (29, 29), (31, 30), (DAY, 30)])
 def test_the_first_look_does_not_come_after_the_deadline(deadline_seconds, delay_seconds):
-    assert policy(deadline_seconds, random=1.0).first_look(CAPTURE, accepted(None)).delay_seconds == delay_seconds
+    assert policy(deadline_seconds).first_look(CAPTURE, accepted(None)).delay_seconds == delay_seconds
 
 
-# ------------------------------------------------------------------ how far apart looks are
+# ------------------------------------------------------------------ how far apart polls are
 
 
 @pytest.mark.parametrize(
-    ("looks", "shortest", "middle", "longest"),
-    [
-        (0, 30, 30, 33),
-        (1, 54, 60, 66),
-        (2, 108, 120, 132),
-        (3, 216, 240, 264),
-        (4, 432, 480, 528),
-        (5, 810, 900, 900),
-        (6, 810, 900, 900),
-        (1_000_000, 810, 900, 900),
-    ],
+    ("since_request", "delay_seconds"),
+    [(0, 10), (-60, 10), (30, 10), (33, 11), (60, 20), (720, 240), (2700, 900), (2703, 900), (80_000, 900)],
 )
-def test_looks_are_30_to_900_seconds_apart_with_a_tenth_of_jitter(looks, shortest, middle, longest):
-    assert [policy(random=random).spacing_seconds(looks) for random in (0.0, 0.5, 1.0)] == [shortest, middle, longest]
+def test_the_next_poll_comes_after_a_third_of_the_time_since_the_request(since_request, delay_seconds):
+    following = replace(FOLLOWING, requested_at=NOW - timedelta(seconds=since_request))
+    again = look(following).answered(found("started"))
+    assert (again.capture.following, again.delay_seconds) == (following, delay_seconds)
 
 
-@pytest.mark.parametrize(("looks", "delay_seconds"), [(0, 60), (1, 120), (2, 240), (3, 480), (4, 900), (9, 900)])
-def test_every_look_counts_and_the_next_one_is_further_off(looks, delay_seconds):
-    again = look(replace(FOLLOWING, looks=looks)).answered(found("started"), is_offline=False)
-    assert (again.capture.following.looks, again.delay_seconds) == (looks + 1, delay_seconds)
+def test_an_agent_that_is_away_all_day_costs_about_a_hundred_polls():
+    seconds, polls = 30, 1
+    while seconds < DAY:
+        following = replace(FOLLOWING, requested_at=NOW - timedelta(seconds=seconds))
+        seconds += look(following).answered(found("requested")).delay_seconds
+        polls += 1
+    assert 100 <= polls <= 110
 
 
 @pytest.mark.parametrize(
@@ -118,22 +114,22 @@ def test_every_look_counts_and_the_next_one_is_further_off(looks, delay_seconds)
 )
 def test_the_wait_that_the_api_asks_for_is_honoured_up_to_the_longest_that_the_queue_takes(asked, delay_seconds):
     answer = Answer(http_status=503, retry_after_seconds=asked)
-    assert look().answered(answer, is_offline=False).delay_seconds == delay_seconds
+    assert look().answered(answer).delay_seconds == delay_seconds
 
 
-@pytest.mark.parametrize(("seconds_left", "delay_seconds"), [(0.001, 1), (1, 1), (239, 239), (240, 240), (241, 240)])
+@pytest.mark.parametrize(("seconds_left", "delay_seconds"), [(0.001, 1), (1, 1), (239, 239), (900, 900), (901, 900)])
 @pytest.mark.parametrize("asked", [0, 900])
 def test_the_last_look_falls_on_the_deadline(seconds_left, delay_seconds, asked):
     following = replace(FOLLOWING, requested_at=NOW - timedelta(seconds=DAY - seconds_left))
-    again = look(following).answered(Answer(http_status=503, retry_after_seconds=asked), is_offline=False)
-    assert again.delay_seconds == (math.ceil(seconds_left) if asked else delay_seconds)
+    again = look(following).answered(Answer(http_status=503, retry_after_seconds=asked))
+    assert again.delay_seconds == delay_seconds
 
 
 # ------------------------------------------------------------------ what a look finds
 
 
 def test_a_completed_log_file_is_captured_with_its_links():
-    outcome = ending(look().answered(found("completed", links=LINKS), is_offline=False))
+    outcome = ending(look().answered(found("completed", links=LINKS)))
     assert (outcome.status, outcome.reason, outcome.message, outcome.http_status) == (
         Status.CAPTURED,
         None,
@@ -148,20 +144,35 @@ def test_a_completed_log_file_is_captured_with_its_links():
 
 @pytest.mark.parametrize("state", ["requested", "started", "new", None])
 def test_any_other_log_file_is_looked_for_again(state):
-    again = look().answered(found(state), is_offline=False)
-    assert again == Deferred(replace(CAPTURE, following=replace(FOLLOWING, looks=3)), 240, again.trouble)
+    again = look().answered(found(state))
+    assert (again.capture, again.delay_seconds) == (replace(CAPTURE, following=FOLLOWING), 240)
     assert again.trouble.reason is Reason.NOT_UPLOADED
 
 
 def test_a_log_file_that_no_answer_describes_is_looked_for_again():
-    again = look(replace(FOLLOWING, is_seen=False)).answered(Answer(http_status=200), is_offline=False)
-    assert again.capture.following == replace(FOLLOWING, looks=3)
+    again = look().answered(Answer(http_status=200))
+    assert again == Deferred(replace(CAPTURE, following=FOLLOWING), 240, again.trouble)
 
 
-def test_a_log_file_that_is_gone_is_expired():
-    outcome = ending(look().answered(Answer(http_status=404, message="No such file."), is_offline=False))
+NOT_FOUND = Answer(http_status=404, message="No such file.")
+
+
+def test_a_log_file_that_is_not_found_once_is_polled_for_again():
+    again = look().answered(NOT_FOUND)
+    assert again.capture.following == replace(FOLLOWING, is_missing=True)
+    assert (again.delay_seconds, again.trouble.reason, again.trouble.http_status) == (240, Reason.GONE, 404)
+
+
+def test_a_log_file_that_is_not_found_twice_is_expired():
+    outcome = ending(look(replace(FOLLOWING, is_missing=True)).answered(NOT_FOUND))
     assert (outcome.status, outcome.reason, outcome.message) == (Status.EXPIRED, Reason.GONE, "the log file is gone")
     assert (outcome.log_file, outcome.http_status) == (LogFile(id="a-log-file"), 404)
+
+
+@pytest.mark.parametrize(("answer", "is_missing"), [(found("started"), False), (Answer(http_status=503), True)])
+def test_only_a_log_file_that_is_there_again_was_not_missing(answer, is_missing):
+    again = look(replace(FOLLOWING, is_missing=True)).answered(answer)
+    assert again.capture.following.is_missing is is_missing
 
 
 @pytest.mark.parametrize(
@@ -172,7 +183,7 @@ def test_a_log_file_that_is_gone_is_expired():
     ],
 )
 def test_a_look_that_is_refused_or_redirected_is_rejected(http_status, reason):
-    outcome = ending(look().answered(Answer(http_status=http_status, message="Its words."), is_offline=False))
+    outcome = ending(look().answered(Answer(http_status=http_status, message="Its words.")))
     assert (outcome.status, outcome.reason, outcome.http_status) == (Status.REJECTED, reason, http_status)
     assert (outcome.message == "Its words.") is (reason is Reason.REFUSED)
 
@@ -185,18 +196,14 @@ def test_a_look_that_is_refused_or_redirected_is_rejected(http_status, reason):
     ],
 )
 def test_a_temporary_answer_says_nothing_about_the_log_file(http_status, reason):
-    unseen = replace(FOLLOWING, is_seen=False)
-    again = look(unseen).answered(Answer(http_status=http_status, message="Busy."), is_offline=False)
-    assert again.capture.following == replace(unseen, looks=3)
+    again = look().answered(Answer(http_status=http_status, message="Busy."))
+    assert again.capture.following == FOLLOWING
     assert (again.trouble.reason, again.trouble.message) == (reason, "Busy.")
     assert (again.trouble.http_status, again.delay_seconds) == (http_status, 240)
 
 
 def test_a_look_without_an_answer_says_nothing_about_the_log_file():
-    unseen = replace(FOLLOWING, is_seen=False)
-    assert look(unseen).failed(NO_ANSWER) == Deferred(
-        replace(CAPTURE, following=replace(unseen, looks=3)), 240, NO_ANSWER
-    )
+    assert look().failed(NO_ANSWER) == Deferred(replace(CAPTURE, following=FOLLOWING), 240, NO_ANSWER)
 
 
 # ------------------------------------------------------------------ which log file it is
@@ -207,55 +214,83 @@ def test_a_look_without_an_answer_says_nothing_about_the_log_file():
 )
 def test_a_log_file_without_an_id_takes_the_one_that_is_found(known, answered, kept):
     following = replace(FOLLOWING, log_file_id=known)
-    again = look(following).answered(found("started", id=answered), is_offline=False)
+    again = look(following).answered(found("started", id=answered))
     assert again.capture.following.log_file_id == kept
 
 
 def test_an_answer_without_an_id_speaks_of_the_log_file_that_was_looked_for():
-    outcome = ending(look().answered(found("completed", id=None), is_offline=False))
+    outcome = ending(look().answered(found("completed", id=None)))
     assert outcome.log_file == LogFile(id="a-log-file", state="completed")
 
 
 # ------------------------------------------------------------------ an agent that is offline
 
 
+def activated(seconds_ago, activations=1):
+    return replace(FOLLOWING, activated_at=NOW - timedelta(seconds=seconds_ago), activations=activations)
+
+
 @pytest.mark.parametrize(
-    ("state", "is_seen", "expected"),
+    ("seconds_ago", "is_wanted"), [(0, False), (74.9, False), (75, True), (130, True), (130.1, False), (900, False)]
+)
+def test_the_status_of_an_agent_is_asked_for_between_75_and_130_seconds_after_its_activation(seconds_ago, is_wanted):
+    assert look(activated(seconds_ago)).is_status_wanted(found("requested")) is is_wanted
+
+
+@pytest.mark.parametrize(
+    "answer", [*map(found, ("started", "completed", None)), Answer(http_status=404), Answer(http_status=503)]
+)
+def test_no_status_is_asked_for_when_the_upload_has_begun_or_nothing_is_known_of_it(answer):
+    assert not look(activated(100)).is_status_wanted(answer)
+
+
+def test_without_an_activation_no_status_is_asked_for():
+    assert not look(FOLLOWING).is_status_wanted(found("requested"))
+
+
+@pytest.mark.parametrize("is_online", [True, False])
+def test_a_status_is_asked_for_once(is_online):
+    result = look(activated(100)).answered(found("requested"), is_online=is_online)
+    again = result.then if isinstance(result, Told) else result
+    assert not look(again.capture.following).is_status_wanted(found("requested"))
+    assert again.needs_activation is False
+
+
+@pytest.mark.parametrize(
+    ("following", "is_needed"),
     [
-        ("requested", False, True),
-        ("requested", True, False),
-        ("started", False, False),
-        ("completed", False, False),
-        (None, False, False),
+        (FOLLOWING, True),
+        (activated(60), False),
+        (activated(130), False),
+        (activated(131), True),
+        (activated(131, activations=2), True),
+        (activated(131, activations=3), False),
+        (replace(activated(900), is_presence_known=True), False),
     ],
 )
-def test_the_agent_is_in_question_at_the_first_answered_look_when_nobody_took_the_file_up(state, is_seen, expected):
-    assert look(replace(FOLLOWING, is_seen=is_seen)).is_agent_in_question(found(state)) is expected
+def test_an_agent_that_has_not_begun_to_upload_is_activated_until_its_status_is_known_at_most_three_times(
+    following, is_needed
+):
+    assert look(following).answered(found("requested")).needs_activation is is_needed
 
 
-@pytest.mark.parametrize("http_status", [404, 503])
-def test_an_answer_without_a_log_file_does_not_put_the_agent_in_question(http_status):
-    unseen = look(replace(FOLLOWING, is_seen=False))
-    assert unseen.is_agent_in_question(Answer(http_status=http_status)) is False
+@pytest.mark.parametrize("answer", [found("started"), found(None), Answer(http_status=404), Answer(http_status=503)])
+def test_no_agent_is_activated_when_its_upload_has_begun_or_nothing_is_known_of_it(answer):
+    assert look().answered(answer).needs_activation is False
 
 
 def test_an_agent_that_is_offline_is_told_with_how_long_it_is_waited_for():
-    told = look(replace(FOLLOWING, is_seen=False)).answered(found("requested"), is_offline=True)
+    told = look(activated(100)).answered(found("requested"), is_online=False)
     assert (told.outcome.status, told.outcome.reason) == (Status.WAITING, Reason.AGENT_OFFLINE)
-    assert told.outcome.message == "the agent is offline; its log file is watched until 2026-11-24 02:12 UTC"
+    assert told.outcome.message == "the agent is offline; its log file is watched until 2026-11-24 03:00 UTC"
     assert (told.outcome.log_file.state, told.outcome.http_status) == ("requested", 200)
-    assert told.then == Deferred(replace(CAPTURE, following=replace(FOLLOWING, looks=3)), 240, told.then.trouble)
-
-
-def test_it_is_told_once():
-    unseen = look(replace(FOLLOWING, is_seen=False))
-    told = unseen.answered(found("requested"), is_offline=True)
-    assert not replace(unseen, following=told.then.capture.following).is_agent_in_question(found("requested"))
+    following = replace(activated(100), is_presence_known=True)
+    assert told.then == Deferred(replace(CAPTURE, following=following), 240, told.then.trouble)
 
 
 def test_an_agent_that_is_offline_at_the_deadline_is_expired_and_not_waited_for():
-    unseen = at_the_deadline(replace(FOLLOWING, is_seen=False))
-    assert ending(look(unseen).answered(found("requested"), is_offline=True)).status is Status.EXPIRED
+    late = at_the_deadline(activated(100))
+    assert ending(look(late).answered(found("requested"), is_online=False)).status is Status.EXPIRED
 
 
 # ------------------------------------------------------------------ the deadline
@@ -273,7 +308,7 @@ def test_an_agent_that_is_offline_at_the_deadline_is_expired_and_not_waited_for(
 def test_the_look_at_the_deadline_is_the_last_one(answer, http_status, why, late):
     following = at_the_deadline()
     following = replace(following, requested_at=following.requested_at - late)
-    outcome = ending(look(following).answered(answer, is_offline=False))
+    outcome = ending(look(following).answered(answer))
     assert (outcome.status, outcome.reason, outcome.http_status) == (Status.EXPIRED, Reason.NOT_UPLOADED, http_status)
     assert (outcome.message, outcome.log_file.id) == (f"not uploaded within 24 h; {why}", "a-log-file")
 
@@ -299,7 +334,7 @@ def test_a_look_past_the_deadline_that_fails_is_made_again_for_a_while(seconds):
     ],
 )
 def test_after_that_while_it_is_expired(answer, http_status, why):
-    outcome = ending(late_by(GRACE_SECONDS).answered(answer, is_offline=False))
+    outcome = ending(late_by(GRACE_SECONDS).answered(answer))
     assert (outcome.status, outcome.reason, outcome.http_status) == (Status.EXPIRED, Reason.NOT_UPLOADED, http_status)
     assert outcome.message == f"not uploaded within 24 h; the last look failed: {why}"
 
@@ -320,13 +355,16 @@ def test_a_last_look_without_an_answer_is_expired_too():
     ],
 )
 def test_what_the_last_look_finds_counts_all_the_same(answer, status):
-    outcome = ending(look(at_the_deadline()).answered(answer, is_offline=False))
+    outcome = ending(look(at_the_deadline()).answered(answer))
     assert (outcome.status, outcome.reason) != (Status.EXPIRED, Reason.NOT_UPLOADED)
     assert outcome.status is status
 
 
 def test_a_deadline_that_was_switched_off_ends_what_is_still_watched():
-    assert ending(look(deadline_seconds=0).answered(found("started"), is_offline=False)).status is Status.EXPIRED
+    assert ending(look(deadline_seconds=0).answered(found("started"))).status is Status.EXPIRED
+
+
+MOMENTS = st.timedeltas(timedelta(), timedelta(days=3)).map(lambda since: NOW - since)
 
 
 @given(
@@ -340,19 +378,20 @@ def test_a_deadline_that_was_switched_off_ends_what_is_still_watched():
     following=st.builds(
         Following,
         log_file_id=st.none() | st.just("a-log-file"),
-        requested_at=st.timedeltas(timedelta(), timedelta(days=3)).map(lambda since: NOW - since),
-        looks=st.integers(0, 1_000_000),
-        is_seen=st.booleans(),
+        requested_at=MOMENTS,
+        is_missing=st.booleans(),
+        activated_at=st.none() | MOMENTS,
+        activations=st.integers(0, 3),
+        is_presence_known=st.booleans(),
     ),
     deadline_seconds=st.integers(0, 3 * DAY),
-    random=st.floats(0, 1),
-    is_offline=st.booleans(),
+    is_online=st.none() | st.booleans(),
 )
 def test_a_look_ends_a_capture_or_is_followed_by_another_one_before_the_deadline_or_its_grace(
-    *, answer, following, deadline_seconds, random, is_offline
+    *, answer, following, deadline_seconds, is_online
 ):
-    looked = look(following, deadline_seconds=deadline_seconds, random=random)
-    result = looked.answered(answer, is_offline=is_offline)
+    looked = look(following, deadline_seconds=deadline_seconds)
+    result = looked.answered(answer, is_online=is_online)
     again = result.then if isinstance(result, Told) else result
     if again is None:
         assert result.outcome.status in {Status.CAPTURED, Status.EXPIRED, Status.REJECTED}
@@ -360,8 +399,12 @@ def test_a_look_ends_a_capture_or_is_followed_by_another_one_before_the_deadline
     assert 1 <= again.delay_seconds <= 900
     grace_seconds = 1 if looked.deadline > NOW else 1 + GRACE_SECONDS
     assert NOW + timedelta(seconds=again.delay_seconds) < looked.deadline + timedelta(seconds=grace_seconds)
-    kept = replace(again.capture.following, looks=following.looks, is_seen=following.is_seen)
-    assert replace(kept, log_file_id=following.log_file_id) == following
+    kept = again.capture.following
+    assert (kept.requested_at, kept.activated_at, kept.activations) == (
+        following.requested_at,
+        following.activated_at,
+        following.activations,
+    )
 
 
 @given(deadline_seconds=st.integers(1, 3 * DAY), http_status=st.sampled_from([0, 200, 409, 429, 500, 503]))
@@ -369,11 +412,7 @@ def test_a_capture_is_looked_for_until_its_deadline_and_then_ends(deadline_secon
     capture = policy(deadline_seconds).first_look(CAPTURE, accepted(LogFile(id="a-log-file"))).capture
     looked = replace(look(capture.following, deadline_seconds=deadline_seconds), at=NOW)
     while True:
-        result = (
-            looked.answered(Answer(http_status=http_status), is_offline=False)
-            if http_status
-            else looked.failed(NO_ANSWER)
-        )
+        result = looked.answered(Answer(http_status=http_status)) if http_status else looked.failed(NO_ANSWER)
         if isinstance(result, Told):
             break
         waited = timedelta(seconds=result.delay_seconds)

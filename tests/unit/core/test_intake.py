@@ -392,7 +392,7 @@ def test_no_agent_is_lost_when_a_key_is_said_twice(body):
         '"agent_id": "b"',
         '"more": {"agent_id": "b"}',
         '"trigger": {"type": "alarm", "id": "arn@time", "name": null, "agent_id": "b"}',
-        '"following": {"logfile_id": null, "requested_at": null, "looks": 0, "is_seen": false, "agent_id": "b"}',
+        '"following": {"logfile_id": null, "requested_at": null, "activations": 0, "agent_id": "b"}',
     ],
 )
 def test_no_agent_is_lost_that_somebody_has_written_into_a_capture(further):
@@ -641,7 +641,9 @@ def own_message(*items):
 
 
 def test_captures_come_back_from_the_queue_as_they_were():
-    following = Following(log_file_id="a-log-file", requested_at=NOW - timedelta(minutes=30), looks=3)
+    following = Following(
+        log_file_id="a-log-file", requested_at=NOW - timedelta(minutes=30), activated_at=NOW, activations=1
+    )
     other = replace(WAITING, agent_id="b", unconfirmed_since=None, following=following)
     assert read_one(own_message(WAITING.to_json(), other.to_json())).captures == [WAITING, other]
 

@@ -100,9 +100,9 @@ def failed(reason, message):
 
 
 def a_look(after, trigger=REJECTED.trigger):
-    following = Following(log_file_id=LOG_FILE.id, requested_at=AT)
+    following = Following(log_file_id=LOG_FILE.id, requested_at=AT, is_missing=True)
     return Look(
-        policy=FollowPolicy(deadline_seconds=86_400, grace_seconds=0, random=lambda: 0.5),
+        policy=FollowPolicy(deadline_seconds=86_400, grace_seconds=0),
         capture=replace(ASKED, trigger=trigger, following=following),
         following=following,
         at=AT + after,
@@ -110,10 +110,10 @@ def a_look(after, trigger=REJECTED.trigger):
     )
 
 
-def found(log_file, *, after, trigger=REJECTED.trigger, is_offline=False, http_status=200):
+def found(log_file, *, after, trigger=REJECTED.trigger, is_online=None, http_status=200):
     """Return what is told when a log file is found like this so long after it was requested."""
     answer = Answer(http_status=http_status, log_file=log_file)
-    return a_look(after, trigger).answered(answer, is_offline=is_offline).outcome
+    return a_look(after, trigger).answered(answer, is_online=is_online).outcome
 
 
 def found_nothing(message, *, after):
@@ -121,7 +121,7 @@ def found_nothing(message, *, after):
     return a_look(after).failed(Trouble(reason=Reason.TEMPORARY, message=message, http_status=503)).outcome
 
 
-WAITING = found(replace(LOG_FILE, location=None), after=timedelta(seconds=31), is_offline=True)
+WAITING = found(replace(LOG_FILE, location=None), after=timedelta(seconds=126), is_online=False)
 CAPTURED = found(UPLOADED, after=timedelta(seconds=92), trigger=REQUESTED.trigger)
 CAPTURED_WITHOUT_LINK = found(
     replace(UPLOADED, links=UPLOADED.links[:2]), after=timedelta(seconds=92), trigger=REQUESTED.trigger
