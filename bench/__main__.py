@@ -4,14 +4,14 @@ import json
 import platform
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from operator import ge, le
 from os import cpu_count, getloadavg
 from pathlib import Path
 from typing import Any
 
-from bench import alarm, bulk, cold_start, picture
+from bench import alarm, bulk, cold_start, picture, polling
 from bench.artifacts import pack, size
 from bench.processes import WORKERS, Server
 
@@ -42,6 +42,8 @@ _FIGURES = (
     Figure("cpu_ratio", "CPU for each agent, of bare requests' in 32 threads", 3),
     Figure("alarm_ratio", "alarm to request, of a bare handler's that writes to the table, too", 1.5),
     Figure("growth", "CPU or memory for each of 10,000 agents, of that for each of 1,000", 1.1),
+    Figure("late_seconds", "seconds from uploaded to published, 95th percentile (simulated)", 25),
+    Figure("polls", "polls an agent, mean (simulated)", 2),
 )
 
 
@@ -74,6 +76,7 @@ def _measure() -> dict[str, Any]:
         raw["bulk"] = bulk.measure(bench)
         _say("asks up to 10,000")
         raw["growth"] = bulk.measure_growth(bench)
+    raw["polling"] = asdict(polling.simulate())
     # What else has run on the machine shows here; the second one has the bench's own processes in it.
     raw["load_average"] = {"before": load_before, "after": round(getloadavg()[0], 1)}
     return raw
@@ -101,6 +104,7 @@ def _figures(raw: dict[str, Any]) -> dict[str, float]:
         "alarm_ratio": to_post["ours_cool_down"] / to_post["bare_with_put"],
         "growth": _growth(raw["growth"]["1000"], raw["growth"]["10000"]),
         "zip_ratio": raw["zip"]["ours_bytes"] / raw["zip"]["naive_bytes"],
+        **raw["polling"],
     }
 
 

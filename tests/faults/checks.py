@@ -257,6 +257,13 @@ def notices_name_their_job(record):
             yield Violation("wrong job", notice["outcome_id"], f"{notice['job_id']} in place of {expected}")
 
 
+def reports_only_offline_agents_as_offline(record):
+    """No agent that is online is reported as offline."""
+    for notice in record.notices:
+        if notice["status"] == "waiting" and notice["agent_id"] not in record.offline:
+            yield Violation("reported as offline", notice["agent_id"], f"{notice['outcome_id']}")
+
+
 def places(waiting, ended, doubled):
     """Tell which captures are in two places; `waiting` counts those in the queue, `ended` are those that ended."""
     for key, count in waiting.items():
@@ -285,6 +292,7 @@ RULES = (
     sums_add_up,
     jobs_are_done,
     notices_name_their_job,
+    reports_only_offline_agents_as_offline,
 )
 
 

@@ -75,7 +75,8 @@ class Record:
     triggers that named one, None for a run that counts none, and `sums` what was told of them.
 
     `asked` and `made` are the stand-in's: POSTs for a log file that reached it, and log files that it made.
-    `forced` are the agents that some trigger has forced, `forgotten` counts log files that were deleted.
+    `forced` are the agents that some trigger has forced, `forgotten` counts log files that were deleted, `offline`
+    are the agents that are off.
     """
 
     seed: int
@@ -95,6 +96,7 @@ class Record:
     made: Counter[str] = field(default_factory=Counter)
     forced: set[str] = field(default_factory=set)
     forgotten: Counter[str] = field(default_factory=Counter)
+    offline: set[str] = field(default_factory=set)
     in_two_places: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
     faults: Counter[str] = field(default_factory=Counter)

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import itertools
 import json
 import random
 import threading
@@ -36,7 +37,7 @@ _NOMINAL_SECONDS = 300
 _LIMITS = {"CALL_SECONDS": CALL_SECONDS, "SAVING_SECONDS": 0.3, "_ROUND_SECONDS": 0.05}
 _PATIENCE_SECONDS = 10
 _STEP_SECONDS = (5, 20, 60, 60, 300, 900)
-_DRAIN_STEP_SECONDS = 900
+_DRAIN_STEPS_SECONDS = (100, 900)  # the first is when the status of an agent can be known
 _FOREVER_SECONDS = 10**8
 
 
@@ -205,6 +206,8 @@ class Run:
             fate = self.dice.random()
             if fate > 0.03:
                 self.api.add_agents(agent_id, online=fate > 0.15, forbidden=fate < 0.06)
+            if fate <= 0.15:
+                self.record.offline.add(agent_id)
 
     def _secret(self):
         if self.plan.is_rotated:
@@ -319,13 +322,13 @@ class Run:
 
     def _drain(self):
         rounds = 60 + (self.plan.deadline_seconds + int(self.plan.parameters["RetryWindowSeconds"])) // 300
-        for _ in range(rounds):
+        for _, seconds in zip(range(rounds), itertools.cycle(_DRAIN_STEPS_SECONDS), strict=False):
             for _ in range(100):
                 if not self._poll():
                     break
             if not self.cloud.waiting:
                 return
-            self.clock.advance(_DRAIN_STEP_SECONDS)
+            self.clock.advance(seconds)
 
     def _conclude(self):
         for thread in threading.enumerate():

@@ -216,6 +216,13 @@ def test_a_second_request_within_the_cool_down_is_found(record):
     assert rules(record) == set()
 
 
+def test_an_agent_that_is_online_and_reported_as_offline_is_found(record):
+    record.notices.insert(1, notice("waiting"))
+    assert rules(record) == {"reported as offline"}
+    record.offline.add("agent")
+    assert rules(record) == set()
+
+
 def test_what_waits_twice_or_waits_and_is_ended_is_in_two_places():
     assert list(places(Counter({KEY: 2}), set(), Counter())) == [f"{KEY} waits 2 times"]
     assert list(places(Counter({KEY: 1}), {KEY}, Counter())) == [f"{KEY} waits and has ended"]
