@@ -125,6 +125,7 @@ def test_every_metric_is_named():
             capture.NOTICES_FAILED,
             capture.TOKEN_REFUSED,
             capture.JOBS_DONE,
+            capture.ACTIVATIONS_FAILED,
             capture.JOB_COUNTS_FAILED,
             bootstrap.COLD_STARTS,
             rotate_token.TOKEN_REFRESHES,
