@@ -665,6 +665,17 @@ def test_a_named_job_takes_in_every_message_that_names_it(run, unfollowed, ends)
     assert sorted(told) == [("fourth", 1, 1, 0), ("night", 1, 2, 1), ("night", 2, 3, 1)]
 
 
+def test_an_agent_that_two_triggers_of_a_batch_name_is_a_duplicate_for_the_second_however_late_the_answer(
+    run, unfollowed, answers, ends
+):
+    other_was_asked = Event()
+    answers["twice"] = lambda: 202 if other_was_asked.wait(timeout=10) else 500
+    answers["once"] = lambda: other_was_asked.set() or 202
+    run(sqs_event(first="twice", second="twice", third="once"), replace(unfollowed, concurrency=2))
+    told = [(notice["trigger"]["id"], notice["status"]) for notice in ends.told.bodies() if "agent_id" in notice]
+    assert sorted(told) == [("first", "requested"), ("second", "duplicate"), ("third", "requested")]
+
+
 def test_an_event_without_a_readable_agent_is_no_job(run, ends, job_items):
     run(sqs_event(first="not@good", second={"agent_id": "a", "job": 7}))
     assert {notice["status"] for notice in ends.told.bodies()} == {"rejected"}
