@@ -27,6 +27,10 @@ OUT_OF_TIME = Trouble(reason=Reason.OUT_OF_TIME, message="the invocation has no 
 type RemainingMillis = Callable[[], int]
 
 
+class TooLittleTimeError(Exception):
+    """The function's timeout is too short for a single call: whatever it was invoked with is not begun."""
+
+
 class TurnOverError(BaseException):
     """Nobody waits for this turn any longer, and nothing that it does may show.
 
@@ -44,6 +48,14 @@ class TimeLeft:
     def seconds(self) -> float:
         """Until Lambda ends the invocation."""
         return self.remaining_millis() / 1000
+
+    def check(self) -> None:
+        """TooLittleTimeError when an invocation that starts now could do nothing but put back what it was given."""
+        if not self.is_enough_for_a_call:
+            raise TooLittleTimeError(
+                f"the invocation starts with {self.seconds:.0f} s left, and a call to the API needs "
+                f"{CALL_SECONDS + SAVING_SECONDS} s: set the function's Timeout as template.yaml has it"
+            )
 
     @property
     def is_enough_for_a_call(self) -> bool:
