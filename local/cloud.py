@@ -27,6 +27,7 @@ from moto.dynamodb.models.table import Table
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication
 from moto.server import ThreadedMotoServer
 from moto.sqs.models import Message, Queue, sqs_backends
+from moto.sqs.responses import SQSResponse
 
 from agent_log_capture import bootstrap
 from agent_log_capture.core.envelope import is_sqs_event
@@ -34,6 +35,7 @@ from agent_log_capture.core.job_notice import JOB_DONE
 from agent_log_capture.handlers import capture, rotate_token
 from local.clock import Clock
 from local.lambda_service import AsynchronousInvocations, Context, EventSourceMapping, delete
+from local.lineage import traced
 from local.move_tasks import MoveTasks
 from local.rotation import Rotations
 from local.stand_in import StandIn
@@ -107,6 +109,9 @@ class EmbeddedCloud:
     IDENTITY_URL are the stand-in's. The rules deliver into a queue beside it, from which `poll` invokes the function,
     since moto runs no code. `secret` is what the secret holds; None leaves it without a value.
 
+    `recursive_loop` says what Lambda does about a recursive loop of the capture function: `Allow`, or, where the
+    template says nothing, `Terminate`.
+
     moto is a server, as AWS is many, unless there is an `interference`: then it answers in the process.
     """
 
@@ -136,6 +141,7 @@ class EmbeddedCloud:
             self._share_the_clock()
             self.move_tasks = MoveTasks()
             self._exits.enter_context(self.move_tasks.installed())
+            self._exits.enter_context(_sqs_that_keeps_trace_headers())
             self._deploy()
             self._exits = self._exits.pop_all()
         return self
@@ -196,7 +202,8 @@ class EmbeddedCloud:
 
         Returns how many there were. `handler` takes the batch in place of the function.
         """
-        delivered = self._mapping.poll(handler or self.invoke)
+        is_loop_allowed = self.recursive_loop == "Allow"
+        delivered = self._mapping.poll(handler or self.invoke, is_loop_allowed=is_loop_allowed)
         for message in self._receive(self._deliveries_url):
             self.invoke_asynchronously(json.loads(message["Body"]))
             delivered += 1
@@ -291,7 +298,10 @@ class EmbeddedCloud:
         )
 
     def _run(self, handler: Handler, event: object, context: Context) -> Any:  # noqa: ANN401 (the handler's answer)
-        return self._interference.around(handler, event, context) if self._interference else handler(event, context)
+        with traced(event):
+            return (
+                self._interference.around(handler, event, context) if self._interference else handler(event, context)
+            )
 
     def _rotate(self, event: object) -> None:
         self._run(rotate_token.lambda_handler, event, Context.of(_ROTATION, self._timeout_seconds))
@@ -306,9 +316,11 @@ class EmbeddedCloud:
         values = _create_stack(template, rotating | asking | {"Deliveries": {"Ref": "Deliveries"}})
         self._deliveries_url = values.pop("Deliveries")
         self._timeout_seconds = functions[0]["Timeout"]
+        self.recursive_loop: str = functions[0].get("RecursiveLoop", "Terminate")
         self.queue_url = values["CAPTURE_QUEUE_URL"]
         self.dead_letter_queue_url = values["DEAD_LETTER_QUEUE_URL"]
         self.topic_arn = values["OUTCOME_TOPIC_ARN"]
+        values["AWS_LAMBDA_FUNCTION_NAME"] = _FUNCTION
         self._set_environment(**values | {"CLOUD_BACKUP_URL": self._stand_in.url, "IDENTITY_URL": self._stand_in.url})
         self._connect(resources)
         for built in (bootstrap.capture_function, bootstrap.token_rotation):
@@ -405,6 +417,29 @@ def _one_copy_for_a_transaction() -> Iterator[None]:
     with (
         patch.object(DynamoDBBackend, "transact_write_items", transact_anew),
         patch("moto.dynamodb.models.copy", SimpleNamespace(deepcopy=copied, copy=copy.copy)),
+    ):
+        yield
+
+
+@contextlib.contextmanager
+def _sqs_that_keeps_trace_headers() -> Iterator[None]:
+    """Let moto keep the trace header of a request with the messages that it sends, for Lambda to read."""
+
+    def keeping(send: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        def send_and_keep(response: Any) -> Any:  # noqa: ANN401 (moto's own)
+            queue = response.sqs_backend.queues.get(response._get_queue_name())  # noqa: SLF001
+            before = len(queue._messages) if queue else 0  # noqa: SLF001 (what moto shows is what is visible)
+            answer = send(response)
+            if header := response.headers.get("X-Amzn-Trace-Id"):
+                for message in queue._messages[before:]:  # noqa: SLF001
+                    message.system_attributes.setdefault("AWSTraceHeader", {"StringValue": header})
+            return answer
+
+        return send_and_keep
+
+    with (
+        patch.object(SQSResponse, "send_message", keeping(SQSResponse.send_message)),
+        patch.object(SQSResponse, "send_message_batch", keeping(SQSResponse.send_message_batch)),
     ):
         yield
 

@@ -20,6 +20,7 @@ from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any, Self
 
+from local.lineage import trace_header
 from local.template import translate
 
 _BINARIES = {"x86_64": "aws-lambda-rie-x86_64", "aarch64": "aws-lambda-rie-arm64"}
@@ -86,7 +87,7 @@ class Emulator:
     def invoke(self, event: object) -> Any:  # noqa: ANN401 (it is what the handler returns)
         """Hand an event to the function and return its answer; FunctionError when there is none."""
         with closing(HTTPConnection("127.0.0.1", self._port, timeout=self.timeout_seconds + 60)) as connection:
-            connection.request("POST", _PATH, json.dumps(event))
+            connection.request("POST", _PATH, json.dumps(event), {"X-Amzn-Trace-Id": trace_header(event)})
             body = connection.getresponse().read().decode()
         try:
             answer = json.loads(body)

@@ -40,14 +40,17 @@ def _serve(timeout_seconds: int) -> None:
     # Here, as Lambda has it: an instance imports the function, whoever starts it does not.
     from agent_log_capture.handlers.capture import lambda_handler  # noqa: PLC0415
     from local.lambda_service import Context  # noqa: PLC0415
+    from local.lineage import traced  # noqa: PLC0415
 
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 (for as long as the process lives)
     for line in sys.stdin:
         context = Context(function_name="CaptureFunction", timeout_seconds=timeout_seconds)
         answer: dict[str, object] = {}
+        event = json.loads(line)
         try:
-            answer["answer"] = lambda_handler(json.loads(line), context)  # type: ignore[arg-type]
+            with traced(event):
+                answer["answer"] = lambda_handler(event, context)  # type: ignore[arg-type]
         except Exception as error:  # noqa: BLE001 (it goes to whoever invokes)
             answer["error"] = f"{type(error).__name__}: {error}"
         answer["most_memory_mib"] = _most_memory_mib()

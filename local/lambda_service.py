@@ -10,6 +10,7 @@ from itertools import batched
 from typing import TYPE_CHECKING, Any, Self
 
 from agent_log_capture.core.capture import timestamp
+from local.lineage import MOST_INVOCATIONS, invocation_number
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -47,13 +48,13 @@ class EventSourceMapping:
     queue_arn: str
     batch_size: int
 
-    def poll(self, handler: Callable[[Any], Any]) -> int:
-        """Hand one batch to `handler` and delete what it did not report; return how many messages there were.
+    def poll(self, handler: Callable[[Any], Any], *, is_loop_allowed: bool) -> int:
+        """Hand one batch to `handler` and delete what it did not report; return how many messages it was handed.
 
         What is not deleted becomes visible again after the queue's visibility timeout, and moves to the dead-letter
-        queue once it was received too often.
+        queue once it was received too often. So does what comes from a recursive loop, unless that is allowed.
         """
-        messages = self.receive()
+        messages = [each for each in self.receive() if is_loop_allowed or not _is_stopped(each)]
         if not messages:
             return 0
         try:
@@ -133,6 +134,11 @@ def delete(sqs: "SQSClient", queue_url: str, messages: Sequence["MessageTypeDef"
     for batch in batched(messages, _MOST_AT_ONCE, strict=False):
         entries = [{"Id": f"{place}", "ReceiptHandle": item["ReceiptHandle"]} for place, item in enumerate(batch)]
         sqs.delete_message_batch(QueueUrl=queue_url, Entries=entries)  # type: ignore[arg-type]
+
+
+def _is_stopped(message: "MessageTypeDef") -> bool:
+    """Tell whether Lambda invokes no function with a message, because it comes from a recursive loop."""
+    return invocation_number(f"{message['Attributes']}") > MOST_INVOCATIONS
 
 
 def _record(message: "MessageTypeDef", queue_arn: str) -> Mapping[str, object]:

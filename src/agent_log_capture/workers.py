@@ -1,7 +1,7 @@
 """The workers of one invocation: each capture has its turn, and no turn outlasts the invocation."""
 
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -27,6 +27,10 @@ OUT_OF_TIME = Trouble(reason=Reason.OUT_OF_TIME, message="the invocation has no 
 type RemainingMillis = Callable[[], int]
 
 
+class TooLittleTimeError(Exception):
+    """The function's timeout is too short for a single call: whatever it was invoked with is not begun."""
+
+
 class TurnOverError(BaseException):
     """Nobody waits for this turn any longer, and nothing that it does may show.
 
@@ -44,6 +48,14 @@ class TimeLeft:
     def seconds(self) -> float:
         """Until Lambda ends the invocation."""
         return self.remaining_millis() / 1000
+
+    def check(self) -> None:
+        """TooLittleTimeError when an invocation that starts now could do nothing but put back what it was given."""
+        if not self.is_enough_for_a_call:
+            raise TooLittleTimeError(
+                f"the invocation starts with {self.seconds:.0f} s left, and a call to the API needs "
+                f"{CALL_SECONDS + SAVING_SECONDS} s: set the function's Timeout as template.yaml has it"
+            )
 
     @property
     def is_enough_for_a_call(self) -> bool:
@@ -118,23 +130,27 @@ def take_turns[R](
     """Let so many workers work on `turns`; yield each turn as it ends, None for its future when it was given up.
 
     A turn is given up when its call takes too long, or when the time is up; all are, when the iteration is closed.
+    Turns that request a log file of the same agent are taken one after the other: the cool-down then has an answer.
     """
     ended: SimpleQueue[tuple[Turn, Future[R]]] = SimpleQueue()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="capture")
     unfinished = dict.fromkeys(turns)
     next_round = time.monotonic() + _ROUND_SECONDS
+    successors = _successors(turns)
     try:
-        for turn in turns:
+        for turn in _firsts(turns, successors):
             _submit(pool, work_on, turn, ended)
         while unfinished:
             for turn, future in _next(ended):
                 if turn in unfinished:
                     del unfinished[turn]
+                    _submit(pool, work_on, successors.get(turn), ended)
                     yield turn, future
             if time.monotonic() >= next_round:
                 for turn in _hopeless(unfinished, time_left):
                     turn.give_up()
                     del unfinished[turn]
+                    _submit(pool, work_on, successors.get(turn), ended)
                     yield turn, None
                 next_round = time.monotonic() + _ROUND_SECONDS
     finally:
@@ -143,10 +159,34 @@ def take_turns[R](
         pool.shutdown(wait=False, cancel_futures=True)
 
 
+def _successors(turns: Iterable[Turn]) -> Mapping[Turn, Turn]:
+    """Return which turn comes after which: one that requests a log file, after the last one for the same agent."""
+    last: dict[tuple[str, str], Turn] = {}
+    successors: dict[Turn, Turn] = {}
+    for turn in turns:
+        capture = turn.capture
+        if capture.following or capture.force:
+            continue  # no cool-down is asked
+        agent = (capture.region, capture.agent_id)
+        if before := last.get(agent):
+            successors[before] = turn
+        last[agent] = turn
+    return successors
+
+
+def _firsts(turns: Iterable[Turn], successors: Mapping[Turn, Turn]) -> Sequence[Turn]:
+    later = set(successors.values())
+    return [turn for turn in turns if turn not in later]
+
+
 def _submit[R](
-    pool: ThreadPoolExecutor, work_on: Callable[[Turn], R], turn: Turn, ended: SimpleQueue[tuple[Turn, Future[R]]]
+    pool: ThreadPoolExecutor,
+    work_on: Callable[[Turn], R],
+    turn: Turn | None,
+    ended: SimpleQueue[tuple[Turn, Future[R]]],
 ) -> None:
-    pool.submit(work_on, turn).add_done_callback(lambda future: ended.put((turn, future)))
+    if turn:
+        pool.submit(work_on, turn).add_done_callback(lambda future: ended.put((turn, future)))
 
 
 def _next[T](ended: SimpleQueue[T]) -> Iterator[T]:

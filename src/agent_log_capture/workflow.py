@@ -52,9 +52,11 @@ class CaptureWorkflow:
     def run(self, event: object, *, request_id: str, remaining_millis: RemainingMillis) -> Report:
         """Work on everything that `event` carries; what could not be saved is in the report's `unsaved`.
 
-        `remaining_millis` tells how much time the invocation has left: it ends well before that.
+        `remaining_millis` tells how much time the invocation has left: it ends well before that. TooLittleTimeError
+        when that is not enough for a single call.
         """
         time_left = TimeLeft(remaining_millis)
+        time_left.check()
         if self.recent:
             self.recent.begin(remaining_millis)
         now = self.now()

@@ -35,6 +35,8 @@ from tests.faults.wires import CALL_SECONDS, READ_SECONDS, ApiFaults, ApiWire, A
 _READER = Reader(default_region="DFW")
 _NOMINAL_SECONDS = 300
 _LIMITS = {"CALL_SECONDS": CALL_SECONDS, "SAVING_SECONDS": 0.3, "_ROUND_SECONDS": 0.05}
+# With less than that an invocation is an error from the start.
+_LEAST_SECONDS = _LIMITS["CALL_SECONDS"] + _LIMITS["SAVING_SECONDS"] + 0.05
 _PATIENCE_SECONDS = 10
 _STEP_SECONDS = (5, 20, 60, 60, 300, 900)
 _DRAIN_STEPS_SECONDS = (100, 900)  # the first is when the status of an agent can be known
@@ -360,7 +362,7 @@ class Run:
             count = round(10 ** (dice.random() * 4.3))
             return (count, inf, seconds) if dice.random() < 0.6 else (inf, min(count, 1 + count // 20), seconds)
         if dice.random() < self.plan.haste_rate:
-            return inf, inf, 0.05 + dice.choice((0.5, 2)) * dice.random()
+            return inf, inf, _LEAST_SECONDS + dice.choice((0.5, 2)) * dice.random()
         return inf, inf, seconds
 
     def _jitter(self):

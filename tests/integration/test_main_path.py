@@ -6,9 +6,10 @@ from collections import Counter
 import boto3
 import pytest
 
-from agent_log_capture.handlers.capture import NotSavedError
+from agent_log_capture.handlers.capture import NotSavedError, lambda_handler
 from local import demo
 from local.cloud import EmbeddedCloud
+from local.lambda_service import Context
 from local.stand_in import Fault
 
 FLEET = [f"agent-{number:04}" for number in range(1000)]
@@ -245,6 +246,18 @@ def test_a_message_at_which_the_function_crashes_again_and_again_lies_in_the_dea
         clock.advance(1801)
     assert cloud.poll(crash) == 0
     assert [letter["Body"] for letter in cloud.dead_letters()] == ["agent"]
+
+
+def test_with_too_short_a_timeout_nothing_is_done_and_the_message_ends_in_the_dead_letter_queue(api, cloud, clock):
+    api.add_agents("agent")
+    cloud.send("agent")
+    for _ in range(5):
+        cloud.poll(lambda event: lambda_handler(event, Context.of("CaptureFunction", 60)))
+        assert cloud.waiting == 1
+        clock.advance(1801)
+    cloud.drain()
+    assert [letter["Body"] for letter in cloud.dead_letters()] == ["agent"]
+    assert (api.asked, cloud.notices()) == ({}, [])
 
 
 def test_an_event_that_can_be_put_nowhere_is_tried_three_times_and_wrapped_so_that_it_can_be_replayed(

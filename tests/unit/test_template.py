@@ -15,6 +15,7 @@ from agent_log_capture.core.auth_token import TokenFormatError, parse_auth_token
 from agent_log_capture.core.credentials import parse_credentials
 from agent_log_capture.core.job import keep_seconds
 from agent_log_capture.settings import RotationSettings, Settings
+from agent_log_capture.workers import CALL_SECONDS, SAVING_SECONDS
 from local.template import TEMPLATE, resolve, translate
 
 ROOT = TEMPLATE.parent
@@ -202,6 +203,16 @@ class TestFunctions:
 
 
 class TestFunction:
+    def test_has_at_least_half_of_its_time_for_calls(self, properties):
+        assert properties("CaptureFunction")["Timeout"] >= 2 * (CALL_SECONDS + SAVING_SECONDS)
+
+    def test_may_send_to_the_queue_that_invokes_it_and_no_other_function_may(self, of_type):
+        functions = of_type("AWS::Lambda::Function")
+        assert {name: each.get("RecursiveLoop") for name, each in functions.items()} == {
+            "CaptureFunction": "Allow",
+            "RotateTokenFunction": None,
+        }
+
     def test_answers_for_single_records_of_a_batch(self, of_type):
         (mapping,) = of_type("AWS::Lambda::EventSourceMapping").values()
         assert mapping["EventSourceArn"] == arn_of("CaptureQueue")

@@ -83,6 +83,27 @@ def test_turns_are_taken_side_by_side_and_no_more_than_there_are_workers():
     assert max(most) == 4
 
 
+def test_turns_that_request_a_log_file_of_one_agent_are_taken_one_after_the_other():
+    records = [
+        {"eventSource": "aws:sqs", "messageId": message_id, "body": body}
+        for message_id, body in {"first": "twice", "second": "twice", "third": "once"}.items()
+    ]
+    arrivals = Reader(default_region="DFW").read({"Records": records}, request_id="request-id", now=NOW)
+    taken_in_order, other_was_taken = [], Event()
+
+    def work_on(turn):
+        trigger_id = turn.arrival.trigger.id
+        if trigger_id == "first":
+            other_was_taken.wait(timeout=10)
+        taken_in_order.append(trigger_id)
+        if trigger_id == "third":
+            other_was_taken.set()
+
+    turns = [Turn(arrival, arrival.captures[0], PLENTY) for arrival in arrivals]
+    assert len(list(take_turns(turns, work_on, workers=2, time_left=PLENTY))) == 3
+    assert taken_in_order == ["third", "first", "second"]
+
+
 def test_a_call_that_takes_too_long_is_given_up_while_the_others_go_on(monkeypatch, release):
     monkeypatch.setattr(workers, "CALL_SECONDS", 0.05)
 

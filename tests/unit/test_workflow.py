@@ -16,7 +16,7 @@ from agent_log_capture.core.decision import RetryPolicy
 from agent_log_capture.core.following import FollowPolicy
 from agent_log_capture.core.intake import Reader
 from agent_log_capture.core.notice import to_json
-from agent_log_capture.workers import CALL_SECONDS, SAVING_SECONDS, SENDING_SECONDS
+from agent_log_capture.workers import CALL_SECONDS, SAVING_SECONDS, SENDING_SECONDS, TooLittleTimeError
 from agent_log_capture.workflow import CAPTURES_IN_AN_INVOCATION, CaptureWorkflow
 
 TOKEN = "first-token"
@@ -415,27 +415,45 @@ def test_what_is_not_tried_waits_a_minute_or_more_in_few_messages(run, answers, 
     assert {capture["attempts"] for body in late for capture in body["captures"]} == {0}
 
 
-def test_an_invocation_without_time_for_a_call_puts_everything_back_at_once(workflow, answers, ends):
+def remaining(*seconds):
+    """How much time is left: enough when an invocation starts, and then so much, the last of it for good."""
+    left = iter([300, *seconds])
+    return lambda: round(1000 * next(left, seconds[-1]))
+
+
+def test_an_invocation_that_has_no_time_left_for_a_call_puts_everything_back_at_once(workflow, answers, ends):
     report = workflow.run(
         sqs_event(record="one two"),
         request_id="request-id",
-        remaining_millis=lambda: 1000 * (CALL_SECONDS + SAVING_SECONDS) - 1,
+        remaining_millis=remaining(CALL_SECONDS + SAVING_SECONDS - 0.001),
     )
     assert (counted(report), report.unsaved, answers.asked) == ({"deferred": 2}, {}, {})
     [body] = ends.waiting.bodies()
     assert [(capture["agent_id"], capture["attempts"]) for capture in body["captures"]] == [("one", 0), ("two", 0)]
 
 
-def test_an_invocation_without_time_to_send_anything_keeps_its_source(workflow, answers, ends):
+def test_an_invocation_that_has_no_time_left_to_send_anything_keeps_its_source(workflow, answers, ends):
     report = workflow.run(
         sqs_event(good="one", bad="{", overdue="two"),
         request_id="request-id",
-        remaining_millis=lambda: 1000 * SENDING_SECONDS - 1,
+        remaining_millis=remaining(SENDING_SECONDS - 0.001),
     )
     assert sorted(report.unsaved) == ["bad", "good", "overdue"]
     assert {why.rpartition(": ")[2] for why in report.unsaved.values()} == {"the invocation has no time left for it"}
     assert (counted(report), answers.asked) == ({"deferred": 3}, {})
     assert (ends.waiting.messages(), ends.dead.messages(), ends.told.messages()) == ([], [], [])
+
+
+def test_an_invocation_that_starts_with_too_little_time_for_a_call_is_an_error_and_does_nothing(
+    workflow, answers, ends
+):
+    with pytest.raises(TooLittleTimeError, match=r"starts with 84 s left.* needs 85 s.*Timeout"):
+        workflow.run(
+            sqs_event(record="one", bad="{"),
+            request_id="request-id",
+            remaining_millis=lambda: 1000 * (CALL_SECONDS + SAVING_SECONDS - 1),
+        )
+    assert (answers.asked, ends.waiting.messages(), ends.dead.messages(), ends.told.messages()) == ({}, [], [], [])
 
 
 def test_a_call_that_takes_too_long_is_given_up_and_its_worker_does_nothing_further(
@@ -704,6 +722,17 @@ def test_a_named_job_takes_in_every_message_that_names_it(run, unfollowed, ends)
         (done["job_id"], done["revision"], done["requested"], done["duplicate"]) for done in sums(ends.told.bodies())
     ]
     assert sorted(told) == [("fourth", 1, 1, 0), ("night", 1, 2, 1), ("night", 2, 3, 1)]
+
+
+def test_an_agent_that_two_triggers_of_a_batch_name_is_a_duplicate_for_the_second_however_late_the_answer(
+    run, unfollowed, answers, ends
+):
+    other_was_asked = Event()
+    answers["twice"] = lambda: 202 if other_was_asked.wait(timeout=10) else 500
+    answers["once"] = lambda: other_was_asked.set() or 202
+    run(sqs_event(first="twice", second="twice", third="once"), replace(unfollowed, concurrency=2))
+    told = [(notice["trigger"]["id"], notice["status"]) for notice in ends.told.bodies() if "agent_id" in notice]
+    assert sorted(told) == [("first", "requested"), ("second", "duplicate"), ("third", "requested")]
 
 
 def test_an_event_without_a_readable_agent_is_no_job(run, ends, job_items):

@@ -47,7 +47,7 @@ def lambda_handler(event: object, context: "LambdaContext") -> dict[str, Any]:
     """Capture the log files of every agent that `event` names.
 
     Returns `{"batchItemFailures": […]}` for SQS and a report for every other event; NotSavedError where a report
-    would be untrue.
+    would be untrue, TooLittleTimeError where the function's timeout is too short: then Lambda brings the event again.
     """
     function = bootstrap.capture_function()
     function.logger.append_keys(function_request_id=context.aws_request_id)
