@@ -3,7 +3,6 @@
 .PHONY: help test demo dashboard lock audit clean lint types template unit integration faults flood fuzz build e2e bench \
 	deploy status logs send replay
 
-UV_VERSION := 0.13.9
 # A uv that is installed is used; otherwise one is put into .uv, beside the project's own .venv.
 UV := $(shell command -v uv || echo .uv/bin/uv)
 UV_TO_MAKE := $(filter .uv/bin/uv,$(UV))
@@ -16,9 +15,10 @@ export PYTHONDONTWRITEBYTECODE := 1
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-.uv/bin/uv:
+.uv/bin/uv: requirements-uv.txt
 	@python3 -m venv .uv
-	@.uv/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@.uv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.txt
+	@touch $@
 
 .venv/installed: requirements-dev.txt .python-version | $(UV_TO_MAKE)
 	@$(UV) venv --quiet --clear .venv
@@ -107,6 +107,7 @@ replay: .venv/installed ## move the dead letters back into CaptureQueue; STAGE=â
 	@$(OPS) replay $(WHERE) $$([ "$$YES" = 1 ] && echo --yes)
 
 lock: $(UV_TO_MAKE) ## pin the newest versions that fit, with hashes
+	@echo uv | $(UV) pip compile --quiet --upgrade --universal --generate-hashes --no-emit-index-url - -o requirements-uv.txt
 	@$(UV) pip compile --quiet --upgrade --universal --generate-hashes --no-emit-index-url --group dev pyproject.toml -o requirements-dev.txt
 	@$(UV) pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --python-version 3.13 --python-platform aarch64-manylinux2014 --constraint requirements-dev.txt pyproject.toml -o src/requirements.txt
 
