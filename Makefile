@@ -3,7 +3,6 @@
 .PHONY: help test demo dashboard lock audit clean lint types template unit integration faults flood fuzz build e2e bench \
 	deploy status logs send replay
 
-UV_VERSION := 0.13.9
 # A uv that is installed is used; otherwise one is put into .uv, beside the project's own .venv.
 UV := $(shell command -v uv || echo .uv/bin/uv)
 UV_TO_MAKE := $(filter .uv/bin/uv,$(UV))
@@ -16,9 +15,10 @@ export PYTHONDONTWRITEBYTECODE := 1
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-.uv/bin/uv:
+.uv/bin/uv: requirements-uv.txt
 	@python3 -m venv .uv
-	@.uv/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@.uv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.txt
+	@touch $@
 
 .venv/installed: requirements-dev.txt .python-version | $(UV_TO_MAKE)
 	@$(UV) venv --quiet --clear .venv
@@ -81,8 +81,14 @@ bench: .venv/installed ## measure how fast, frugal and small the function is, in
 
 # What an operator does. Which stack is meant says STAGE, as samconfig.toml names it; REGION and STACK_NAME go before it.
 STAGE ?= default
+# What is typed reaches the commands through the environment, as it was typed: a shell would run what stands in backticks,
+# and make what looks like one of its own functions, here or in the make that `sam build` runs.
+TYPED := STAGE REGION STACK_NAME SINCE FILE SKIP_BAD BACKUP_REGION YES
+$(foreach name,$(TYPED),$(eval override $(name) := $$(value $(name))))
+export $(TYPED)
+MAKEOVERRIDES :=
 OPS = PYTHONPATH=src:. $(BIN)/python -m ops
-WHERE = --stage "$(STAGE)" $(if $(REGION),--region "$(REGION)") $(if $(STACK_NAME),--stack-name "$(STACK_NAME)")
+WHERE = "--stage=$$STAGE" $${REGION:+"--region=$$REGION"} $${STACK_NAME:+"--stack-name=$$STACK_NAME"}
 
 deploy: .venv/installed ## build and deploy STAGE=staging, as samconfig.toml has it
 	@$(OPS) deploy $(WHERE)
@@ -91,16 +97,17 @@ status: .venv/installed ## say what waits, what was given up and whether there i
 	@$(OPS) status $(WHERE)
 
 logs: .venv/installed ## show what both functions log, until Ctrl-C; STAGE=…, SINCE=10m
-	@$(OPS) logs $(WHERE) $(if $(SINCE),--since "$(SINCE)")
+	@$(OPS) logs $(WHERE) $${SINCE:+"--since=$$SINCE"}
 
 send: .venv/installed ## send the agents in FILE=agents.txt (- for stdin); STAGE=…, SKIP_BAD=1, BACKUP_REGION=ORD
-	@$(if $(FILE),,echo "make send: say which list: FILE=agents.txt, or FILE=- for the standard input" >&2; exit 2)
-	@$(OPS) send $(WHERE) $(if $(SKIP_BAD),--skip-bad) $(if $(BACKUP_REGION),--backup-region "$(BACKUP_REGION)") -- "$(FILE)"
+	@[ "$$FILE" ] || { echo "make send: say which list: FILE=agents.txt, or FILE=- for the standard input" >&2; exit 2; }
+	@$(OPS) send $(WHERE) $${SKIP_BAD:+--skip-bad} $${BACKUP_REGION:+"--backup-region=$$BACKUP_REGION"} -- "$$FILE"
 
 replay: .venv/installed ## move the dead letters back into CaptureQueue; STAGE=…, YES=1 asks nothing
-	@$(OPS) replay $(WHERE) $(if $(filter 1,$(YES)),--yes)
+	@$(OPS) replay $(WHERE) $$([ "$$YES" = 1 ] && echo --yes)
 
 lock: $(UV_TO_MAKE) ## pin the newest versions that fit, with hashes
+	@echo uv | $(UV) pip compile --quiet --upgrade --universal --generate-hashes --no-emit-index-url - -o requirements-uv.txt
 	@$(UV) pip compile --quiet --upgrade --universal --generate-hashes --no-emit-index-url --group dev pyproject.toml -o requirements-dev.txt
 	@$(UV) pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --python-version 3.13 --python-platform aarch64-manylinux2014 --constraint requirements-dev.txt pyproject.toml -o src/requirements.txt
 

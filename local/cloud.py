@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from types import SimpleNamespace, TracebackType
-from typing import Any, Self, override
+from typing import Any, Self, cast, override
 from unittest.mock import patch
 
 import boto3
@@ -25,6 +25,7 @@ from moto.core.models import botocore_stubber
 from moto.dynamodb.models import DynamoDBBackend
 from moto.dynamodb.models.table import Table
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication
+from moto.secretsmanager.models import FakeSecret, secretsmanager_backends
 from moto.server import ThreadedMotoServer
 from moto.sqs.models import Message, Queue, sqs_backends
 from moto.sqs.responses import SQSResponse
@@ -198,7 +199,7 @@ class EmbeddedCloud:
         boto3.client("secretsmanager").rotate_secret(SecretId=self.secret_arn)
 
     def poll(self, handler: Callable[[Any], Any] | None = None) -> int:
-        """Deliver one batch of the queue, every event that a rule has matched, and rotations that were asked for.
+        """Deliver one batch of the queue, every event that a rule has matched, and rotations that are due.
 
         Returns how many there were. `handler` takes the batch in place of the function.
         """
@@ -285,10 +286,13 @@ class EmbeddedCloud:
         for name in _COOL_DOWN_CLOCKS:
             self._exits.enter_context(patch(name, self._clock.datetime_module()))
 
-    def _take_over_rotation(self, resources: Mapping[str, Any]) -> None:
-        schedule = resources["TokenRotation"]["Properties"]["RotationRules"]["ScheduleExpression"]
-        hours = int(schedule.removeprefix("rate(").removesuffix(" hours)"))
-        self.rotations = Rotations(self._clock, every_seconds=hours * 3600)
+    def _take_over_rotation(self, schedule: Mapping[str, Any]) -> None:
+        self.rotations = Rotations(self._clock)
+        if self._parameters.get("RotateToken") == "true":
+            hours = int(schedule["RotationRules"]["ScheduleExpression"].removeprefix("rate(").removesuffix(" hours)"))
+            region, account = self.secret_arn.split(":")[3:5]
+            secret = secretsmanager_backends[account][region].secrets[self.secret_arn]
+            self.rotations.schedule(cast("FakeSecret", secret), every_seconds=hours * 3600)
 
         def rotate_secret(backend: Any, secret_id: str, **options: object) -> str:  # noqa: ANN401 (moto's own)
             return self.rotations.rotate_secret(backend, secret_id, **options)
@@ -310,7 +314,7 @@ class EmbeddedCloud:
         self.secret_arn = self._create_secret()
         template = translate(parameters={**self._parameters, "TokenSecretArn": self.secret_arn})
         resources = template["Resources"]
-        self._take_over_rotation(resources)
+        self._take_over_rotation(resources["TokenRotation"]["Properties"])
         functions = [resources[name]["Properties"] for name in (_FUNCTION, _ROTATION)]
         asking, rotating = (function["Environment"]["Variables"] for function in functions)
         values = _create_stack(template, rotating | asking | {"Deliveries": {"Ref": "Deliveries"}})

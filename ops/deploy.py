@@ -30,12 +30,15 @@ def next_steps(stack: Stack, stage: str) -> list[str]:
     secret = stack.output("TokenSecretArn")
     aws = f"aws secretsmanager {{}} --region {stack.region} --secret-id {secret}"
     if "RotateTokenLogGroupName" in stack.outputs:
-        fields, rotate = '\'{"username": "…", "api_key": "…"}\'', [f"  {aws.format('rotate-secret')}"]
+        fields, rotate = '{"username": "…", "api_key": "…"}', [f"  {aws.format('rotate-secret')}"]
     else:
-        fields, rotate = '\'{"token": "…", "project_id": "…"}\'', []
+        fields, rotate = '{"token": "…", "project_id": "…"}', []
     return [
         f"\n{stack.name} is deployed. Next, unless it is there already, put the token:",
-        f"  {aws.format('put-secret-value')} --secret-string {fields}",
+        "  file=$(mktemp)",
+        f'  cat > "$file"   # paste {fields}, then press Enter and Ctrl-D',
+        f'  {aws.format("put-secret-value")} --secret-string "file://$file"',
+        '  rm "$file"',
         *rotate,
         f"Then: make status STAGE={stage}",
     ]

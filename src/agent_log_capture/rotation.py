@@ -4,10 +4,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agent_log_capture.adapters.cloud_backup import CloudBackup
-from agent_log_capture.adapters.identity import Identity, IdentityError
+from agent_log_capture.adapters.identity import CredentialsRefusedError, Identity, IdentityError
 from agent_log_capture.adapters.secret_versions import CURRENT, PENDING, SecretVersions
 from agent_log_capture.core.auth_token import TokenFormatError
-from agent_log_capture.core.credentials import is_made_from, parse_credentials, parse_pending_token, with_token
+from agent_log_capture.core.credentials import (
+    IssuedToken,
+    is_made_from,
+    parse_credentials,
+    parse_pending_token,
+    with_token,
+)
 from agent_log_capture.core.decision import TemporaryError, Verdict, judge
 from agent_log_capture.core.printable import printable
 
@@ -88,12 +94,24 @@ class TokenRotation:
         current = secret.current().value
         pending = secret.pending()
         if pending is None:
-            issued = self.identity.authenticate(parse_credentials(current))
+            issued = self._issue(current, secret)
             secret.put_pending(with_token(current, issued))
             self.logger.info("there is a new token", expires_at=issued.expires_at.isoformat())
         else:
             self._check_is_made_from(pending, current, secret)
             self.logger.info("there is a new token already")
+
+    def _issue(self, current: str | None, secret: SecretVersions) -> IssuedToken:
+        """Get a token from Identity; without credentials that it accepts, give the pending version up.
+
+        Only a person can put such credentials, and then starts a rotation, which Secrets Manager refuses for as long
+        as the version of another one is pending. A temporary failure leaves it, for Secrets Manager to try again.
+        """
+        try:
+            return self.identity.authenticate(parse_credentials(current))
+        except (TokenFormatError, CredentialsRefusedError):
+            secret.give_up()
+            raise
 
     def _test(self, secret: SecretVersions) -> None:
         """Call the API with the new token."""

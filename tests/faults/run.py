@@ -145,6 +145,8 @@ class Run:
         self.dice = self.plan.dice
         # It stands still but where the run advances it: so a run can be repeated.
         self.clock = Clock(factor=0)
+        # One o'clock UTC: at which hours Secrets Manager rotates is not to depend on when the seed is run.
+        self.clock.advance(25 * 3600 - self.clock.time() % 86_400)
         self.is_stormy = True
         self.sky = weather.Weather(seed, self.clock, [])
         self.record = Record(

@@ -126,7 +126,6 @@ def test_a_new_token_in_use_is_counted_once(do, capsys):
 @pytest.mark.parametrize(
     ("fault", "problem"),
     [
-        (Fault(status=401), "Identity refuses the API key of 'backup-bot' (401)"),
         (Fault(status=413), "Identity limits the rate (413): rotate again in some seconds"),
         (Fault(status=500), "Identity answers with HTTP status 500"),
         (Fault(status=302, headers={"Location": "http://127.0.0.1:9/"}), "Identity answers with HTTP status 302"),
@@ -135,7 +134,7 @@ def test_a_new_token_in_use_is_counted_once(do, capsys):
         (Fault(drop="before"), "Identity does not answer: ConnectionError"),
         (Fault(drop="after"), "Identity does not answer: ConnectionError"),
     ],
-    ids=["401", "413", "500", "redirect", "malformed", "cut off", "dropped before", "dropped after"],
+    ids=["413", "500", "redirect", "malformed", "cut off", "dropped before", "dropped after"],
 )
 @pytest.mark.usefixtures("_impatient")
 def test_a_rotation_that_identity_spoils_can_be_done_again(stand_in, do, call_api, fault, problem):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 
 from agent_log_capture.core.capture import Status
 from local.cloud import EmbeddedCloud
@@ -18,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 ENDINGS = {status.value for status in Status} - {"requested", "waiting"}
 FLEET = [f"agent-{number:03}" for number in range(300)]
 HOUR_SECONDS = 3600
+DAY_SECONDS = 24 * HOUR_SECONDS
 
 # Runs one invocation in a process of its own, which is killed when the function gets to a certain point.
 KILLED = """
@@ -317,3 +319,54 @@ def test_from_a_username_and_an_api_key_the_first_rotation_makes_a_token(api, ro
     rotating.send("agent")
     rotating.drain()
     assert statuses(rotating.notices()) == ["requested", "captured"]
+
+
+@pytest.fixture
+def deployed(api, clock):
+    """A stack that rotates its token, as it is deployed: nobody has put credentials yet."""
+    with EmbeddedCloud(api, clock=clock, secret="{}", parameters={"RotateToken": "true"}) as cloud:
+        yield cloud
+
+
+def open_window(cloud, clock):
+    """Let midnight UTC come, when Secrets Manager starts a rotation by the schedule; it tries it some times."""
+    clock.advance(DAY_SECONDS - clock.time() % DAY_SECONDS)
+    for _ in range(10):
+        cloud.poll()
+
+
+def put_secret(cloud, **fields):
+    boto3.client("secretsmanager").put_secret_value(SecretId=cloud.secret_arn, SecretString=json.dumps(fields))
+
+
+@pytest.mark.parametrize("before", [{}, {"username": "operator", "api_key": "mistyped"}], ids=["none", "wrong"])
+def test_credentials_that_come_after_the_first_rotation_was_due_make_a_token_at_once(api, deployed, clock, before):
+    api.add_account("operator", "the-api-key")
+    put_secret(deployed, **before)
+    open_window(deployed, clock)
+    put_secret(deployed, username="operator", api_key="the-api-key")
+    deployed.rotate_secret()
+    deployed.poll()
+    assert current_secret(deployed)["project_id"] == api.project_id
+
+
+def test_captures_that_wait_for_credentials_start_the_rotation_by_themselves(api, deployed, clock):
+    api.add_account("operator", "the-api-key")
+    api.add_agents("agent")
+    deployed.send("agent")
+    open_window(deployed, clock)
+    put_secret(deployed, username="operator", api_key="the-api-key")
+    deployed.drain()
+    assert statuses(deployed.notices()) == ["requested", "captured"]
+
+
+def test_a_rotation_that_failed_as_often_as_it_is_tried_is_refused_anew_and_tried_again(api, rotating, clock):
+    before = current_secret(rotating)["token"]
+    api.inject("tokens", Fault(status=503, times=5))
+    open_window(rotating, clock)
+    assert current_secret(rotating)["token"] == before
+    refusal = r"A previous rotation isn't complete\. That rotation will be reattempted\."
+    with pytest.raises(ClientError, match=refusal):
+        rotating.rotate_secret()
+    rotating.poll()
+    assert current_secret(rotating)["token"] != before

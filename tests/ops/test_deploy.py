@@ -31,6 +31,8 @@ def test_it_builds_deploys_the_stage_and_says_that_the_credentials_come_next(sta
     assert deployment[:3] == ["deploy", "--config-env", "staging"]
     said = capsys.readouterr().out
     assert f"put-secret-value --region us-east-1 --secret-id {cloud.secret_arn}" in said
+    # As an argument, it would be in the shell's history and in the list of processes.
+    assert '--secret-string "file://$file"' in said
     assert "api_key" in said
     assert "rotate-secret" in said
     assert "make status STAGE=staging" in said

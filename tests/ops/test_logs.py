@@ -22,9 +22,11 @@ OUTCOME = {
 def log(cloud):
     assert cloud
     client = boto3.client("logs")
+    [stack] = boto3.client("cloudformation").describe_stacks(StackName="agent-log-capture")["Stacks"]
+    groups = {output["OutputKey"].removesuffix("LogGroupName"): output["OutputValue"] for output in stack["Outputs"]}
 
     def log(name, *messages, age_seconds=0):
-        group = f"/aws/lambda/agent-log-capture-{name}"
+        group = groups[name]
         stream = f"stream-{age_seconds}"
         client.create_log_stream(logGroupName=group, logStreamName=stream)
         moment = int((time.time() - age_seconds) * 1000)
@@ -38,13 +40,13 @@ def log(cloud):
 
 
 def test_both_functions_lines_are_shown_in_order_and_in_words(run, log):
-    log("capture", OUTCOME, "START RequestId: 1", {"_aws": {}, "CapturesFailed": 1}, age_seconds=30)
+    log("Capture", OUTCOME, "START RequestId: 1", {"_aws": {}, "CapturesFailed": 1}, age_seconds=30)
     log(
-        "rotate-token",
+        "RotateToken",
         {"level": "INFO", "message": "the new token is in use", "step": "finishSecret"},
         age_seconds=60,
     )
-    log("capture", {"level": "INFO", "message": "too old"}, age_seconds=3600)
+    log("Capture", {"level": "INFO", "message": "too old"}, age_seconds=3600)
     code, said = run("logs", "--since", "10m", "--no-follow")
     first, second = said.splitlines()
     assert code == 0
@@ -53,8 +55,8 @@ def test_both_functions_lines_are_shown_in_order_and_in_words(run, log):
 
 
 def test_new_lines_are_shown_once_until_ctrl_c(run, log, monkeypatch):
-    log("capture", OUTCOME, age_seconds=5)
-    pauses = iter([lambda: log("capture", OUTCOME | {"agent_id": "agent-2"}), lambda: None])
+    log("Capture", OUTCOME, age_seconds=5)
+    pauses = iter([lambda: log("Capture", OUTCOME | {"agent_id": "agent-2"}), lambda: None])
 
     def pause(_):
         try:

@@ -37,10 +37,10 @@ def test_an_idle_stack_with_a_token_is_well(run, cloud):
 
 
 def test_a_queue_that_nobody_reads_needs_a_person(run, cloud):
-    put_age(cloud, 7200)
+    put_age(cloud, 3300)
     code, said = run("status")
     assert code == 1
-    assert "oldest message: 2:00:00" in said
+    assert "oldest message: 0:55:00" in said
 
 
 def test_dead_letters_are_counted_by_whatever_put_them_there(run, put_dead_letter, cloud):

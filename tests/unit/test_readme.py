@@ -66,6 +66,12 @@ def test_every_command_names_outputs_that_exist(template):
     assert mentioned <= set(template["Outputs"])
 
 
+@pytest.mark.parametrize("page", ["README.md", "SECURITY.md", "docs/choosing.md"])
+def test_no_secret_is_typed_as_an_argument(page):
+    given = re.findall(r"--secret-(?:string|binary)[ =](\S+)", (ROOT / page).read_text(encoding="utf-8"))
+    assert [each for each in given if not each.startswith('"file://')] == []
+
+
 def test_every_status_is_explained():
     rows = table(section("What each status means, and what to do"), "status")
     assert [names(row[0])[0] for row in rows] == [*(status.value for status in Status), JOB_DONE]

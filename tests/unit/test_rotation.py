@@ -335,6 +335,23 @@ def test_a_secret_without_credentials_is_named_with_what_is_wrong(wire, stored, 
     assert len(wire.calls) == 0
 
 
+@pytest.mark.parametrize("value", ["{}", '{"username": "backup-bot"}', "a-bare-token"])
+def test_a_rotation_without_credentials_leaves_nothing_that_the_next_one_would_wait_for(stored, run, rotate, value):
+    stored.put(SecretString=value)
+    version_id = stored.start_rotation()
+    error_of(run, "createSecret", version_id)
+    assert stored.stages(version_id) == []
+    stored.put(SecretString=json.dumps(CREDENTIALS))
+    assert rotate() == "new-token"
+
+
+@pytest.mark.parametrize(("status", "stages"), [(401, []), (413, ["AWSPENDING"]), (503, ["AWSPENDING"])])
+def test_only_a_rotation_that_may_succeed_without_a_person_stays(wire, stored, do, version_id, status, stages):
+    wire.replace("POST", f"{IDENTITY_URL}/v2.0/tokens", status=status)
+    error_of(do, "createSecret")
+    assert stored.stages(version_id) == stages
+
+
 @pytest.mark.parametrize(
     ("status", "what_to_do"),
     [

@@ -12,6 +12,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = ROOT / "src/requirements.txt"
 TESTED = ROOT / "requirements-dev.txt"
+INSTALLER = ROOT / "requirements-uv.txt"
 PINNED = re.compile(r"[a-z0-9.-]+==[0-9][^\s;]*( ; [^#@]+?)?( --hash=sha256:[0-9a-f]{64})+")
 ON_LAMBDA = {
     "os_name": "posix",
@@ -23,7 +24,7 @@ ON_LAMBDA = {
     "sys_platform": "linux",
 }
 
-both_files = pytest.mark.parametrize("path", [SHIPPED, TESTED], ids=lambda path: path.name)
+every_file = pytest.mark.parametrize("path", [SHIPPED, TESTED, INSTALLER], ids=lambda path: path.name)
 
 
 def lines_of(path):
@@ -60,17 +61,27 @@ def is_needed(requirement, extras):
     return marker is None or any(marker.evaluate(ON_LAMBDA | {"extra": extra}) for extra in extras)
 
 
-@both_files
+@every_file
 def test_every_requirement_is_pinned_with_its_hashes(path):
-    assert len(lines_of(path)) >= 3
+    assert lines_of(path)
     assert [line for line in lines_of(path) if not PINNED.fullmatch(line)] == []
 
 
-@both_files
+@every_file
 def test_no_line_says_where_packages_come_from(path):
     # Comments as well: there the index would stand that somebody's machine is set to.
     text = path.read_text(encoding="utf-8")
     assert not re.search(r"://|(?<!--no-emit-)index-url|find-links|trusted-host", text)
+
+
+def test_nothing_is_installed_without_its_hash():
+    commands = [
+        line
+        for line in (ROOT / "Makefile").read_text(encoding="utf-8").splitlines()
+        if re.search(r"\bpip[\w.]* (install|sync)\b", line)
+    ]
+    assert len(commands) == 2
+    assert [line for line in commands if "--require-hashes" not in line or "==" in line] == []
 
 
 def test_what_is_shipped_is_what_the_code_needs_and_no_more():

@@ -243,6 +243,23 @@ class TestQueues:
             assert queue["MessageRetentionPeriod"] == FOURTEEN_DAYS
             assert queue["SqsManagedSseEnabled"] is True
 
+    def test_what_is_nowhere_else_outlives_the_stack_but_not_a_deployment_that_fails(self, template):
+        # UpdateReplacePolicy knows no RetainExceptOnCreate (CloudFormation template reference).
+        kept = {
+            name: each for name, each in template["Resources"].items() if "Retain" in each.get("DeletionPolicy", "")
+        }
+        assert kept.keys() == {
+            *("CaptureDeadLetterQueue", "CaptureDeadLetterQueuePolicy"),
+            *("CaptureFunctionLogGroup", "RotateTokenFunctionLogGroup"),
+        }
+        for resource in kept.values():
+            assert (resource["DeletionPolicy"], resource["UpdateReplacePolicy"]) == ("RetainExceptOnCreate", "Retain")
+
+    def test_what_outlives_the_stack_does_not_stand_in_the_way_of_the_next_one(self, template):
+        for resource in template["Resources"].values():
+            if "Retain" in resource.get("DeletionPolicy", ""):
+                assert not {"QueueName", "LogGroupName"} & resource["Properties"].keys()
+
     def test_a_dead_letter_holds_whatever_the_queue_could_hold(self, properties):
         queue, dead_letters = properties("CaptureQueue"), properties("CaptureDeadLetterQueue")
         assert dead_letters["MaximumMessageSize"] == queue["MaximumMessageSize"] == 1024 * 1024

@@ -23,6 +23,10 @@ class IdentityError(Exception):
     """
 
 
+class CredentialsRefusedError(IdentityError):
+    """Identity does not accept the username and the API key: only a person can change that."""
+
+
 class Identity:
     """Asks the API at `url` for tokens."""
 
@@ -44,24 +48,22 @@ class Identity:
 
 
 def _issued_token(http_status: int, body: bytes, username: str) -> IssuedToken:
+    if http_status == HTTPStatus.UNAUTHORIZED:
+        shown = printable(username, _USERNAME_CHARACTERS)
+        what_to_do = "put the right username and api_key into the secret"
+        raise CredentialsRefusedError(f"Identity refuses the API key of '{shown}' (401): {what_to_do}")
     if http_status != HTTPStatus.OK:
-        raise IdentityError(_refusal(http_status, username))
+        raise IdentityError(_refusal(http_status))
     issued = _read(json_object(body))
     if issued is None:
         raise IdentityError("Identity's answer has no token, expiry and project ID that can be used")
     return issued
 
 
-def _refusal(http_status: int, username: str) -> str:
+def _refusal(http_status: int) -> str:
     # The answer's own message is left out: it is free to repeat the request.
-    match http_status:
-        case HTTPStatus.UNAUTHORIZED:
-            shown = printable(username, _USERNAME_CHARACTERS)
-            return (
-                f"Identity refuses the API key of '{shown}' (401): put the right username and api_key into the secret"
-            )
-        case HTTPStatus.CONTENT_TOO_LARGE | HTTPStatus.TOO_MANY_REQUESTS:
-            return f"Identity limits the rate ({http_status}): rotate again in some seconds"
+    if http_status in {HTTPStatus.CONTENT_TOO_LARGE, HTTPStatus.TOO_MANY_REQUESTS}:
+        return f"Identity limits the rate ({http_status}): rotate again in some seconds"
     return f"Identity answers with HTTP status {http_status}: check the URL and the user, or rotate again later"
 
 
