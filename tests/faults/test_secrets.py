@@ -8,7 +8,7 @@ import pytest
 
 from tests.faults import run as runs
 from tests.faults.run import Run
-from tests.faults.wires import AwsWire
+from tests.faults.wires import REPEATED, AwsWire
 
 # Between them, faults at every boundary.
 SEEDS = (101, 107, 134, 140)
@@ -30,7 +30,8 @@ class Said:
     faults: set[str] = field(default_factory=set)
 
     def places_of(self, secret):
-        return sorted(place for place, text in self.texts.items() if secret in text)
+        forms = [form(secret) for form in REPEATED]
+        return sorted(place for place, text in self.texts.items() if any(form in text for form in forms))
 
 
 class Sent:

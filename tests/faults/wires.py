@@ -5,6 +5,7 @@ import socket
 import threading
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from http import HTTPStatus
 from unittest.mock import patch
 from urllib.parse import parse_qs, unquote_plus, urlsplit
@@ -71,9 +72,17 @@ class ApiFaults:
             return None
         fault, name = _server_fault(drawn.kind, drawn.dice)
         self._sky.count(boundary, name)
-        return fault
+        # An API may repeat in its errors what it was sent.
+        repeated = drawn.dice.choice(REPEATED)(request.auth_token)
+        return replace(fault, message=f"not with {repeated}") if repeated else fault
 
 
+# As it is, as a part of a URL, and as a part of a page.
+REPEATED = (
+    str,
+    lambda token: "".join(f"%{ord(character):02x}" for character in token),
+    lambda token: "".join(f"&#{ord(character)};" for character in token),
+)
 _SIMPLE_FAULTS = {
     "dripping body": Fault(drip_seconds=_DRIP_SECONDS),
     "dripping head": Fault(drip_seconds=_DRIP_SECONDS, drips_head=True),

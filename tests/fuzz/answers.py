@@ -117,6 +117,7 @@ def check_answer(answer: Answer) -> None:
     assert answer.http_status >= 200
     assert answer.retry_after_seconds >= 0
     check_text(answer.message or "")
+    assert TOKEN.value not in str(answer)
     assert len(answer.message or "") <= MOST_MESSAGE_CHARACTERS
     _check_log_file(answer.log_file or LogFile())
     accepted = Accepted(trigger=CAPTURE.trigger, replays=0, requested_at=NOW, answer=answer)

@@ -6,7 +6,7 @@ from datetime import datetime
 from itertools import islice
 from traceback import walk_tb
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote, urljoin, urlsplit
 
 import requests
 from requests.exceptions import ConnectTimeout, ProxyError, RequestException
@@ -18,6 +18,7 @@ from agent_log_capture.core.auth_token import AuthToken
 from agent_log_capture.core.capture import SIGNED_LINK, Capture, LogFile, Reason, is_agent_id
 from agent_log_capture.core.decision import Answer, TemporaryError, Trouble, Verdict, judge, retry_after_seconds
 from agent_log_capture.core.printable import printable
+from agent_log_capture.core.redaction import redact, redacted
 
 # Whatever the API answers, a notice stays below the 256 KiB that SNS carries.
 _ADDRESS_CHARACTERS = 2048
@@ -49,28 +50,27 @@ class CloudBackup:
 
     def request_log_file(self, token: AuthToken, capture: Capture) -> Answer:
         """Ask an agent for its log file; the answer's log file is the one that was made, as far as it tells."""
-        response, body = self._call("POST", token, capture)
-        fields = json_object(body)
-        return self._answer(response, fields, self._log_file(fields, response.headers.get("Location")))
+        response, fields = self._call("POST", token, capture)
+        location = response.headers.get("Location", "")
+        # What repeats the token names no log file.
+        is_told = redacted(location, token.value) == location
+        return self._answer(response, fields, self._log_file(fields, location if is_told else "", response.url))
 
     def read_log_file(self, token: AuthToken, capture: Capture, log_file_id: str) -> Answer:
         """Look at one log file of an agent."""
-        response, body = self._call("GET", token, capture, f"logfiles/{_segment(log_file_id)}")
-        fields = json_object(body)
+        response, fields = self._call("GET", token, capture, f"logfiles/{_segment(log_file_id)}")
         return self._answer(response, fields, self._log_file(fields))
 
     def read_status(self, token: AuthToken, capture: Capture) -> Answer:
         """Ask whether an agent is online; the answer's `is_online` is None when it does not say."""
-        response, body = self._call("GET", token, capture, "status")
-        fields = json_object(body)
+        response, fields = self._call("GET", token, capture, "status")
         is_online = fields.get("online")
         is_told = _is_accepted(response) and isinstance(is_online, bool)
         return replace(self._answer(response, fields), is_online=is_online if is_told else None)
 
     def find_log_file(self, token: AuthToken, capture: Capture, is_wanted: Callable[[LogFile], bool]) -> Answer:
         """Look through an agent's log files; the answer's log file is the latest that is wanted, None for none."""
-        response, body = self._call("GET", token, capture)
-        fields = json_object(body)
+        response, fields = self._call("GET", token, capture)
         listed = fields.get("logfiles")
         if _is_accepted(response) and not isinstance(listed, list):
             raise TemporaryError(Trouble(reason=Reason.TEMPORARY, message="the list of log files could not be read"))
@@ -81,22 +81,22 @@ class CloudBackup:
     def activate_agents(self, token: AuthToken, region: str) -> Answer:
         """Have all agents of the project in a region send heartbeats for a minute: `read_status` needs them."""
         event = {"event": "agent_activate", "mode": "active"}
-        response, body = self._send("POST", token, region, "events", json=event)
-        return self._answer(response, json_object(body))
+        response, fields = self._send("POST", token, region, "events", json=event)
+        return self._answer(response, fields)
 
     def ping(self, token: AuthToken, region: str) -> Answer:
         """Ask whether the API is up and takes the token."""
-        response, body = self._send("GET", token, region, "ping")
-        return self._answer(response, json_object(body))
+        response, fields = self._send("GET", token, region, "ping")
+        return self._answer(response, fields)
 
     def _call(
         self, method: str, token: AuthToken, capture: Capture, what: str = "logfiles"
-    ) -> tuple[requests.Response, bytes]:
+    ) -> tuple[requests.Response, Mapping[str, Any]]:
         return self._send(method, token, capture.region, f"agents/{_segment(capture.agent_id)}/{what}")
 
     def _send(
         self, method: str, token: AuthToken, region: str, path: str, *, json: object = None
-    ) -> tuple[requests.Response, bytes]:
+    ) -> tuple[requests.Response, Mapping[str, Any]]:
         project = f"{self._url.replace('{region}', region.lower())}/v2/{_segment(token.project_id)}"
         sent_at = self._now()
         try:
@@ -104,8 +104,10 @@ class CloudBackup:
             response, body = exchange(self._session, method, f"{project}/{path}", headers=headers, json=json)
         except RequestException as error:
             raise TemporaryError(_trouble(error, method, sent_at)) from error
-        # An answer is free to repeat the request; what is read of it is told and logged.
-        return response, body.replace(token.value.encode(), b"***")
+        # An answer is free to repeat the request; what is read of it is published and logged.
+        fields = json_object(body)
+        redact(fields, token.value)
+        return response, fields
 
     def _answer(
         self, response: requests.Response, fields: Mapping[str, Any], log_file: LogFile | None = None
@@ -117,16 +119,18 @@ class CloudBackup:
             retry_after_seconds=retry_after_seconds(response.headers.get("Retry-After"), self._now()),
         )
 
-    def _log_file(self, fields: Mapping[str, Any], location: str | None = None) -> LogFile:
-        """Read a log file; what is missing or of the wrong type is left out; `Location` serves for a missing ID."""
+    def _log_file(self, fields: Mapping[str, Any], location: str = "", url: str = "") -> LogFile:
+        """Read a log file; what is missing or of the wrong type is left out.
+
+        `location` serves for a missing ID, and is itself kept where it leads to the API that was asked at `url`.
+        """
         log_file_id = _text(fields.get("id"))
-        location = _text(location)
         links = (link for link in _links(fields.get("links")) if self._keeps_signed_links or not _is_signed(link))
         return LogFile(
             id=log_file_id if log_file_id and is_agent_id(log_file_id) else _last_segment(location),
             date=_text(fields.get("date"), _WORD_CHARACTERS),
             state=_text(fields.get("state"), _WORD_CHARACTERS),
-            location=location,
+            location=_text(location) if _is_of_the_api(location, url) else None,
             links=tuple(islice(links, _MOST_LINKS)),
         )
 
@@ -183,9 +187,19 @@ def _segment(text: str) -> str:
     return "%252E" * len(text) if text in {".", ".."} else quote(text, safe="", errors="replace")
 
 
-def _last_segment(location: str | None) -> str | None:
+def _is_of_the_api(location: str, url: str) -> bool:
+    """Tell whether a `Location` leads to the API that was asked at `url`, without a query: that may hold a key."""
     try:
-        segment = unquote(urlsplit(location or "").path).rstrip("/").rpartition("/")[2]
+        asked, leads_to = urlsplit(url), urlsplit(urljoin(url, location))
+    except ValueError:
+        return False
+    is_there = (leads_to.scheme, leads_to.netloc.lower()) == (asked.scheme, asked.netloc.lower())
+    return is_there and not (leads_to.query or leads_to.fragment)
+
+
+def _last_segment(location: str) -> str | None:
+    try:
+        segment = unquote(urlsplit(location).path).rstrip("/").rpartition("/")[2]
     except ValueError:
         return None
     return segment if is_agent_id(segment) else None

@@ -200,7 +200,7 @@ def _read(response: requests.Response) -> bytes:
     return bytes(body[:MAX_BODY_BYTES])
 
 
-def json_object(body: bytes) -> Mapping[str, Any]:
+def json_object(body: bytes) -> dict[str, Any]:
     """Return the JSON object that a body holds; an empty one when it holds none."""
     try:
         fields = json.loads(body)

@@ -1,8 +1,10 @@
 import errno
+import html
 import json
 import socket
 from datetime import timedelta
 from http.client import RemoteDisconnected
+from urllib.parse import quote
 
 import pytest
 import requests
@@ -217,10 +219,92 @@ def test_location_names_the_log_file_where_the_body_does_not(wire, ask, body_id,
 
 
 def test_a_location_is_kept_printable_and_short(wire, ask):
-    wire.post(URL, status=202, headers={"Location": "https://api.example/\x07\xad" + "a" * 5000})
+    wire.post(URL, status=202, headers={"Location": f"{URL}/\x07\xad" + "a" * 5000})
     location = ask().log_file.location
-    assert location.startswith("https://api.example/  a")
+    assert location.startswith(f"{URL}/  a")
     assert (len(location), location.isprintable()) == (2048, True)
+
+
+@pytest.mark.parametrize(
+    ("location", "is_kept"),
+    [
+        (f"{URL}/{LOG_FILE}", True),
+        (f"{URL}/{LOG_FILE}".replace("dfw.", "DFW."), True),
+        (f"/v2/110011/logfiles/{LOG_FILE}", True),
+        (f"{URL}/{LOG_FILE}?X-Auth-Token=a-key", False),
+        (f"{URL}/{LOG_FILE}#a-key", False),
+        (f"https://somebody:a-key@dfw.backup.api.rackspacecloud.com/{LOG_FILE}", False),
+        (f"https://dfw.backup.api.rackspacecloud.com.elsewhere.example/{LOG_FILE}", False),
+        (f"http://dfw.backup.api.rackspacecloud.com/{LOG_FILE}", False),
+        (f"//elsewhere.example/{LOG_FILE}", False),
+        (f"javascript:{LOG_FILE}", False),
+        ("http://[::1", False),
+    ],
+)
+def test_a_location_is_kept_where_it_leads_to_the_api_itself_without_a_query(wire, ask, location, is_kept):
+    wire.post(URL, status=202, headers={"Location": location})
+    assert ask().log_file.location == (location if is_kept else None)
+
+
+# What an API may make of `the-token-itself`, and of a token with characters that are escaped everywhere.
+ODD_TOKEN = AuthToken('abc+/de%2F"=&<f', "110011")
+ESCAPED = [
+    TOKEN.value,
+    r"\u0074he-token-itself",
+    r"the\u002Dtoken\u002ditself",
+    "the%2Dtoken%2ditself",
+    "the%252Dtoken%252Ditself",
+    "the&#45;token&#x2D;itself",
+    "the&amp;#45;token&amp;#0045;itself",
+    r"the\\u002dtoken-itself",
+]
+ODDLY_ESCAPED = [
+    ODD_TOKEN.value,
+    quote(ODD_TOKEN.value),
+    quote(ODD_TOKEN.value, safe=""),
+    quote(quote(ODD_TOKEN.value)),
+    html.escape(ODD_TOKEN.value),
+    json.dumps(ODD_TOKEN.value),
+    json.dumps(json.dumps(ODD_TOKEN.value)).replace("/", r"\/"),
+    "".join(f"\\u{ord(character):04x}" for character in ODD_TOKEN.value),
+    "".join(f"&#{ord(character)};" for character in ODD_TOKEN.value),
+    quote("".join(f"\\u{ord(character):04X}" for character in ODD_TOKEN.value)),
+]
+repeated = pytest.mark.parametrize(
+    ("token", "text"), [(TOKEN, text) for text in ESCAPED] + [(ODD_TOKEN, text) for text in ODDLY_ESCAPED]
+)
+
+
+@repeated
+@pytest.mark.parametrize("status", [202, 400, 503])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_no_form_in_which_the_api_repeats_the_token_is_read(wire, api, capture, token, text, status, encoding):
+    body = {
+        **dict.fromkeys(("id", "date", "state"), f"a {text} b"),
+        "message": f"X-Auth-Token: {text}.",
+        "errors": [f"{text} again"],
+        "links": [{"rel": text, "href": f"{URL}?token={text}"}],
+    }
+    sent = json.dumps(body).replace("-token", r"\u002dtoken").encode(encoding)
+    wire.post(URL, status=status, body=sent)
+    answer = api.request_log_file(token, capture)
+    read = str(answer)
+    for form in (token.value, text):
+        assert form not in read
+    assert "***" in answer.message
+    assert (answer.log_file is not None) == (status == 202)
+
+
+@repeated
+def test_a_location_that_repeats_the_token_is_left_out(wire, api, capture, token, text):
+    wire.post(URL, status=202, headers={"Location": f"{URL}/{text}"})
+    assert api.request_log_file(token, capture).log_file == LogFile()
+
+
+def test_what_only_looks_escaped_is_read_as_it_is(wire, ask):
+    message = r"100% sure: C:\u0041 & &amp; %41 \/ the-token"
+    wire.post(URL, status=400, json={"message": message})
+    assert ask().message == message
 
 
 @pytest.mark.parametrize("status", [302, 400, 401, 403, 404, 405, 409, 413, 429, 500, 501, 503, 599])

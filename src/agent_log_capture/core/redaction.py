@@ -1,0 +1,45 @@
+"""What others repeat of a secret, struck out before it is logged or published."""
+
+import re
+from typing import Any
+
+_STRUCK_OUT = "***"
+# One ASCII character, as JSON, URLs and HTML may write it. The module `html` costs 2 ms of a cold start.
+_ESCAPED = re.compile(
+    r"(?:\\u00|%|&#x0*)([0-9a-f]{2});?|&#0*([0-9]{2,3});?|\\([/\"\\])|&(amp|quot|lt|gt);", re.IGNORECASE
+)
+_NAMED = {"amp": "&", "quot": '"', "lt": "<", "gt": ">"}
+_ESCAPED_AT_MOST = 4  # times, one form in another
+
+
+def redacted(text: str, secret: str) -> str:
+    """Return `text` with a secret struck out; where it holds the secret in an escaped form, nothing of it is left."""
+    shown = text.replace(secret, _STRUCK_OUT)
+    if _ESCAPED.search(shown) and _unescaped(secret) in _unescaped(shown):
+        return _STRUCK_OUT
+    return shown
+
+
+def redact(fields: dict[str, Any], secret: str) -> None:
+    """Strike a secret out of every text that a JSON object holds, at any depth."""
+    waiting: list[Any] = [fields]
+    while waiting:
+        holder = waiting.pop()
+        for key, value in holder.items() if isinstance(holder, dict) else enumerate(holder):
+            if isinstance(value, str):
+                holder[key] = redacted(value, secret)
+            elif isinstance(value, dict | list):
+                waiting.append(value)
+
+
+def _unescaped(text: str) -> str:
+    for _ in range(_ESCAPED_AT_MOST):
+        text = _ESCAPED.sub(_character, text)
+    return text
+
+
+def _character(escaped: re.Match[str]) -> str:
+    in_hex, in_decimal, itself, name = escaped.groups()
+    if itself:
+        return itself
+    return _NAMED[name.lower()] if name else chr(int(in_hex, 16) if in_hex else int(in_decimal))
