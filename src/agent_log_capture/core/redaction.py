@@ -8,6 +8,7 @@ _STRUCK_OUT = "***"
 _ESCAPED = re.compile(
     r"(?:\\u00|%|&#x0*)([0-9a-f]{2});?|&#0*([0-9]{2,3});?|\\([/\"\\])|&(amp|quot|lt|gt);", re.IGNORECASE
 )
+_MARKS = "\\%&"
 _NAMED = {"amp": "&", "quot": '"', "lt": "<", "gt": ">"}
 _ESCAPED_AT_MOST = 4  # times, one form in another
 
@@ -15,9 +16,8 @@ _ESCAPED_AT_MOST = 4  # times, one form in another
 def redacted(text: str, secret: str) -> str:
     """Return `text` with a secret struck out; where it holds the secret in an escaped form, nothing of it is left."""
     shown = text.replace(secret, _STRUCK_OUT)
-    if _ESCAPED.search(shown) and _unescaped(secret) in _unescaped(shown):
-        return _STRUCK_OUT
-    return shown
+    has_escapes = any(mark in shown for mark in _MARKS) and _ESCAPED.search(shown)
+    return _STRUCK_OUT if has_escapes and _unescaped(secret) in _unescaped(shown) else shown
 
 
 def redact(fields: dict[str, Any], secret: str) -> None:
