@@ -20,7 +20,6 @@ from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any, Self
 
-from local.lineage import trace_header
 from local.template import translate
 
 _BINARIES = {"x86_64": "aws-lambda-rie-x86_64", "aarch64": "aws-lambda-rie-arm64"}
@@ -43,7 +42,8 @@ class Emulator:
     `artifact` is the folder that `sam build` has filled. The function has nothing but its own code, the runtime's and
     the standard library, and of this machine's environment only what finds programs; `environment` comes on top.
     It starts with the first invocation, and anew with the first one after it was killed. `invoke` is for one
-    thread at a time: a second invocation beside it would end the emulator. `process` is the emulator's own.
+    thread at a time: a second invocation beside it would end the emulator. It gives the function no trace ID, and so
+    recursive loops are not seen here. `process` is the emulator's own.
     """
 
     artifact: Path
@@ -87,7 +87,7 @@ class Emulator:
     def invoke(self, event: object) -> Any:  # noqa: ANN401 (it is what the handler returns)
         """Hand an event to the function and return its answer; FunctionError when there is none."""
         with closing(HTTPConnection("127.0.0.1", self._port, timeout=self.timeout_seconds + 60)) as connection:
-            connection.request("POST", _PATH, json.dumps(event), {"X-Amzn-Trace-Id": trace_header(event)})
+            connection.request("POST", _PATH, json.dumps(event))
             body = connection.getresponse().read().decode()
         try:
             answer = json.loads(body)

@@ -1,13 +1,15 @@
 """What SQS does to move messages from a dead-letter queue, which moto does not know."""
 
 import contextlib
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 from unittest.mock import patch
 
 from moto.core.responses import ActionResult
-from moto.sqs.models import SQSBackend
+from moto.sqs.exceptions import SQSException
+from moto.sqs.models import Message, SQSBackend
 from moto.sqs.responses import SQSResponse
 
 _AT_ONCE = 10
@@ -18,7 +20,8 @@ class MoveTasks:
     """Adds `StartMessageMoveTask` and `ListMessageMoveTasks` to moto.
 
     A task moves ten messages each time that it is asked for, so that it is seen at work; `failure` is what the next
-    one ends with, in place of moving anything.
+    one ends with, in place of moving anything. What is moved is a new message, with a new ID. Sources: the SQS
+    developer guide, "Learn how to configure a dead-letter queue redrive"; the API reference of both calls.
     """
 
     failure: str | None = None
@@ -42,6 +45,12 @@ class MoveTasks:
 
     def _start(self, backend: SQSBackend, parameters: dict[str, Any]) -> dict[str, Any]:
         source = _queue(backend, parameters["SourceArn"])
+        if not any(queue.dead_letter_queue is source for queue in backend.queues.values()):
+            raise SQSException("InvalidParameterValue", "Source queue must be configured as a Dead Letter Queue.")
+        if any(task["Status"] == "RUNNING" for task in self._of(parameters["SourceArn"])):
+            raise SQSException(
+                "InvalidParameterValue", "There is already a task running. Only one is allowed at a time."
+            )
         self._tasks.insert(
             0,
             {
@@ -56,11 +65,14 @@ class MoveTasks:
         return {"TaskHandle": self._tasks[0]["TaskHandle"]}
 
     def _list(self, backend: SQSBackend, parameters: dict[str, Any]) -> dict[str, Any]:
-        tasks = [task for task in self._tasks if task["SourceArn"] == parameters["SourceArn"]]
+        tasks = self._of(parameters["SourceArn"])
         for task in tasks:
             if task["Status"] == "RUNNING":
                 self._step(backend, task)
         return {"Results": [dict(task) for task in tasks[: parameters.get("MaxResults", 1)]]}
+
+    def _of(self, source_arn: str) -> list[dict[str, Any]]:
+        return [task for task in self._tasks if task["SourceArn"] == source_arn]
 
     def _step(self, backend: SQSBackend, task: dict[str, Any]) -> None:
         if self.failure:
@@ -70,10 +82,18 @@ class MoveTasks:
         moving = source.messages[:_AT_ONCE]
         for message in moving:
             source._messages.remove(message)  # noqa: SLF001 (moto has no way to take one out but a receipt)
-            destination.add_message(message)
+            destination.add_message(_moved(message))
         task["ApproximateNumberOfMessagesMoved"] += len(moving)
         if not source.messages:
             task["Status"] = "COMPLETED"
+
+
+def _moved(message: Message) -> Message:
+    """Return what a message becomes when it is moved: one that is sent now and was never received."""
+    moved = Message(str(uuid.uuid4()), message.body, message.system_attributes)
+    moved.message_attributes = message.message_attributes
+    moved.mark_sent()
+    return moved
 
 
 def _queue(backend: SQSBackend, arn: str) -> Any:  # noqa: ANN401 (moto's own)

@@ -53,7 +53,7 @@ class TimeLeft:
         """TooLittleTimeError when an invocation that starts now could do nothing but put back what it was given."""
         if not self.is_enough_for_a_call:
             raise TooLittleTimeError(
-                f"the invocation starts with {self.seconds:.0f} s left, and a call to the API needs "
+                f"the invocation starts with {self.seconds:.1f} s left, and a call to the API needs "
                 f"{CALL_SECONDS + SAVING_SECONDS} s: set the function's Timeout as template.yaml has it"
             )
 

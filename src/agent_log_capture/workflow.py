@@ -80,7 +80,9 @@ class CaptureWorkflow:
         for arrival, capture in came:
             if capture.ended and not saving.is_kept(arrival):
                 saving.add_ended(arrival, capture, capture.ended)
-        saving.fan_out(to_do[CAPTURES_IN_AN_INVOCATION:])
+        again = [item for item in to_do if item[0].must_be_requeued(item[1])]
+        to_do = [item for item in to_do if not item[0].must_be_requeued(item[1])]
+        saving.fan_out([*again, *to_do[CAPTURES_IN_AN_INVOCATION:]])
         asking = self._asking()
         turns = [Turn(*item, time_left) for item in to_do[:CAPTURES_IN_AN_INVOCATION]]
         self._ask_all(asking, turns, saving, time_left)

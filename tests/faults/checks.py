@@ -7,6 +7,7 @@ from tests.faults.record import Key
 
 _MOST_RECEIVES = 5
 _ESCAPES = {"NotSavedError"}
+_ESCAPES_FROM_THE_QUEUE = {"TooLittleTimeError"}  # which a run draws, and a machine under load adds to
 _SECOND = 1.0
 COUNTED = ("captured", "expired", "rejected", "failed", "duplicate", "requested")
 
@@ -171,11 +172,12 @@ def is_in_one_place(record):
 
 
 def lets_nothing_escape(record):
-    """No exception escapes the handler but the one that makes Lambda bring an event again; none hangs."""
+    """No exception escapes the handler but those that make Lambda bring an event again; none hangs."""
     for ended in record.invocations:
         if ended.is_hung:
             yield Violation("hung", f"invocation {ended.number}", "it did not end")
-        if ended.error and (ended.is_from_queue or ended.error.partition(":")[0] not in _ESCAPES):
+        allowed = _ESCAPES_FROM_THE_QUEUE | (set() if ended.is_from_queue else _ESCAPES)
+        if ended.error and ended.error.partition(":")[0] not in allowed:
             yield Violation("escaped", f"invocation {ended.number}", ended.error)
 
 

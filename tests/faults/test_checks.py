@@ -234,6 +234,7 @@ def test_what_waits_twice_or_waits_and_is_ended_is_in_two_places():
     ("changes", "found"),
     [
         ({"error": "NotSavedError: it was not saved", "is_from_queue": False}, set()),
+        ({"error": "TooLittleTimeError: the time is too short"}, set()),
         ({"error": "NotSavedError: it was not saved"}, {"escaped"}),
         ({"error": "KeyError: 'id'", "is_from_queue": False}, {"escaped"}),
         ({"is_hung": True, "why_dead": "by its timeout"}, {"hung"}),

@@ -447,7 +447,7 @@ def test_an_invocation_that_has_no_time_left_to_send_anything_keeps_its_source(w
 def test_an_invocation_that_starts_with_too_little_time_for_a_call_is_an_error_and_does_nothing(
     workflow, answers, ends
 ):
-    with pytest.raises(TooLittleTimeError, match=r"starts with 84 s left.* needs 85 s.*Timeout"):
+    with pytest.raises(TooLittleTimeError, match=r"starts with 84\.0 s left.* needs 85 s.*Timeout"):
         workflow.run(
             sqs_event(record="one", bad="{"),
             request_id="request-id",
@@ -629,16 +629,35 @@ def test_two_askers_of_one_agent_are_both_told(run, workflow, answers, ends):
     assert duplicate["message"].endswith(" already, for first")
 
 
-def test_a_record_that_comes_again_is_looked_for_before_it_is_asked_for(run, wire, workflow, answers, now):
+def received_again(event, now):
+    for record in event["Records"]:
+        record["attributes"] = {
+            "ApproximateReceiveCount": "2",
+            "ApproximateFirstReceiveTimestamp": str(int(now.timestamp() * 1000)),
+        }
+    return event
+
+
+def test_a_record_that_comes_again_is_requeued_with_what_is_known_and_looked_for_before_it_is_asked_for(
+    *, run, wire, workflow, answers, ends, now
+):
     wire.get(LOG_FILES, json={"logfiles": [{"id": "listed", "date": now.isoformat(), "state": "requested"}]})
-    event = sqs_event(record="one")
-    event["Records"][0]["attributes"] = {
-        "ApproximateReceiveCount": "2",
-        "ApproximateFirstReceiveTimestamp": str(int(now.timestamp() * 1000)),
-    }
-    report = run(event, replace(workflow, recent=None))
+    alone = replace(workflow, recent=None)
+    assert counted(run(received_again(sqs_event(record="one"), now), alone)) == {"deferred": 1}
+    [requeued] = ends.waiting.bodies()
+    [capture] = [Capture.from_json(item, now) for item in requeued["captures"]]
+    assert (capture.trigger.id, capture.unconfirmed_since) == ("record", now)
+
+    report = run(sqs_event(requeued=requeued), alone)
     assert (counted(report), answers.asked) == ({"requested": 1}, {})
     assert report.outcomes[0].log_file.id == "listed"
+
+
+def test_what_was_requeued_with_what_is_known_is_not_requeued_for_it_again(run, wire, a_capture, now):
+    wire.get(LOG_FILES, json={"logfiles": [{"id": "listed", "date": now.isoformat(), "state": "requested"}]})
+    known = a_capture(unconfirmed_since=now - timedelta(hours=1))
+    event = received_again(sqs_event(record={"captures": [known.to_json()]}), now)
+    assert counted(run(event)) == {"requested": 1}
 
 
 def test_each_invocation_tries_the_cool_downs_table_anew(run, table, log):

@@ -55,7 +55,8 @@ class Arrival:
 
     `trigger` is the first one inside. `message_id` is the SQS record's, None for other events. `dead_letter` is
     what has to go to the dead-letter queue so that what was refused is not lost; None when nothing was. `ignored`
-    is why there is nothing to do, when there is nothing to do.
+    is why there is nothing to do, when there is nothing to do. `first_received_at` is set for a record that was
+    received before.
     """
 
     trigger: Trigger
@@ -64,6 +65,16 @@ class Arrival:
     refused: Sequence[Refused]
     dead_letter: str | None
     ignored: str | None
+    first_received_at: datetime | None = None
+
+    def must_be_requeued(self, capture: Capture) -> bool:
+        """Tell whether an earlier delivery may have requested the log file, and the record itself does not say so.
+
+        SQS forgets that a message was received, and what its ID was, when it is redriven.
+        """
+        if self.first_received_at is None or capture.following or capture.ended:
+            return False
+        return capture.unconfirmed_since == self.first_received_at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +120,7 @@ class Reader:
             refused=list(_outcomes(refusals, now)),
             dead_letter=_dead_letter(record, refusals, is_whole=not captures) if refusals else None,
             ignored=None if new or refusals else next(iter(ignored), "another record names the same agents"),
+            first_received_at=record.first_received_at,
         )
 
     def _findings(self, letters: Sequence[Letter], now: datetime) -> Iterator["_Finding"]:
