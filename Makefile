@@ -25,11 +25,15 @@ help: ## say what there is
 	@$(UV) pip sync --quiet --require-hashes requirements-dev.txt
 	@touch $@
 
+# A file's name goes through the environment as it was typed: neither make nor a shell reads what is in it.
+override EVENT := $(value EVENT)
+export EVENT
+
 demo: .venv/installed ## run the main job on the embedded cloud; EVENT=events/manual.json sends an event of your own
-	@PYTHONPATH=src $(BIN)/python -m local.demo $(EVENT)
+	@PYTHONPATH=src $(BIN)/python -m local.demo
 
 dashboard: .venv/installed ## run the demo, and draw docs/dashboard.svg from what it has measured
-	@PYTHONPATH=src $(BIN)/python -m local.demo
+	@EVENT= PYTHONPATH=src $(BIN)/python -m local.demo
 	@PYTHONPATH=src $(BIN)/python -m local.dashboard
 
 test: lint types template unit integration e2e ## install, lint, type-check and test

@@ -39,6 +39,7 @@ from local.lambda_service import AsynchronousInvocations, Context, EventSourceMa
 from local.lineage import traced
 from local.move_tasks import MoveTasks
 from local.rotation import Rotations
+from local.rules import is_eventbridge_event
 from local.stand_in import StandIn
 from local.template import STACK, translate
 
@@ -172,11 +173,11 @@ class EmbeddedCloud:
 
     def deliver(self, event: object) -> str:
         """Send an event through the door that it is made for; return which one that is."""
-        if is_sqs_event(event):
+        if is_sqs_event(event) and all(isinstance(record.get("body"), str) for record in event["Records"]):
             for record in event["Records"]:
                 self.send(record["body"])
             return "into CaptureQueue"
-        if isinstance(event, dict) and {"source", "detail-type", "detail"} <= event.keys():
+        if is_eventbridge_event(event):
             self.put_event(event)
             return "through EventBridge and its rules"
         self.invoke_asynchronously(event)

@@ -64,9 +64,12 @@ class Widget:
 
 def main() -> int:
     """Draw the picture from the demo's log."""
-    samples = read(LOG_FILE.read_text(encoding="utf-8").splitlines(), TIME_FACTOR)
+    shown = list(widgets(body(), read(LOG_FILE.read_text(encoding="utf-8").splitlines(), TIME_FACTOR)))
+    if not shown:
+        print(f"{LOG_FILE} holds no metrics; the picture stays as it is", file=sys.stderr)
+        return 1
     PICTURE.parent.mkdir(exist_ok=True)
-    PICTURE.write_text(draw(list(widgets(body(), samples))), encoding="utf-8")
+    PICTURE.write_text(draw(shown), encoding="utf-8")
     print(f"{PICTURE.relative_to(ROOT)} is drawn")
     return 0
 
@@ -209,7 +212,8 @@ def _plot(widget: Widget, size: tuple[float, float], step: float, end: float) ->
     yield _text(width, -16, widget.unit, anchor="end")
     minutes = max(1, math.ceil(end / 60))
     for minute in sorted({0, minutes // 2, minutes}):
-        yield _text(width * minute / minutes, height + 14, f"{minute} min", anchor="middle")
+        anchor = "end" if minute == minutes else "middle"
+        yield _text(width * minute / minutes, height + 14, f"{minute} min", anchor=anchor)
     for line in widget.lines:
         yield from _line(
             line, [(width * x / (minutes * 60), height * (1 - y / (ticks * step))) for x, y in line.points]

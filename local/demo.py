@@ -1,44 +1,59 @@
-"""`make demo`: the main job on the embedded cloud, and what came of it as it arrives."""
+"""`make demo`: the main job on the embedded cloud, with each capture's statuses as they are published."""
 
 import contextlib
 import json
+import os
+import signal
 import sys
 import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from rich.console import Console
+from botocore.exceptions import BotoCoreError, ClientError
+from rich.console import Console, Group
 from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
-from agent_log_capture.core.intake import Reader
+from agent_log_capture.core.intake import Arrival, Reader
 from local.clock import Clock
-from local.cloud import EmbeddedCloud
 from local.stand_in import Fault, StandIn
 
+if TYPE_CHECKING:
+    from local.cloud import EmbeddedCloud
+
 ROOT = Path(__file__).resolve().parent.parent
-LOG_FILE = ROOT / "demo.log"
+LOG_FILE = Path("demo.log")
 TIME_FACTOR = 60
 LONGEST_SECONDS = 25
 # A log file that does not come is waited for ten minutes in place of a day.
 PARAMETERS = {"RotateToken": "true", "CaptureDeadlineSeconds": "600"}
 _POLL_SECONDS = 0.05
-_SHORT = 8  # characters of an ID: enough to tell one from the other
+_PIPE_WIDTH = 500  # characters: nothing is cut where there is no screen
+_AROUND_ROWS = 5  # lines of the live view that are no rows of its table
+_INTERRUPTED = 130  # what a shell says of a process that SIGINT ended
 _FLEET = uuid.UUID("5f6f2e3a-6a52-4c1f-9b43-6d0c2f1a7c55")
 _ENDINGS = {"captured": "green", "expired": "yellow", "rejected": "yellow", "failed": "red", "duplicate": "cyan"}
 _COLOURS = {"requested": "dim", "waiting": "magenta"} | _ENDINGS
 
+type Steps = Callable[[StandIn, "EmbeddedCloud", Run], Iterator[str]]
+
+
+class EventError(Exception):
+    """The file that EVENT names cannot be sent as an event."""
+
 
 @dataclass
 class Journey:
-    """What one trigger has been told of one agent."""
+    """The statuses that were published for one agent of one trigger; `notice` is the last notification."""
 
     statuses: list[str]
     notice: Mapping[str, Any]
@@ -47,59 +62,94 @@ class Journey:
 
 @dataclass
 class Run:
-    """What was asked, and what has been told so far; `returning` is an agent that comes back when it is missed."""
+    """What was asked for, and what was published so far; `returning` comes online when it is missed."""
 
     asked: int = 0
     returning: str | None = None
     ignored: list[str] = field(default_factory=list)
     journeys: dict[object, Journey] = field(default_factory=dict)
     sums: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    waiting: int = 0
+    dead_letters: list[dict[str, Any]] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
 
     @property
-    def endings(self) -> Counter[str]:
-        """How many journeys have come to which ending."""
-        last = (journey.statuses[-1] for journey in self.journeys.values())
-        return Counter(status for status in last if status in _ENDINGS)
+    def counts(self) -> Counter[str]:
+        """How many captures have which status."""
+        return Counter(journey.statuses[-1] for journey in self.journeys.values())
+
+    @property
+    def ended(self) -> int:
+        """How many captures have a final status."""
+        return sum(self.counts[status] for status in _ENDINGS)
 
     @property
     def is_complete(self) -> bool:
-        """Whether every agent that was asked has come to an ending, and every job to its sum."""
+        """Whether every capture has a final status, and every job its summary."""
         agents = [journey.notice for journey in self.journeys.values() if journey.notice["agent_id"]]
-        return self.endings.total() == self.asked and {notice["job_id"] for notice in agents} <= self.sums.keys()
+        return self.ended == self.asked and {notice["job_id"] for notice in agents} <= self.sums.keys()
 
     def add(self, notice: Mapping[str, Any]) -> None:
-        """Take a notice that has just arrived."""
+        """Take a notification that has just arrived."""
         key = notice["trigger"]["id"], notice["agent_id"] or notice["outcome_id"]
         earlier = self.journeys[key].statuses if key in self.journeys else []
         self.journeys[key] = Journey([*earlier, notice["status"]], notice, time.monotonic() - self.started)
 
 
-@dataclass(frozen=True)
-class Left:
-    """What is in the queues when the demo ends."""
+def main(event_file: str | None = None) -> int:
+    """Run the demo, or send the event in a file.
 
-    waiting: int
-    dead_letters: list[dict[str, Any]]
-
-
-def main(arguments: list[str]) -> int:
-    """Run the demo, or send the event in the file that is named; 0 when every agent is accounted for."""
-    console = Console(file=sys.stdout, highlight=False)
+    Returns 0 when every capture has a final status, 1 when one has not, 2 when the file cannot be sent.
+    """
+    console = Console(
+        file=sys.stdout, highlight=False, emoji=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH
+    )
     try:
-        event = json.loads(Path(arguments[0]).read_text(encoding="utf-8")) if arguments else None
-    except (OSError, ValueError) as error:
-        console.print(f"[red]EVENT={arguments[0]} cannot be read as JSON:[/] {error}")
+        return _send_file(console, event_file) if event_file else _run(console, _story)
+    except EventError as error:
+        print(f"EVENT={event_file}: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+
+
+def _send_file(console: Console, name: str) -> int:
+    event = _read(name)
+    # Here and below, where Ctrl-C is quiet: moto takes seconds to import.
+    from local.rules import mismatches  # noqa: PLC0415
+
+    found = mismatches(event)
+    if not found:
+        return _run(console, partial(_own_event, event))
+    console.print("template.yaml does not let this event through, so the function does not get it:")
+    for mismatch in found:
+        console.print(f"  {escape(mismatch)}", soft_wrap=True)
+    return 1 if any(arrival.ignored is None for arrival in _arrivals(event)) else 0
+
+
+def _read(name: str) -> object:
+    """Return the event in a file; EventError when it cannot be read."""
+    try:
+        return json.loads(Path(name).read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        hint = ". EVENT takes one file" if " " in name else ""
+        raise EventError(f"{error.strerror}{hint}") from error
+    except (ValueError, RecursionError) as error:
+        raise EventError(f"not JSON: {error}") from error
+
+
+def _run(console: Console, steps: Steps) -> int:
     with LOG_FILE.open("w", encoding="utf-8") as log, contextlib.redirect_stdout(log):
-        run, left = _demonstrate(console, event)
-    return _summarise(console, run, left)
+        run = _demonstrate(console, steps)
+    return _summarise(console, run)
 
 
-def _demonstrate(console: Console, event: object) -> tuple[Run, Left]:
+def _demonstrate(console: Console, steps: Steps) -> Run:
     clock = Clock(TIME_FACTOR)
     console.print("[bold]agent-log-capture[/] on the embedded cloud, set up from template.yaml")
     console.print(f"Every delay is {TIME_FACTOR} times as short as it is on AWS.\n")
+    from local.cloud import EmbeddedCloud  # noqa: PLC0415
+
     with StandIn(clock=clock.time, latency_seconds=0.1) as api:
         api.add_account("operator", "an-api-key")
         secret = json.dumps({"username": "operator", "api_key": "an-api-key"})
@@ -108,46 +158,52 @@ def _demonstrate(console: Console, event: object) -> tuple[Run, Left]:
             cloud.poll()
             console.print("  → a username and an API key in the secret; its rotation gets the token")
             run = Run()
-            steps = _own_event(api, cloud, run, event) if event is not None else _story(api, cloud, run)
-            with _polling(cloud), Live(_table(run), console=console, vertical_overflow="visible") as live:
-                for step in steps:
+            # What the function prints belongs in the log: `Live` would print it on the screen.
+            live = Live(console=console, transient=True, redirect_stdout=False)
+            with _polling(cloud), live:
+                for step in steps(api, cloud, run):
                     console.print(f"  → {step}")
                 _watch(api, cloud, run, live)
-            return run, Left(cloud.waiting, cloud.dead_letters())
+            run.waiting, run.dead_letters = cloud.waiting, cloud.dead_letters()
+            return run
 
 
-def _story(api: StandIn, cloud: EmbeddedCloud, run: Run) -> Iterator[str]:
+def _story(api: StandIn, cloud: "EmbeddedCloud", run: Run) -> Iterator[str]:
     """Send what comes in on a bad night: a list, an alarm about an agent that is on it too, and a test by hand."""
     alarm, test = (
         json.loads((ROOT / "events" / f"{name}.json").read_text()) for name in ("eventbridge-alarm", "manual")
     )
     fleet = [str(uuid.uuid5(_FLEET, f"agent {number}")) for number in range(24)]
-    forbidden, busy, late, gone, _unknown, *others = fleet
+    forbidden, busy, late, gone, slow, _unknown, *others = fleet
     api.add_agents(busy, *others)
+    api.add_agents(slow, pick_up_seconds=240)
     api.add_agents(forbidden, forbidden=True)
     api.add_agents(late, gone, online=False)
     api.inject(busy, Fault(status=503, message="Down for maintenance.", headers={"Retry-After": "60"}))
     run.returning = late
     alarmed = _expect(api, run, alarm)
     run.asked += len(fleet) + len(alarmed)
-    yield f"a list of {len(fleet + alarmed)} agents, as plain text, into CaptureQueue"
+    yield f"a list of {len(fleet + alarmed)} agents, as plain text, to CaptureQueue"
     cloud.send("\n".join(fleet + alarmed))
     yield f"the alarm {alarm['detail']['alarmName']}, about one of them, through AlarmRule"
     cloud.put_event(alarm)
     yield f"a test event with {len(_expect(api, run, test))} agents, by hand"
     report = cloud.invoke(test)
-    yield "  its answer: " + ", ".join(f"{report[name]} {name}" for name in ("asked", *_COLOURS) if report[name])
+    yield "  its response: " + ", ".join(f"{report[name]} {name}" for name in ("asked", *_COLOURS) if report[name])
 
 
-def _own_event(api: StandIn, cloud: EmbeddedCloud, run: Run, event: object) -> Iterator[str]:
-    """Send an event through the door that it is made for; every agent that it names is there."""
+def _own_event(event: object, api: StandIn, cloud: "EmbeddedCloud", run: Run) -> Iterator[str]:
+    """Send an event from the source that it is from; every agent that it names is there."""
     _expect(api, run, event)
-    yield f"your event, {cloud.deliver(event)}"
+    try:
+        yield f"your event, {cloud.deliver(event)}"
+    except (BotoCoreError, ClientError) as error:
+        raise EventError(str(error)) from error
 
 
 def _expect(api: StandIn, run: Run, event: object) -> list[str]:
-    """Add every agent that an event names to the fleet, and to what is asked; return them."""
-    arrivals = Reader(default_region="DFW").read(event, request_id="demo", now=datetime.now(UTC))
+    """Add every agent that an event names to the fleet, and to what is asked for; return them."""
+    arrivals = _arrivals(event)
     agents = [capture.agent_id for arrival in arrivals for capture in arrival.captures]
     api.add_agents(*agents)
     run.asked += len(agents) + sum(len(arrival.refused) for arrival in arrivals)
@@ -155,8 +211,12 @@ def _expect(api: StandIn, run: Run, event: object) -> list[str]:
     return agents
 
 
+def _arrivals(event: object) -> list[Arrival]:
+    return Reader(default_region="DFW").read(event, request_id="demo", now=datetime.now(UTC))
+
+
 @contextlib.contextmanager
-def _polling(cloud: EmbeddedCloud) -> Iterator[None]:
+def _polling(cloud: "EmbeddedCloud") -> Iterator[None]:
     """Deliver what arrives, beside the demo, until it ends."""
     ended = threading.Event()
 
@@ -173,8 +233,8 @@ def _polling(cloud: EmbeddedCloud) -> Iterator[None]:
         poller.join()
 
 
-def _watch(api: StandIn, cloud: EmbeddedCloud, run: Run, live: Live) -> None:
-    """Show notices as they arrive, until every agent has come to an ending."""
+def _watch(api: StandIn, cloud: "EmbeddedCloud", run: Run, live: Live) -> None:
+    """Show notifications as they arrive, until every capture has a final status."""
     while not run.is_complete and time.monotonic() - run.started < LONGEST_SECONDS:
         time.sleep(_POLL_SECONDS)
         for notice in cloud.notices():
@@ -182,55 +242,76 @@ def _watch(api: StandIn, cloud: EmbeddedCloud, run: Run, live: Live) -> None:
             if notice["status"] == "waiting" and notice["agent_id"] == run.returning:
                 api.set_online(notice["agent_id"], online=True)
         run.sums |= {done["job_id"]: done for done in cloud.sums()}
-        live.update(_table(run))
+        live.update(_live_view(run, live.console.height))
 
 
-def _table(run: Run) -> Table:
+def _live_view(run: Run, height: int) -> Group:
+    """Return what changed last, as far as it fits a screen, and how many captures have which status."""
+    changed = sorted(run.journeys.values(), key=lambda journey: journey.seconds)
+    counts = [_count(run, status) for status in _COLOURS if run.counts[status]]
+    return Group(
+        _table(changed[-max(1, height - _AROUND_ROWS) :]), "", f"Captures: {', '.join([*counts, f'of {run.asked}'])}"
+    )
+
+
+def _table(journeys: Iterable[Journey]) -> Table:
+    """Return a table that cuts agent IDs and names where the screen is narrow, and never a status."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for heading in ("after", "agent", "asked by", "what was told", ""):
-        table.add_column(heading, no_wrap=bool(heading), overflow="ellipsis")
-    for journey in run.journeys.values():
-        trigger = journey.notice["trigger"]
-        table.add_row(
-            f"{journey.seconds:.1f} s",
-            _short(journey.notice["agent_id"] or "-"),
-            escape(trigger["name"] or trigger["type"]),
-            " → ".join(f"[{_COLOURS[status]}]{status}[/]" for status in journey.statuses),
-            escape(_said(journey.notice)),
-        )
+    table.add_column("after", no_wrap=True)
+    table.add_column("agent")
+    table.add_column("trigger")
+    table.add_column("status", no_wrap=True)
+    for journey in journeys:
+        notice = journey.notice
+        names = notice["agent_id"] or "-", notice["trigger"]["name"] or notice["trigger"]["type"]
+        cut = [Text(name, no_wrap=True, overflow="ellipsis") for name in names]
+        statuses = " → ".join(f"[{_COLOURS[status]}]{status}[/]" for status in journey.statuses)
+        table.add_row(f"{journey.seconds:.1f} s", *cut, statuses + escape(_detail(notice)))
     return table
 
 
-def _said(notice: Mapping[str, Any]) -> str:
-    reason: str | None = notice["reason"]
-    if reason is None:
-        return f"attempt {notice['attempts']}" if notice["attempts"] > 1 else ""
-    return reason.replace("_", " ")
+def _count(run: Run, status: str) -> str:
+    return f"[{_COLOURS[status]}]{run.counts[status]} {status}[/]"
 
 
-def _short(text: str) -> str:
-    return text if len(text) <= _SHORT else f"{text[:_SHORT]}…"
+def _detail(notice: Mapping[str, Any]) -> str:
+    if notice["reason"] is not None:
+        return f": {notice['reason'].replace('_', ' ')}"
+    return f", attempt {notice['attempts']}" if notice["attempts"] > 1 else ""
 
 
-def _summarise(console: Console, run: Run, left: Left) -> int:
-    parts = [f"[{colour}]{run.endings[status]} {status}[/]" for status, colour in _ENDINGS.items()]
-    is_complete = run.is_complete and left.waiting == 0
-    console.print(f"\n[bold]{run.asked} asked[/] = {' + '.join(parts)}")
+def _summarise(console: Console, run: Run) -> int:
+    is_complete = run.is_complete and run.waiting == 0
+    if run.asked:
+        console.print(_table(run.journeys.values()))
+        console.print(f"\n[bold]Captures: {run.asked}[/] = {' + '.join(_count(run, status) for status in _ENDINGS)}")
     for done in run.sums.values():
-        asked_by = done["trigger"]["name"] or done["trigger"]["type"]
-        console.print(f"  {escape(asked_by)}: {escape(done['message'])}", soft_wrap=True)
-    console.print("[green]It adds up: nothing is lost.[/]" if is_complete else "[red]It does not add up.[/]")
-    console.print(f"Still in CaptureQueue: {left.waiting}; in CaptureDeadLetterQueue: {len(left.dead_letters)}")
-    for message in left.dead_letters:
-        console.print(f"  {message['MessageAttributes']['reason']['StringValue']}: {escape(message['Body'][:60])}")
+        name = done["trigger"]["name"] or done["trigger"]["type"]
+        console.print(f"  {escape(name)}: {escape(done['message'])}")
     for because in run.ignored:
-        console.print(f"Ignored: {because}")
-    console.print(f"The function's own log: {LOG_FILE.name}\n")
+        console.print(f"Ignored: {escape(because)}")
+    if is_complete:
+        console.print("[green]Every capture has a final status: nothing is lost.[/]")
+    else:
+        console.print(f"[red]After {LONGEST_SECONDS} s, {run.ended} of {run.asked} captures have a final status.[/]")
+    console.print(f"Still waiting in CaptureQueue: {run.waiting}")
+    console.print(f"In CaptureDeadLetterQueue: {len(run.dead_letters)}")
+    for message in run.dead_letters:
+        reason = message.get("MessageAttributes", {}).get("reason", {}).get("StringValue", "no reason")
+        console.print(f"  {reason}: {escape(message['Body'][:60])}")
+    console.print(f"The function's own log: {LOG_FILE}\n")
     console.print("Try next:")
     console.print("  make demo EVENT=events/sqs-list.json   any of events/, or your own")
     console.print("  make test                              every check of this project")
     return 0 if is_complete else 1
 
 
+def _interrupt(*_: object) -> NoReturn:
+    """End the demo in order; let a second Ctrl-C end it at once."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    raise KeyboardInterrupt
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    signal.signal(signal.SIGINT, _interrupt)
+    sys.exit(main(os.environ.get("EVENT")))

@@ -212,7 +212,7 @@ def idle(calls, grants, needed_by_others):
 def demonstrated(record_calls):
     """The whole demo."""
     with record_calls() as recorded:
-        assert demo.main([]) == 0
+        assert demo.main() == 0
     return observe(recorded)
 
 

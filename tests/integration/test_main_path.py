@@ -7,7 +7,6 @@ import boto3
 import pytest
 
 from agent_log_capture.handlers.capture import NotSavedError, lambda_handler
-from local import demo
 from local.cloud import EmbeddedCloud
 from local.lambda_service import Context
 from local.stand_in import Fault
@@ -297,18 +296,3 @@ def test_what_a_topic_sends_back_by_mistake_is_ignored(api, cloud):
     assert api.asked == {"agent": 1}
     assert len(cloud.notices()) == 1
     assert cloud.dead_letters() == []
-
-
-@pytest.mark.parametrize("event", ["events/sqs-list.json", "events/eventbridge-alarm-ok.json"])
-def test_the_demo_accounts_for_every_agent_of_an_event_of_ones_own(capsys, event):
-    assert demo.main([str(demo.ROOT / event)]) == 0
-    assert "It adds up: nothing is lost." in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("content", [None, "no JSON"])
-def test_the_demo_says_so_when_an_event_cannot_be_read(capsys, tmp_path, content):
-    path = tmp_path / "event.json"
-    if content:
-        path.write_text(content)
-    assert demo.main([str(path)]) == 2
-    assert str(path) in capsys.readouterr().out.replace("\n", "")

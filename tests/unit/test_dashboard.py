@@ -117,6 +117,17 @@ def test_the_picture_is_drawn_from_the_demos_log(monkeypatch, tmp_path, capsys):
     assert capsys.readouterr().out == "docs/dashboard.svg is drawn\n"
 
 
+def test_a_log_without_metrics_leaves_the_picture_as_it_is(monkeypatch, tmp_path, capsys):
+    log, picture = tmp_path / "demo.log", tmp_path / "dashboard.svg"
+    log.write_text("no metrics\n", encoding="utf-8")
+    picture.write_text("as it was", encoding="utf-8")
+    for name, value in (("LOG_FILE", log), ("PICTURE", picture)):
+        monkeypatch.setattr(dashboard, name, value)
+    assert dashboard.main() == 1
+    assert "holds no metrics" in capsys.readouterr().err
+    assert picture.read_text(encoding="utf-8") == "as it was"
+
+
 def test_the_picture_in_the_readme_is_of_this_dashboard():
     told = set(texts(PICTURE.read_text(encoding="utf-8")))
     titles = {each["properties"]["title"] for each in METRIC_WIDGETS}
