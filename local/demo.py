@@ -183,7 +183,7 @@ def _story(api: StandIn, cloud: "EmbeddedCloud", run: Run) -> Iterator[str]:
     run.returning = late
     alarmed = _expect(api, run, alarm)
     run.asked += len(fleet) + len(alarmed)
-    yield f"a list of {len(fleet + alarmed)} agents, as plain text, to CaptureQueue"
+    yield f"a list of {len(fleet + alarmed)} agents, as plain text, to CaptureQueue: two are offline, one is slow"
     cloud.send("\n".join(fleet + alarmed))
     yield f"the alarm {alarm['detail']['alarmName']}, about one of them, through AlarmRule"
     cloud.put_event(alarm)
