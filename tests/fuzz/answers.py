@@ -60,10 +60,11 @@ CALLS: list[Callable[[], Answer]] = [
     lambda: API.request_log_file(TOKEN, CAPTURE),
     lambda: API.read_log_file(TOKEN, CAPTURE, "a-log-file"),
     lambda: API.read_status(TOKEN, CAPTURE),
-    lambda: API.activate_agents(TOKEN, "DFW"),
     lambda: API.find_log_file(TOKEN, CAPTURE, is_pending),
     lambda: API.find_log_file(TOKEN, CAPTURE, lambda log_file: is_dated_since(log_file, NOW)),
+    lambda: API.activate_agents(TOKEN, "DFW"),
 ]
+POSTS = (CALLS[0], CALLS[-1])
 
 
 def check(data: bytes) -> None:
