@@ -67,7 +67,7 @@ def endings(notices):
 
 def test_a_log_file_is_told_when_it_was_asked_for_and_when_it_is_there(api, cloud):
     api.add_agents("agent")
-    cloud.send("agent")
+    cloud.send('["agent"]')
     cloud.drain()
     requested, captured = cloud.notices()
     assert statuses([requested, captured]) == ["requested", "captured"]
@@ -80,7 +80,7 @@ def test_a_log_file_is_told_when_it_was_asked_for_and_when_it_is_there(api, clou
 @pytest.mark.parametrize("parameters", [{"PublishDownloadUrl": "false"}])
 def test_the_signed_link_is_nowhere_when_it_is_not_to_be_published(api, cloud, caplog):
     api.add_agents("agent")
-    cloud.send("agent")
+    cloud.send('["agent"]')
     cloud.drain()
     notices = cloud.notices()
     assert statuses(notices) == ["requested", "captured"]
@@ -91,7 +91,7 @@ def test_the_signed_link_is_nowhere_when_it_is_not_to_be_published(api, cloud, c
 
 def test_an_agent_that_is_offline_is_told_once_and_captured_when_it_is_back(api, cloud, clock):
     api.add_agents("agent", online=False)
-    cloud.send("agent")
+    cloud.send('["agent"]')
     for _ in range(10):
         cloud.poll()
         clock.advance(900)
@@ -103,7 +103,7 @@ def test_an_agent_that_is_offline_is_told_once_and_captured_when_it_is_back(api,
 def test_an_agent_that_does_not_come_back_is_expired_at_the_deadline(api, cloud, clock):
     api.add_agents("agent", online=False)
     asked_at = clock.time()
-    cloud.send("agent")
+    cloud.send('["agent"]')
     cloud.drain()
     requested, waiting, expired = cloud.notices()
     assert statuses([requested, waiting, expired]) == ["requested", "waiting", "expired"]
@@ -114,7 +114,7 @@ def test_an_agent_that_does_not_come_back_is_expired_at_the_deadline(api, cloud,
 
 def test_a_log_file_that_is_deleted_is_expired_as_gone(api, cloud):
     api.add_agents("agent")
-    cloud.send("agent")
+    cloud.send('["agent"]')
     cloud.poll()
     api.add_agents("agent")  # as new, without log files
     cloud.drain()
@@ -127,7 +127,7 @@ def test_a_log_file_that_is_deleted_is_expired_as_gone(api, cloud):
 def test_a_request_that_was_accepted_without_a_name_is_followed_all_the_same(api, cloud):
     api.add_agents("agent")
     api.inject("agent", Fault(body=b"", headers={"Location": ""}, method="POST"))
-    cloud.send("agent")
+    cloud.send('["agent"]')
     cloud.drain()
     requested, captured = cloud.notices()
     assert requested["logfile"]["id"] is None
@@ -137,7 +137,7 @@ def test_a_request_that_was_accepted_without_a_name_is_followed_all_the_same(api
 
 def test_looks_that_fail_do_not_end_a_capture(api, cloud):
     api.add_agents("agent")
-    cloud.send("agent")
+    cloud.send('["agent"]')
     cloud.poll()
     api.inject("agent", Fault(status=503, method="GET", times=5))
     api.inject("agent", Fault(drop="before", method="GET", times=3))
@@ -160,10 +160,10 @@ def test_a_second_asker_within_the_cool_down_is_told_the_first_ones_log_file(api
 
 def test_after_the_cool_down_an_agent_is_asked_anew(api, cloud, clock):
     api.add_agents("agent")
-    cloud.send("agent")
+    cloud.send('["agent"]')
     cloud.drain()
     clock.advance(601)
-    cloud.send("agent")
+    cloud.send('["agent"]')
     cloud.drain()
     assert statuses(cloud.notices()) == ["requested", "captured"] * 2
     assert api.asked["agent"] == 2
@@ -171,17 +171,17 @@ def test_after_the_cool_down_an_agent_is_asked_anew(api, cloud, clock):
 
 def test_force_goes_round_the_cool_down(api, cloud):
     api.add_agents("agent")
-    cloud.send("agent")
+    cloud.send('["agent"]')
     cloud.send('{"agent_id": "agent", "force": true}')
     cloud.drain()
     assert Counter(statuses(cloud.notices())) == {"requested": 2, "captured": 2}
 
 
 def test_a_refused_request_is_not_remembered(api, cloud):
-    cloud.send("agent")
+    cloud.send('["agent"]')
     cloud.drain()
     api.add_agents("agent")
-    cloud.send("agent")
+    cloud.send('["agent"]')
     cloud.drain()
     assert statuses(cloud.notices()) == ["rejected", "requested", "captured"]
 
@@ -189,7 +189,7 @@ def test_a_refused_request_is_not_remembered(api, cloud):
 def test_without_its_table_the_cool_down_is_left_out_and_the_log_says_so(api, cloud, caplog):
     api.add_agents("agent", "other")
     boto3.client("dynamodb").delete_table(TableName=os.environ["RECENT_CAPTURES_TABLE"])
-    cloud.send("agent other")
+    cloud.send('["agent", "other"]')
     cloud.drain()
     assert Counter(statuses(cloud.notices())) == {"requested": 2, "captured": 2}
     assert caplog.text.count("the cool-down table cannot be reached") == 1
@@ -294,6 +294,6 @@ def test_from_a_username_and_an_api_key_the_first_rotation_makes_a_token(api, ro
     assert secret.keys() == {"username", "api_key", "token", "expires_at", "project_id"}
     assert secret["project_id"] == api.project_id
     api.add_agents("agent")
-    rotating.send("agent")
+    rotating.send('["agent"]')
     rotating.drain()
     assert statuses(rotating.notices()) == ["requested", "captured"]
