@@ -156,9 +156,11 @@ class EmbeddedCloud:
     ) -> None:
         self._exits.close()
 
-    def send(self, body: str) -> str:
-        """Send a message to `CaptureQueue`; return its ID."""
-        return self.sqs.send_message(QueueUrl=self.queue_url, MessageBody=body)["MessageId"]
+    def send(self, body: str, **attributes: str) -> str:
+        """Send a message to `CaptureQueue`, with message attributes; return its ID."""
+        typed: Any = {name: {"DataType": "String", "StringValue": text} for name, text in attributes.items()}
+        sent = self.sqs.send_message(QueueUrl=self.queue_url, MessageBody=body, MessageAttributes=typed)
+        return sent["MessageId"]
 
     def put_event(self, event: Mapping[str, Any]) -> str:
         """Put an event on EventBridge's bus, whose rules decide whether it reaches the function; return its ID."""
@@ -175,7 +177,8 @@ class EmbeddedCloud:
         """Send an event through the door that it is made for; return which one that is."""
         if is_sqs_event(event) and all(isinstance(record.get("body"), str) for record in event["Records"]):
             for record in event["Records"]:
-                self.send(record["body"])
+                attributes = record.get("messageAttributes", {}).items()
+                self.send(record["body"], **{name: attribute["stringValue"] for name, attribute in attributes})
             return "into CaptureQueue"
         if is_eventbridge_event(event):
             self.put_event(event)

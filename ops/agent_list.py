@@ -1,13 +1,10 @@
-"""A list of agents, as a person writes it: IDs between commas, white space and lines."""
+"""A list of agents, as a person writes it: IDs between commas, semicolons, white space and lines."""
 
-import re
 from dataclasses import dataclass
 
-from agent_log_capture.core.agent_ids import begins_like_json, shown
+from agent_log_capture.core.agent_ids import begins_like_json, has_digit, shown, split
 from agent_log_capture.core.capture import is_agent_id
 from ops.errors import OperatorError
-
-_WORD = re.compile(r"[^,\s]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +32,13 @@ def read_list(content: bytes) -> AgentList:
         raise OperatorError("the list is not a text in UTF-8") from error
     if begins_like_json(text):
         raise OperatorError("the list is JSON, not plain text: send it as it is with aws sqs send-message")
-    words = [(number, word) for number, line in enumerate(text.split("\n"), 1) for word in _WORD.findall(line)]
-    good = [word for _, word in words if is_agent_id(word)]
+    words = [(number, word) for number, line in enumerate(text.split("\n"), 1) for word in split(line)]
+    good = [word for _, word in words if _is_good(word)]
     ids = tuple(dict.fromkeys(good))
-    bad = tuple(Bad(number, shown(word)) for number, word in words if not is_agent_id(word))
+    bad = tuple(Bad(number, shown(word)) for number, word in words if not _is_good(word))
     return AgentList(ids, bad, len(good) - len(ids))
+
+
+def _is_good(word: str) -> bool:
+    """Tell whether the function takes a word of a plain text for an agent ID."""
+    return is_agent_id(word) and has_digit(word)

@@ -107,7 +107,7 @@ def _is_fit(agents: AgentList, *, skip_bad: bool) -> bool:
         print(f"and {len(agents.bad) - _BAD_SHOWN:,} further ones", file=sys.stderr)
     if agents.bad and not skip_bad:
         print(
-            "Nothing was sent. An agent ID is 1 to 128 characters of A-Z a-z 0-9 _ -; mend the list, "
+            "Nothing was sent. An agent ID is 1 to 128 characters of A-Z a-z 0-9 _ -, with a digit; fix the list, "
             "or say SKIP_BAD=1 (--skip-bad) to send the rest.",
             file=sys.stderr,
         )

@@ -65,7 +65,7 @@ def test_a_sample_comes_to_the_same_as_in_the_process(name, from_the_process, fr
 
 def test_every_agent_of_the_samples_is_told_to_its_end(from_the_emulator):
     told = [notice["status"] for each in from_the_emulator.values() for notice in each["told"]]
-    assert Counter(told) == {"requested": 20, "captured": 20, "rejected": 1}
+    assert Counter(told) == {"requested": 27, "captured": 27, "rejected": 1}
     assert "OK" in from_the_emulator["eventbridge-alarm-ok"]["answer"]["ignored"]
 
 
@@ -83,7 +83,7 @@ def test_the_token_is_rotated_and_used(embed, emulate):
             "project_id",
         }
         api.add_agents("agent")
-        cloud.send("agent")
+        cloud.send('["agent"]')
         cloud.drain()
         assert [notice["status"] for notice in cloud.notices()] == ["requested", "captured"]
 
@@ -94,7 +94,7 @@ def test_a_function_that_is_killed_at_its_timeout_loses_nothing_and_asks_nobody_
     with emulate() as running, embed() as (api, clock, cloud):
         api.add_agents("agent")
         api.inject("agent", Fault(delay_seconds=600))
-        cloud.send("agent")
+        cloud.send('["agent"]')
         killed = []
         with hopeful(built, tmp_path) as emulator:
             cloud.poll(lambda event: killed.append(failure(emulator, event)) or {}["batchItemFailures"])
@@ -136,7 +136,7 @@ def end_what_is_in_progress():
 def test_a_function_with_too_little_time_lets_its_message_come_again(embed, built):
     with embed() as (api, _, cloud):
         api.add_agents("agent")
-        cloud.send("agent")
+        cloud.send('["agent"]')
         with replace(Emulator.of("CaptureFunction", built), timeout_seconds=5) as emulator:
             assert cloud.poll(emulator.invoke) == 1
         assert (cloud.waiting, api.asked) == (1, {})

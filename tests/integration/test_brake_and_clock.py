@@ -25,7 +25,7 @@ def _short_calls(monkeypatch):
 def test_a_request_whose_answer_does_not_come_to_an_end_is_given_up_and_its_log_file_found(api, cloud):
     api.add_agents("agent", "other")
     api.inject("agent", Fault(drip_seconds=0.05))
-    cloud.send("agent other")
+    cloud.send('["agent", "other"]')
     cloud.poll()
     assert [notice["agent_id"] for notice in cloud.notices()] == ["other"]
     cloud.drain()
@@ -36,7 +36,7 @@ def test_a_request_whose_answer_does_not_come_to_an_end_is_given_up_and_its_log_
 @pytest.mark.usefixtures("_short_calls")
 def test_looks_that_do_not_come_to_an_end_are_made_again(api, cloud):
     api.add_agents("agent")
-    cloud.send("agent")
+    cloud.send('["agent"]')
     cloud.poll()
     api.inject("agent", Fault(drip_seconds=0.05, method="GET", times=2))
     cloud.drain()

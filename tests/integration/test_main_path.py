@@ -70,7 +70,7 @@ def test_a_list_that_fans_out_is_one_job_with_one_sum(api, cloud):
 def test_what_is_replayed_corrects_the_sum(api, cloud):
     api.add_agents("down", "up")
     api.faults = lambda request: Fault(status=503) if request.target == "down" else None
-    cloud.send("down up")
+    cloud.send('["down", "up"]')
     cloud.drain()
     api.faults = None
     [first] = cloud.sums()
@@ -86,7 +86,7 @@ def test_what_is_replayed_corrects_the_sum(api, cloud):
 @pytest.mark.parametrize("parameters", [{"CaptureDeadlineSeconds": "0", "ReportJobs": "false"}])
 def test_switched_off_no_sum_is_told(api, cloud):
     api.add_agents("agent")
-    cloud.send("agent")
+    cloud.send('["agent"]')
     cloud.drain()
     assert [notice["status"] for notice in cloud.notices()] == ["requested"]
     assert cloud.sums() == []
@@ -96,15 +96,23 @@ def test_switched_off_no_sum_is_told(api, cloud):
     ("name", "statuses"),
     [
         ("alarm-action", ["requested"]),
+        ("alarm-action-contributor", ["requested"]),
+        ("alarm-action-many-series", []),
         ("dead-letter-wrapped", ["requested"]),
         ("eventbridge-alarm", ["requested"]),
         ("eventbridge-alarm-contributor", ["requested"]),
+        ("eventbridge-alarm-many-series", []),
         ("eventbridge-alarm-metric-math", ["requested"] * 2),
         ("eventbridge-alarm-ok", []),
         ("eventbridge-alarm-tags", ["requested"]),
         ("eventbridge-request", ["requested"] * 2),
+        ("lambda-destination", ["requested"] * 2),
         ("manual", ["requested"] * 3),
+        ("pipes-sqs", ["requested"] * 2),
         ("sns-alarm", ["requested"]),
+        ("sns-alarm-contributor", ["requested"]),
+        ("sns-alarm-many-series", []),
+        ("sqs-attributes", ["requested"]),
         ("sqs-list", ["rejected"] + ["requested"] * 7),
     ],
 )
@@ -141,7 +149,7 @@ def test_an_ok_alarm_by_hand_is_answered_with_why_it_is_ignored(cloud, samples):
 def test_a_busy_api_is_asked_again_after_the_time_it_named(api, cloud, clock):
     api.add_agents("busy")
     api.inject("busy", Fault(status=503, headers={"Retry-After": "600"}))
-    cloud.send("busy")
+    cloud.send('["busy"]')
     cloud.poll()
     clock.advance(590)
     assert cloud.poll() == 0
@@ -153,7 +161,7 @@ def test_a_busy_api_is_asked_again_after_the_time_it_named(api, cloud, clock):
 def test_an_answer_that_is_lost_after_the_server_acted_is_found_and_not_asked_twice(api, cloud):
     api.add_agents("lost")
     api.inject("lost", Fault(drop="after", method="POST"))
-    cloud.send("lost")
+    cloud.send('["lost"]')
     cloud.drain()
     [notice] = cloud.notices()
     assert notice["status"] == "requested"
@@ -189,7 +197,7 @@ def test_a_revoked_token_costs_a_few_calls_and_nothing_is_lost(api, cloud, token
 def test_after_a_day_of_outage_a_capture_is_failed_and_can_be_replayed_as_it_is(api, cloud):
     api.add_agents("down")
     api.inject("down", Fault(status=503, message="Down for maintenance.", times=10_000))
-    cloud.send("down")
+    cloud.send('["down"]')
     cloud.drain()
     [failed] = cloud.notices()
     assert (failed["status"], failed["reason"], failed["message"]) == ("failed", "temporary", "Down for maintenance.")
@@ -220,7 +228,7 @@ def restore_topic(cloud):
 def test_what_cannot_be_told_waits_in_the_queue_until_it_can(api, cloud, clock, samples):
     api.add_agents("agent")
     boto3.client("sns").delete_topic(TopicArn=cloud.topic_arn)
-    cloud.send("agent")
+    cloud.send('["agent"]')
     cloud.put_event(samples["eventbridge-alarm"])
     for _ in range(30):
         while cloud.poll():
@@ -240,23 +248,23 @@ def test_a_message_at_which_the_function_crashes_again_and_again_lies_in_the_dea
     def crash(_):
         raise MemoryError
 
-    cloud.send("agent")
+    cloud.send('["agent"]')
     for _ in range(5):
         assert (cloud.poll(crash), cloud.waiting) == (1, 1)
         clock.advance(1801)
     assert cloud.poll(crash) == 0
-    assert [letter["Body"] for letter in cloud.dead_letters()] == ["agent"]
+    assert [letter["Body"] for letter in cloud.dead_letters()] == ['["agent"]']
 
 
 def test_with_too_short_a_timeout_nothing_is_done_and_the_message_ends_in_the_dead_letter_queue(api, cloud, clock):
     api.add_agents("agent")
-    cloud.send("agent")
+    cloud.send('["agent"]')
     for _ in range(5):
         cloud.poll(lambda event: lambda_handler(event, Context.of("CaptureFunction", 60)))
         assert cloud.waiting == 1
         clock.advance(1801)
     cloud.drain()
-    assert [letter["Body"] for letter in cloud.dead_letters()] == ["agent"]
+    assert [letter["Body"] for letter in cloud.dead_letters()] == ['["agent"]']
     assert (api.asked, cloud.notices()) == ({}, [])
 
 
@@ -291,7 +299,7 @@ def test_what_a_topic_sends_back_by_mistake_is_ignored(api, cloud):
             "QueueArn"
         ],
     )
-    cloud.send("agent")
+    cloud.send('["agent"]')
     cloud.drain()
     assert api.asked == {"agent": 1}
     assert len(cloud.notices()) == 1

@@ -33,7 +33,7 @@ def travel(cloud, clock):
 
 def test_a_capture_is_polled_for_as_long_as_it_takes(api, cloud, travel):
     api.add_agents("agent", online=False)
-    cloud.send("agent")
+    cloud.send('["agent"]')
     assert travel(1 + TRIPS) == 1 + TRIPS
     api.set_online("agent", online=True)
     travel(2)
@@ -44,7 +44,7 @@ def test_a_capture_is_polled_for_as_long_as_it_takes(api, cloud, travel):
 def test_a_loop_that_lambda_does_not_allow_ends_after_sixteen_invocations_and_the_capture_is_lost(api, cloud, travel):
     cloud.recursive_loop = "Terminate"
     api.add_agents("agent", online=False)
-    cloud.send("agent")
+    cloud.send('["agent"]')
     assert travel(TRIPS) == MOST_INVOCATIONS
     api.set_online("agent", online=True)
     cloud.drain()
@@ -57,8 +57,8 @@ def test_each_message_is_stopped_by_its_own_chain(api, cloud, travel):
     cloud.recursive_loop = "Terminate"
     api.add_agents("old", "new")
     api.set_online("old", online=False)
-    cloud.send("old")
+    cloud.send('["old"]')
     travel(MOST_INVOCATIONS)
-    cloud.send("new")
+    cloud.send('["new"]')
     assert travel(1) == 1
     assert [notice["agent_id"] for notice in cloud.notices() if notice["status"] == "requested"] == ["old", "new"]

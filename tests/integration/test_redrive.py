@@ -76,7 +76,7 @@ def test_what_is_redriven_has_a_new_id_and_was_never_received(cloud, clock, redr
     def crash(_):
         raise MemoryError
 
-    message_id = cloud.send("agent")
+    message_id = cloud.send('["agent"]')
     for _ in range(6):
         cloud.poll(crash)
         clock.advance(1801)
@@ -89,7 +89,7 @@ def test_what_is_redriven_has_a_new_id_and_was_never_received(cloud, clock, redr
 
 
 def test_sqs_moves_a_message_that_was_received_too_often_with_its_id(cloud, clock):
-    message_id = cloud.send("agent")
+    message_id = cloud.send('["agent"]')
     for _ in range(6):
         cloud.poll(lambda _: 1 / 0)
         clock.advance(1801)

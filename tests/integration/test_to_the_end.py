@@ -69,7 +69,7 @@ def endings(notices):
 
 def test_a_log_file_is_told_when_it_was_asked_for_and_when_it_is_there(api, cloud):
     api.add_agents("agent")
-    cloud.send("agent")
+    cloud.send('["agent"]')
     cloud.drain()
     requested, captured = cloud.notices()
     assert statuses([requested, captured]) == ["requested", "captured"]
@@ -82,7 +82,7 @@ def test_a_log_file_is_told_when_it_was_asked_for_and_when_it_is_there(api, clou
 @pytest.mark.parametrize("parameters", [{"PublishDownloadUrl": "false"}])
 def test_the_signed_link_is_nowhere_when_it_is_not_to_be_published(api, cloud, caplog):
     api.add_agents("agent")
-    cloud.send("agent")
+    cloud.send('["agent"]')
     cloud.drain()
     notices = cloud.notices()
     assert statuses(notices) == ["requested", "captured"]
@@ -93,7 +93,7 @@ def test_the_signed_link_is_nowhere_when_it_is_not_to_be_published(api, cloud, c
 
 def test_an_agent_that_is_offline_is_told_once_and_captured_when_it_is_back(api, cloud):
     api.add_agents("agent", online=False)
-    cloud.send("agent")
+    cloud.send('["agent"]')
     cloud.drain(seconds=2 * HOUR_SECONDS)
     api.set_online("agent", online=True)
     cloud.drain()
@@ -102,7 +102,7 @@ def test_an_agent_that_is_offline_is_told_once_and_captured_when_it_is_back(api,
 
 def test_an_agent_that_is_online_and_slow_is_not_reported_as_offline(api, cloud):
     api.add_agents("agent", pick_up_seconds=HOUR_SECONDS)
-    cloud.send("agent")
+    cloud.send('["agent"]')
     cloud.drain()
     assert statuses(cloud.notices()) == ["requested", "captured"]
     assert len(api.activations) == 1
@@ -111,7 +111,7 @@ def test_an_agent_that_is_online_and_slow_is_not_reported_as_offline(api, cloud)
 def test_agents_are_activated_three_times_at_most_when_no_poll_learns_their_status(api, cloud):
     api.add_agents("agent", pick_up_seconds=HOUR_SECONDS)
     api.faults = lambda request: Fault(status=503) if request.segments[-1] == "status" else None
-    cloud.send("agent")
+    cloud.send('["agent"]')
     cloud.drain()
     assert statuses(cloud.notices()) == ["requested", "captured"]
     assert len(api.activations) == 3
@@ -119,7 +119,7 @@ def test_agents_are_activated_three_times_at_most_when_no_poll_learns_their_stat
 
 def test_a_log_file_that_is_not_found_once_is_captured_all_the_same(api, cloud):
     api.add_agents("agent")
-    cloud.send("agent")
+    cloud.send('["agent"]')
     cloud.poll()
     api.inject("agent", Fault(status=404, method="GET"))
     cloud.drain()
@@ -129,7 +129,7 @@ def test_a_log_file_that_is_not_found_once_is_captured_all_the_same(api, cloud):
 def test_an_agent_that_does_not_come_back_is_expired_at_the_deadline(api, cloud, clock):
     api.add_agents("agent", online=False)
     asked_at = clock.time()
-    cloud.send("agent")
+    cloud.send('["agent"]')
     cloud.drain()
     requested, waiting, expired = cloud.notices()
     assert statuses([requested, waiting, expired]) == ["requested", "waiting", "expired"]
@@ -140,7 +140,7 @@ def test_an_agent_that_does_not_come_back_is_expired_at_the_deadline(api, cloud,
 
 def test_a_log_file_that_is_deleted_is_expired_as_gone(api, cloud):
     api.add_agents("agent")
-    cloud.send("agent")
+    cloud.send('["agent"]')
     cloud.poll()
     api.add_agents("agent")  # as new, without log files
     cloud.drain()
@@ -153,7 +153,7 @@ def test_a_log_file_that_is_deleted_is_expired_as_gone(api, cloud):
 def test_a_request_that_was_accepted_without_a_name_is_followed_all_the_same(api, cloud):
     api.add_agents("agent")
     api.inject("agent", Fault(body=b"", headers={"Location": ""}, method="POST"))
-    cloud.send("agent")
+    cloud.send('["agent"]')
     cloud.drain()
     requested, captured = cloud.notices()
     assert requested["logfile"]["id"] is None
@@ -163,7 +163,7 @@ def test_a_request_that_was_accepted_without_a_name_is_followed_all_the_same(api
 
 def test_looks_that_fail_do_not_end_a_capture(api, cloud):
     api.add_agents("agent")
-    cloud.send("agent")
+    cloud.send('["agent"]')
     cloud.poll()
     api.inject("agent", Fault(status=503, method="GET", times=5))
     api.inject("agent", Fault(drop="before", method="GET", times=3))
@@ -186,10 +186,10 @@ def test_a_second_asker_within_the_cool_down_is_told_the_first_ones_log_file(api
 
 def test_after_the_cool_down_an_agent_is_asked_anew(api, cloud, clock):
     api.add_agents("agent")
-    cloud.send("agent")
+    cloud.send('["agent"]')
     cloud.drain()
     clock.advance(601)
-    cloud.send("agent")
+    cloud.send('["agent"]')
     cloud.drain()
     assert statuses(cloud.notices()) == ["requested", "captured"] * 2
     assert api.asked["agent"] == 2
@@ -197,17 +197,17 @@ def test_after_the_cool_down_an_agent_is_asked_anew(api, cloud, clock):
 
 def test_force_goes_round_the_cool_down(api, cloud):
     api.add_agents("agent")
-    cloud.send("agent")
+    cloud.send('["agent"]')
     cloud.send('{"agent_id": "agent", "force": true}')
     cloud.drain()
     assert Counter(statuses(cloud.notices())) == {"requested": 2, "captured": 2}
 
 
 def test_a_refused_request_is_not_remembered(api, cloud):
-    cloud.send("agent")
+    cloud.send('["agent"]')
     cloud.drain()
     api.add_agents("agent")
-    cloud.send("agent")
+    cloud.send('["agent"]')
     cloud.drain()
     assert statuses(cloud.notices()) == ["rejected", "requested", "captured"]
 
@@ -215,7 +215,7 @@ def test_a_refused_request_is_not_remembered(api, cloud):
 def test_without_its_table_the_cool_down_is_left_out_and_the_log_says_so(api, cloud, caplog):
     api.add_agents("agent", "other")
     boto3.client("dynamodb").delete_table(TableName=os.environ["RECENT_CAPTURES_TABLE"])
-    cloud.send("agent other")
+    cloud.send('["agent", "other"]')
     cloud.drain()
     assert Counter(statuses(cloud.notices())) == {"requested": 2, "captured": 2}
     assert caplog.text.count("the cool-down table cannot be reached") == 1
@@ -316,7 +316,7 @@ def test_from_a_username_and_an_api_key_the_first_rotation_makes_a_token(api, ro
     assert secret.keys() == {"username", "api_key", "token", "expires_at", "project_id"}
     assert secret["project_id"] == api.project_id
     api.add_agents("agent")
-    rotating.send("agent")
+    rotating.send('["agent"]')
     rotating.drain()
     assert statuses(rotating.notices()) == ["requested", "captured"]
 
@@ -353,7 +353,7 @@ def test_credentials_that_come_after_the_first_rotation_was_due_make_a_token_at_
 def test_captures_that_wait_for_credentials_start_the_rotation_by_themselves(api, deployed, clock):
     api.add_account("operator", "the-api-key")
     api.add_agents("agent")
-    deployed.send("agent")
+    deployed.send('["agent"]')
     open_window(deployed, clock)
     put_secret(deployed, username="operator", api_key="the-api-key")
     deployed.drain()

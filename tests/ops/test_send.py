@@ -76,8 +76,9 @@ def test_ten_messages_of_the_longest_ids_fit_into_one_batch(run, cloud, write):
 
 
 def test_bad_ids_are_named_with_their_lines_and_nothing_is_sent(run, cloud, write):
-    code, said = run("send", write("agent-1\nagent 2\nagent/3, ähm\n"))
+    code, said = run("send", write("agent_id\nagent-2\nagent/3, ähm\n"))
     assert code == 2
+    assert "line 1: 'agent_id' is no agent ID" in said
     assert "line 3: 'agent/3' is no agent ID\nline 3: 'ähm' is no agent ID" in said
     assert "Nothing was sent" in said
     assert cloud.waiting == 0
@@ -88,6 +89,12 @@ def test_the_rest_is_sent_where_bad_ids_are_to_be_skipped(run, cloud, write):
     assert code == 0
     assert "line 2" in said
     assert [agent for agent, _ in sent(cloud)] == ["agent-1"]
+
+
+def test_a_list_may_have_quotation_marks_semicolons_and_braces(run, cloud, write):
+    code, _ = run("send", write('"agent-1";{agent-2}\n'))
+    assert code == 0
+    assert [agent for agent, _ in sent(cloud)] == ["agent-1", "agent-2"]
 
 
 def test_a_list_comes_from_the_standard_input_too(run, cloud, monkeypatch):

@@ -111,8 +111,14 @@ def overdue(a_capture):
 
 
 def sqs_event(**bodies):
+    """Return the event of messages: of JSON, or of words that are agent IDs."""
     records = [
-        {"eventSource": "aws:sqs", "messageId": message_id, "body": body} for message_id, body in bodies.items()
+        {
+            "eventSource": "aws:sqs",
+            "messageId": message_id,
+            "body": body if body.startswith("{") else json.dumps(body.split()),
+        }
+        for message_id, body in bodies.items()
     ]
     return {"Records": records}
 
@@ -133,7 +139,8 @@ def nothing_is_told_or_kept(sns, sqs, topic_arn, waiting):
 
 @pytest.mark.usefixtures("nothing_is_told_or_kept")
 def test_a_record_that_can_neither_be_told_nor_put_back_is_a_failure(invoke):
-    answer = invoke(sqs_event(first="one", second='{"outcome_id": "ignored"}', third="three"))
+    ignored = '{"version": "1", "status": "requested", "outcome_id": "x"}'
+    answer = invoke(sqs_event(first="one", second=ignored, third="three"))
     assert sorted(failure["itemIdentifier"] for failure in answer["batchItemFailures"]) == ["first", "third"]
 
 
@@ -159,7 +166,7 @@ def test_any_other_event_is_answered_with_a_report(invoke, answers, told):
 
 @pytest.mark.parametrize(
     "event",
-    [{"agent_id": "one"}, {"Records": [{"eventSource": "aws:sqs", "body": "one"}]}],
+    [{"agent_id": "one"}, {"Records": [{"eventSource": "aws:sqs", "body": '["one"]'}]}],
     ids=["by hand", "a record without an ID"],
 )
 @pytest.mark.usefixtures("nothing_is_told_or_kept")

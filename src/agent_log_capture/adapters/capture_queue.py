@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
 CAPTURES_IN_A_MESSAGE = 100
+# Of the messages that wait to be sent, no more are in memory at once.
+_MESSAGES_AT_ONCE = 50
 MAX_BYTES = 1024 * 1024  # of a message, and of a batch of ten
 # What SQS takes is what XML 1.0 takes. Compiling it takes 4 ms, which a start does without.
 _NOT_IN_A_MESSAGE = "[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
@@ -49,10 +51,12 @@ class CaptureQueue:
 
     def put_back(self, delayed: Sequence[tuple[Capture, int]], has_time: HasTime = always) -> Mapping[int, str]:
         """Send captures, each with its delay in seconds; return why by index, for those that could not be sent."""
-        messages = list(_grouped(delayed))
-        entries = [_entry(delay, [delayed[index][0] for index in indexes]) for delay, indexes in messages]
-        failed = self._send(self._queue_url, entries, has_time)
-        return {index: why for message, why in failed.items() for index in messages[message][1]}
+        not_sent: dict[int, str] = {}
+        for messages in batched(_grouped(delayed), _MESSAGES_AT_ONCE, strict=False):
+            entries = [_entry(delay, [delayed[index][0] for index in indexes]) for delay, indexes in messages]
+            failed = self._send(self._queue_url, entries, has_time)
+            not_sent |= {index: why for message, why in failed.items() for index in messages[message][1]}
+        return not_sent
 
     def give_up(self, letters: Sequence[DeadLetter], has_time: HasTime = always) -> Mapping[int, str]:
         """Send dead letters; return why by index, for those that could not be sent."""

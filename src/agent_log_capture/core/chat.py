@@ -8,7 +8,7 @@ from typing import Any
 from agent_log_capture.core.capture import LogFile, Outcome, Trigger, readable
 from agent_log_capture.core.job import JobDone
 from agent_log_capture.core.printable import printable
-from agent_log_capture.core.wording import asked_by, reason, words
+from agent_log_capture.core.wording import VERSION, asked_by, reason, words
 
 # The schema is that of https://docs.aws.amazon.com/chatbot/latest/adminguide/custom-notifs.html. Cut at these, texts
 # from outside keep a description far below 8,000 characters, and a summary below the 250 of a title.
@@ -72,6 +72,7 @@ def sum_to_chat(done: JobDone, happened: str, message: str, next_steps: Sequence
             "eventType": _EVENT_TYPE,
             "relatedResources": [],
             "additionalContext": {
+                "version": VERSION,
                 "status": "job_done",
                 "trigger_type": done.trigger.type.value,
                 "outcome_id": done.outcome_id,
@@ -118,8 +119,12 @@ def _thread_id(trigger: Trigger) -> str:
 
 
 def _context(outcome: Outcome) -> dict[str, str]:
-    """Return what custom actions can take their variables from; nothing in it is text from outside."""
+    """Return what custom actions can take their variables from; nothing in it is text from outside.
+
+    By `version`, `status` and `outcome_id` the function knows a notification that is forwarded to it in this form.
+    """
     context = {
+        "version": VERSION,
         "status": outcome.status.value,
         "reason": outcome.reason and outcome.reason.value,
         "agent_id": outcome.agent_id,

@@ -1,130 +1,80 @@
-"""Opens what AWS wraps around an event, and tells what kind of trigger is inside."""
+"""Recognizes what AWS wraps around an event, and what kind of trigger is inside."""
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeGuard
+from typing import Any, NamedTuple, TypeGuard
 
-from agent_log_capture.core.agent_ids import begins_like_json, is_object, opened, parse_json
 from agent_log_capture.core.capture import TRIGGER_ID_CHARACTERS, TRIGGER_NAME_CHARACTERS, Trigger, TriggerType
 from agent_log_capture.core.printable import printable
 
-# A dead letter that was replayed and failed again, of an SNS message in a queue, has five.
-_MOST_ENVELOPES = 16
-
-# A tuple, because what is looked up in it may be anything, and need not have a hash.
-_STATE_CHANGES = ("CloudWatch Alarm State Change", "CloudWatch Alarm Contributor State Change")
+_ALARM_CHANGE = "CloudWatch Alarm State Change"
+_CONTRIBUTOR_CHANGE = "CloudWatch Alarm Contributor State Change"
 _CONFIGURATION_CHANGE = "CloudWatch Alarm Configuration Change"
+_NOTIFICATION_KEYS = ("version", "status", "outcome_id")
+OWN_NOTIFICATION = "it is a notification that this function published"
+# How the state of an alarm as a whole is explained: "Alarms evaluating multiple time series" and "Log alarms" in the
+# CloudWatch User Guide.
+_COUNT_OF_SERIES = re.compile(r"\d+\+? (out of \d+ )?(time series|contributors) evaluated to ALARM")
+_ALARM_IN_SNS = (
+    *("AlarmName", "AlarmArn", "NewStateValue", "StateChangeTime"),
+    *("AlarmContributorId", "NewStateReason", "Trigger"),
+)
+_GROUPED = re.compile(r"\bGROUP\s+BY\b", re.IGNORECASE)
+_WHOLE_ALARM = "it is an alarm over many time series as a whole: each of them has an event of its own"
 
 
-class PlainText(str):
-    """A message body that is no JSON: a list of agent IDs, sent as it is."""
+class Recognized(NamedTuple):
+    """What an object is.
 
-    __slots__ = ()
-
-
-class BrokenJson(str):
-    """A message body that begins like JSON and is none."""
-
-    __slots__ = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Letter:
-    """What was inside all envelopes, and the trigger that it stands for."""
+    `body` is the key of a message's text, which may be plain. `ignored` is why nothing is to be done about it, and
+    `ignored_if_empty` why not when it names no agent.
+    """
 
     trigger: Trigger
-    content: object
+    body: str | None = None
+    ignored: str | None = None
+    ignored_if_empty: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Alarm:
-    name: str
-    arn: str
-    state: str
-    state_time: str
+def recognize(fields: Mapping[str, Any], outer: Trigger) -> Recognized:
+    """Tell what an object is; what is not an event or a message of its own belongs to the trigger around it.
 
-
-def open_envelopes(value: object, trigger: Trigger, depth: int = 0) -> Iterator[Letter]:
-    """Yield what `value` holds once every envelope is opened: SQS and SNS records, SNS messages, dead letters.
-
-    The trigger is the innermost one that can be told, so that an alarm is the same trigger by whichever door it
-    came; `trigger` is what it falls back to.
+    An alarm is the same trigger by whichever route it comes.
     """
-    inside = list(_open(value, trigger)) if depth < _MOST_ENVELOPES else []
-    for content, inner in inside:
-        yield from open_envelopes(content, inner, depth + 1)
-    if not inside:
-        yield Letter(_trigger_of(value, trigger), value)
+    if all(isinstance(fields.get(key), str) for key in _NOTIFICATION_KEYS):
+        return Recognized(outer, ignored=OWN_NOTIFICATION)
+    if alarm := _alarm_of(fields):
+        return alarm.recognized(outer)
+    return _message(fields, outer) or _event(fields, outer)
 
 
 def is_sqs_event(event: object) -> TypeGuard[dict[str, Any]]:
     """Tell whether Lambda reads `event` from a queue, and expects `batchItemFailures` for an answer."""
-    return _has_records(event, "eventSource", "aws:sqs")
+    records = _at(event, "Records")
+    sources = [_at(record, "eventSource") for record in records] if isinstance(records, list) else []
+    return bool(sources) and all(source == "aws:sqs" for source in sources)
 
 
-def ignored_because(letter: Letter) -> str | None:
-    """Return why nothing is to be done about `letter`, or None."""
-    content = letter.content
-    if not is_object(content):
-        return None
-    if "outcome_id" in content:
-        return "it is a notice that this function published"
-    if content.get("detail-type") == _CONFIGURATION_CHANGE:
-        return "the alarm was configured, it did not fire"
-    alarm = _alarm_of(content)
-    if alarm and alarm.state != "ALARM":
-        return f"the alarm's state is {printable(alarm.state, 40)}, not ALARM"
+def _message(fields: Mapping[str, Any], outer: Trigger) -> Recognized | None:
+    """Recognize a message in a queue or of a topic."""
+    if fields.get("eventSource") == "aws:sqs":
+        return Recognized(_trigger(TriggerType.SQS, fields.get("messageId"), outer), body="body")
+    is_message = all(isinstance(fields.get(key), str) for key in ("MessageId", "Message"))
+    if is_message and ("TopicArn" in fields or fields.get("Type") == "Notification"):
+        return Recognized(_trigger(TriggerType.SNS, fields["MessageId"], outer), body="Message")
     return None
 
 
-def is_fleet_alarm(content: object) -> bool:
-    """Tell whether `content` is the event of an alarm over many time series, which names none of them.
-
-    CloudWatch sends one `CloudWatch Alarm Contributor State Change` beside it for each of them.
-    """
-    if not is_object(content) or content.get("detail-type") != "CloudWatch Alarm State Change":
-        return False
-    metrics = _at(content, "detail", "configuration", "metrics")
-    expressions = [_at(metric, "expression") for metric in metrics] if isinstance(metrics, list) else []
-    return any(isinstance(text, str) and "GROUP BY" in text.upper() for text in expressions)
-
-
-def _open(value: object, trigger: Trigger) -> Iterator[tuple[object, Trigger]]:
-    """Open one envelope; yield nothing when there is none.
-
-    An object that says a key twice is none: which of the two is inside, nobody can tell, and neither must be lost.
-    """
-    if not is_object(value):
-        return
-    if is_sqs_event(value):
-        for record in value["Records"]:
-            yield _body(record.get("body")), _trigger(TriggerType.SQS, record.get("messageId"), trigger)
-    elif _has_records(value, "EventSource", "aws:sns"):
-        yield from ((record.get("Sns"), trigger) for record in value["Records"])
-    elif isinstance(value.get("Message"), str) and isinstance(value.get("MessageId"), str):
-        yield opened(value["Message"]), _trigger(TriggerType.SNS, value["MessageId"], trigger)
-    elif "requestPayload" in value and isinstance(value.get("requestContext"), dict):
-        request_id = value["requestContext"].get("requestId")
-        yield value["requestPayload"], _trigger(TriggerType.MANUAL, request_id, trigger)
-
-
-def _body(body: object) -> object:
-    if not isinstance(body, str):
-        return body
-    if begins_like_json(body):
-        parsed = parse_json(body)
-        return BrokenJson(body) if parsed is None else parsed
-    return PlainText(body)
-
-
-def _trigger_of(content: object, outer: Trigger) -> Trigger:
-    if not is_object(content):
-        return outer
-    if alarm := _alarm_of(content):
-        return _trigger(TriggerType.ALARM, f"{alarm.arn}@{alarm.state_time}", outer, alarm.name)
-    if all(isinstance(content.get(key), str) for key in ("id", "source", "detail-type")):
-        return _trigger(TriggerType.EVENTBRIDGE, content["id"], outer)
-    return outer
+def _event(fields: Mapping[str, Any], outer: Trigger) -> Recognized:
+    """Recognize what Lambda tells a destination of an invocation, and an event of EventBridge."""
+    if "requestPayload" in fields:
+        return Recognized(_trigger(TriggerType.MANUAL, _at(fields, "requestContext", "requestId"), outer))
+    if not all(isinstance(fields.get(key), str) for key in ("id", "source", "detail-type")):
+        return Recognized(outer)
+    is_change = fields["detail-type"] == _CONFIGURATION_CHANGE
+    ignored = "the alarm was configured, it did not fire" if is_change else None
+    return Recognized(_trigger(TriggerType.EVENTBRIDGE, fields["id"], outer), ignored=ignored)
 
 
 def _trigger(kind: TriggerType, trigger_id: object, outer: Trigger, name: str | None = None) -> Trigger:
@@ -134,36 +84,67 @@ def _trigger(kind: TriggerType, trigger_id: object, outer: Trigger, name: str | 
     return Trigger(kind, printable(trigger_id, TRIGGER_ID_CHARACTERS), name)
 
 
-def _alarm_of(content: Mapping[str, Any]) -> _Alarm | None:
-    """Read an alarm by whichever of its three doors it came: EventBridge, its own Lambda action, SNS."""
-    if content.get("detail-type") in _STATE_CHANGES:
-        fields = _alarm_fields(content.get("detail"), _first(content.get("resources")))
-    elif "alarmData" in content:
-        fields = _alarm_fields(content["alarmData"], content.get("alarmArn"))
+@dataclass(frozen=True, slots=True)
+class _Alarm:
+    """A change of an alarm's state, or of one time series of it: then `contributor` is the ID of that, not None."""
+
+    name: str
+    arn: str
+    state: str
+    state_time: str
+    contributor: object
+    reason: object
+    configuration: object
+
+    def recognized(self, outer: Trigger) -> Recognized:
+        """Tell what is to be done about it."""
+        series = f"#{self.contributor}" if isinstance(self.contributor, str) and self.contributor else ""
+        trigger = _trigger(TriggerType.ALARM, f"{self.arn}@{self.state_time}{series}", outer, self.name)
+        if self.state != "ALARM":
+            return Recognized(trigger, ignored=f"the alarm's state is {printable(self.state, 40)}, not ALARM")
+        if self.contributor is None and self._is_over_many_series():
+            return Recognized(trigger, ignored=_WHOLE_ALARM)
+        # Whether EventBridge gets an event for each time series of a PromQL query is not documented.
+        has_query = self.contributor is None and bool(_either(self.configuration, "evaluationCriteria"))
+        return Recognized(trigger, ignored_if_empty=_WHOLE_ALARM if has_query else None)
+
+    def _is_over_many_series(self) -> bool:
+        metrics = _either(self.configuration, "metrics")
+        # What is not returned is the input of another expression, which may make one time series of many.
+        returned = [each for each in metrics if _either(each, "returnData")] if isinstance(metrics, list) else []
+        expressions = [_either(each, "expression") for each in returned]
+        is_grouped = any(isinstance(text, str) and _GROUPED.search(text) for text in expressions)
+        return is_grouped or (isinstance(self.reason, str) and _COUNT_OF_SERIES.match(self.reason) is not None)
+
+
+def _alarm_of(fields: Mapping[str, Any]) -> _Alarm | None:
+    """Read an alarm by whichever of its three routes it came: EventBridge, its own Lambda action, SNS."""
+    if fields.get("detail-type") in (_ALARM_CHANGE, _CONTRIBUTOR_CHANGE):
+        resources = fields.get("resources")
+        arn = resources[0] if isinstance(resources, list) and resources else None
+        is_one_series = fields["detail-type"] == _CONTRIBUTOR_CHANGE
+        values = _values(fields.get("detail"), arn, is_one_series=is_one_series)
+    elif "alarmData" in fields:
+        values = _values(fields["alarmData"], fields.get("alarmArn"))
     else:
-        fields = [content.get(key) for key in ("AlarmName", "AlarmArn", "NewStateValue", "StateChangeTime")]
-    if not all(isinstance(text, str) and text for text in fields):
-        return None
-    return _Alarm(*fields)
+        values = [fields.get(key) for key in _ALARM_IN_SNS]
+    is_alarm = all(isinstance(text, str) and text for text in values[:4])
+    return _Alarm(*values) if is_alarm else None
 
 
-def _alarm_fields(alarm: object, arn: object) -> list[Any]:
-    state = _at(alarm, "state")
-    return [_at(alarm, "alarmName"), arn, _at(state, "value"), _at(state, "timestamp")]
+def _values(alarm: object, arn: object, *, is_one_series: bool = False) -> list[Any]:
+    is_one_series = is_one_series or bool(_at(alarm, "alarmContributor"))
+    contributor = _at(alarm, "alarmContributor", "id") or ("" if is_one_series else None)
+    state, time, reason = (_at(alarm, "state", key) for key in ("value", "timestamp", "reason"))
+    return [_at(alarm, "alarmName"), arn, state, time, contributor, reason, _at(alarm, "configuration")]
 
 
-def _has_records(event: object, key: str, source: str) -> bool:
-    records = event.get("Records") if is_object(event) else None
-    if not isinstance(records, list) or not records:
-        return False
-    return all(is_object(record) and record.get(key) == source for record in records)
+def _either(value: object, key: str) -> Any:  # noqa: ANN401 (any JSON value may stand there)
+    """Return a field of an alarm's configuration, as events spell it or as SNS does."""
+    return _at(value, key) or _at(value, key[:1].upper() + key[1:])
 
 
 def _at(value: object, *path: str) -> Any:  # noqa: ANN401 (any JSON value may stand there)
     for key in path:
-        value = value.get(key) if is_object(value) else None
+        value = value.get(key) if isinstance(value, dict) else None
     return value
-
-
-def _first(values: object) -> object:
-    return values[0] if isinstance(values, list) and values else None

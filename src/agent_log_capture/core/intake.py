@@ -4,37 +4,23 @@ import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import batched
 from typing import Any
 
-from agent_log_capture.core.agent_ids import (
-    Content,
-    Found,
-    Refusal,
-    find,
-    find_in_list,
-    find_in_text,
-    is_object,
-    shown,
-)
+from agent_log_capture.core.agent_ids import Beside, Content, Found, Refusal
 from agent_log_capture.core.capture import Capture, Job, Outcome, Reason, Status, Trigger, TriggerType
-from agent_log_capture.core.envelope import (
-    BrokenJson,
-    Letter,
-    PlainText,
-    ignored_because,
-    is_fleet_alarm,
-    is_sqs_event,
-    open_envelopes,
-)
+from agent_log_capture.core.envelope import is_sqs_event, recognize
+from agent_log_capture.core.parser import MAX_VALUES, Finding, Ignored, Parser, TooManyValuesError
 
 # So many refused values are named in one notice: it stays readable, and far below the 256 KiB that SNS carries.
 _NAMED_IN_ONE_NOTICE = 50
 # A message of nothing but garbage is not worth a thousand mails.
 _MOST_NOTICES = 20
 _LONGEST_LETTER_BYTES = 1024 * 1024  # of a message in a queue
+# Those of a dead letter, which it still has when it is replayed.
+_OWN_ATTRIBUTES = frozenset({"reason", "status", "trigger_type", "attempts"})
 # What stands in a JSON text as it is, and in no message.
 _NOT_IN_A_QUEUE = re.compile("[\ud800-\udfff\ufffe\uffff]")
 _NUMBER = re.compile(r"[0-9]{1,14}")
@@ -89,103 +75,41 @@ class Reader:
 
         Each agent comes once for each trigger, in the order in which the event names them.
         """
-        seen: set[object] = set()
-        return [self._arrival(record, seen, now) for record in _records(event, request_id, now)]
+        parser = Parser(self.agent_id_keys, now)
+        seen: set[_Key] = set()
+        return [self._arrival(record, parser, seen, now) for record in _records(event, request_id, now)]
 
-    def _arrival(self, record: "_Record", seen: set[object], now: datetime) -> Arrival:
-        captures: dict[object, Capture] = {}
-        named: dict[object, _Named] = {}
-        refusals: list[_Refused] = []
-        ignored: list[str] = []
-        letters = list(open_envelopes(record.content, record.outer))
-        for finding in self._findings(letters, now):
-            match finding:
-                case Capture():
-                    captures.setdefault(finding.key, _come_again(finding, record.first_received_at))
-                case _Named(capture):
-                    if captures.setdefault(capture.key, capture) is capture:
-                        named[capture.key] = finding
-                case _Refused():
-                    refusals.append(finding)
-                case _Ignored():
-                    ignored.append(finding.because)
-        for key, capture in _in_jobs(named, refusals):
-            captures[key] = _come_again(capture, record.first_received_at)
-        new = [capture for key, capture in captures.items() if key not in seen]
+    def _arrival(self, record: "_Record", parser: Parser, seen: set["_Key"], now: datetime) -> Arrival:
+        gathered = _gather(record, parser, self.default_region)
+        captures = dict(gathered.waiting)
+        for key, capture in _in_jobs(gathered, now):
+            captures.setdefault(key, capture)
+        new = [_come_again(each, record.first_received_at) for key, each in captures.items() if key not in seen]
         seen.update(captures)
+        refused = gathered.refused
         return Arrival(
-            trigger=letters[0].trigger,
+            trigger=gathered.trigger,
             message_id=record.message_id,
             captures=new,
-            refused=list(_outcomes(refusals, now)),
-            dead_letter=_dead_letter(record, refusals, is_whole=not captures) if refusals else None,
-            ignored=None if new or refusals else next(iter(ignored), "another record names the same agents"),
+            refused=list(_outcomes(refused, now)),
+            dead_letter=_dead_letter(record, refused, is_whole=not captures) if refused else None,
+            ignored=None if new or refused else next(iter(gathered.ignored), "another record names the same agents"),
             first_received_at=record.first_received_at,
         )
 
-    def _findings(self, letters: Sequence[Letter], now: datetime) -> Iterator["_Finding"]:
-        for letter in letters:
-            if because := ignored_because(letter):
-                yield _Ignored(because)
-            elif waiting := _waiting(letter.content):
-                for item in waiting:
-                    yield from self._put_back(item, letter.trigger, now)
-            else:
-                yield from self._found(letter, now)
 
-    def _put_back(self, item: object, trigger: Trigger, now: datetime) -> Iterator["_Finding"]:
-        """Read what this function itself put into the queue; what it did not write is read as any event is."""
-        try:
-            yield Capture.from_json(item, now)
-        except ValueError:
-            yield from self._found(Letter(trigger, item), now)
-
-    def _found(self, letter: Letter, now: datetime) -> Iterator["_Finding"]:
-        findings = self._find(letter.content)
-        if not findings and is_fleet_alarm(letter.content):
-            yield _Ignored("an alarm over many time series: the event of each one names its agent")
-            return
-        for finding in findings or [Refusal(Reason.NO_AGENT_ID, "the event holds no agent ID")]:
-            if isinstance(finding, Refusal):
-                yield _Refused(letter.trigger, finding)
-            else:
-                yield _Named(self._capture(finding, letter.trigger, now), finding.job)
-
-    def _find(self, content: object) -> list[Found | Refusal]:
-        if isinstance(content, BrokenJson):
-            return [Refusal(Reason.INVALID_JSON, "the body begins like JSON and is none", shown(content))]
-        if isinstance(content, PlainText):
-            return find_in_text(content)
-        if isinstance(content, list) and all(isinstance(item, str) for item in content):
-            return find_in_list(content, self.agent_id_keys)
-        return find(content, self.agent_id_keys)
-
-    def _capture(self, found: Found, trigger: Trigger, now: datetime) -> Capture:
-        return Capture(
-            agent_id=found.agent_id,
-            region=found.region or self.default_region,
-            trigger=trigger,
-            asked_at=now,
-            retry_from=now,
-            force=found.force,
-        )
+type _Key = tuple[str, str, str, str, int]
 
 
 @dataclass(frozen=True, slots=True)
 class _Record:
+    """An SQS record, or any other event; `as_it_came` is what may lie in the dead-letter queue, the fullest first."""
+
     message_id: str | None
-    outer: Trigger
+    trigger: Trigger
     content: object
-    as_it_came: object
+    as_it_came: Sequence[object]
     first_received_at: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Named:
-    """A capture that an event asks for, and the job that it names."""
-
-    capture: Capture
-    job: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,28 +118,64 @@ class _Refused:
     refusal: Refusal
 
 
-@dataclass(frozen=True, slots=True)
-class _Ignored:
-    because: str
+@dataclass(slots=True)
+class _Gathered:
+    """What a record says: captures that were waiting, and agents that it names, each once by its key."""
 
+    trigger: Trigger
+    waiting: dict[_Key, Capture] = field(default_factory=dict)
+    named: dict[_Key, tuple[Trigger, Beside]] = field(default_factory=dict)
+    refused: list[_Refused] = field(default_factory=list)
+    ignored: list[str] = field(default_factory=list)
 
-type _Finding = Capture | _Named | _Refused | _Ignored
+    def add(self, finding: Finding, default_region: str) -> None:
+        """Take a finding."""
+        trigger, what = finding
+        match what:
+            case Found(agent_id, beside):
+                key = (trigger.type, trigger.id, beside.region or default_region, agent_id, 0)
+                self.named.setdefault(key, (trigger, beside))
+            case Capture():
+                self.waiting.setdefault(what.key, what)
+            case Refusal():
+                self.refused.append(_Refused(trigger, what))
+            case Ignored():
+                self.ignored.append(what.because)
 
 
 def _records(event: object, request_id: str, now: datetime) -> Iterator[_Record]:
     by_hand = Trigger(TriggerType.MANUAL, request_id)
     if not is_sqs_event(event):
-        yield _Record(None, by_hand, event, event)
+        yield _Record(None, by_hand, event, [event])
         return
     for record in event["Records"]:
         message_id = record.get("messageId")
         yield _Record(
             message_id=message_id if isinstance(message_id, str) else None,
-            outer=by_hand,
-            content={"Records": [record]},
-            as_it_came=record.get("body"),
+            trigger=recognize(record, by_hand).trigger,
+            content=record,
+            as_it_came=[*_with_attributes(record), record.get("body")],
             first_received_at=_first_received_at(record.get("attributes"), now),
         )
+
+
+def _with_attributes(record: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Return what tells as much as the record does, where others than this function gave it attributes."""
+    attributes = record.get("messageAttributes")
+    if isinstance(attributes, dict) and not attributes.keys() <= _OWN_ATTRIBUTES:
+        yield {name: record.get(name) for name in ("eventSource", "messageId", "body", "messageAttributes")}
+
+
+def _gather(record: _Record, parser: Parser, default_region: str) -> _Gathered:
+    gathered = None
+    try:
+        for finding in parser.parse(record.content, record.trigger):
+            gathered = gathered or _Gathered(finding.trigger)
+            gathered.add(finding, default_region)
+    except TooManyValuesError:
+        gathered = None
+    rule = f"more than {MAX_VALUES:,} values came at once"
+    return gathered or _Gathered(record.trigger, refused=[_Refused(record.trigger, Refusal(Reason.TOO_LARGE, rule))])
 
 
 def _first_received_at(attributes: object, now: datetime) -> datetime | None:
@@ -233,19 +193,31 @@ def _number(value: object) -> int:
     return int(text) if _NUMBER.fullmatch(text) else 0
 
 
-def _in_jobs(named: Mapping[object, _Named], refusals: Sequence[_Refused]) -> Iterator[tuple[object, Capture]]:
-    """Give each capture its job, which counts what its trigger asks for in it, and what is refused of that.
+def _in_jobs(gathered: _Gathered, now: datetime) -> Iterator[tuple[_Key, Capture]]:
+    """Make captures of agents, each with its job: it counts what its trigger asks for in it, and what is refused.
 
-    A refused value counts in the job that stands beside it. Where no capture does, there is no sum to tell.
+    A refused value counts in the job that stands beside it. Where no capture does, there is no sum to report.
     """
-    rejected = Counter((item.trigger, item.refusal.job) for item in refusals)
-    captures = Counter((item.capture.trigger, item.job) for item in named.values())
+    rejected = Counter((item.trigger, item.refusal.job) for item in gathered.refused)
+    asked = Counter((trigger, beside.job) for trigger, beside in gathered.named.values())
     jobs = {
         (trigger, name): Job(name=name, asked=count + rejected[trigger, name], rejected=rejected[trigger, name])
-        for (trigger, name), count in captures.items()
+        for (trigger, name), count in asked.items()
     }
-    for key, item in named.items():
-        yield key, replace(item.capture, job=jobs[item.capture.trigger, item.job])
+    for key, (trigger, beside) in gathered.named.items():
+        _, _, region, agent_id, _ = key
+        yield (
+            key,
+            Capture(
+                agent_id=agent_id,
+                region=region,
+                trigger=trigger,
+                asked_at=now,
+                retry_from=now,
+                force=beside.force,
+                job=jobs[trigger, beside.job],
+            ),
+        )
 
 
 def _come_again(capture: Capture, first_received_at: datetime | None) -> Capture:
@@ -253,14 +225,6 @@ def _come_again(capture: Capture, first_received_at: datetime | None) -> Capture
     if first_received_at is None:
         return capture
     return replace(capture, unconfirmed_since=min(first_received_at, capture.unconfirmed_since or first_received_at))
-
-
-def _waiting(content: object) -> list[object]:
-    """Return what is in a message of this function's own making, which says nothing but `captures`."""
-    if not is_object(content) or content.keys() != {"captures"}:
-        return []
-    captures = content["captures"]
-    return captures if isinstance(captures, list) else []
 
 
 def _outcomes(refusals: Sequence[_Refused], now: datetime) -> Iterator[Refused]:
@@ -305,8 +269,14 @@ def _dead_letter(record: _Record, refusals: Sequence[_Refused], *, is_whole: boo
         letter = _json({"refused": _beside_the_same(contents)})
         if len(letter.encode()) <= _LONGEST_LETTER_BYTES:
             return letter
-    is_body = isinstance(record.as_it_came, str) and record.as_it_came != ""  # which no queue takes
-    return str(record.as_it_came) if is_body else _json(record.as_it_came)
+    letters = [_text(form) for form in record.as_it_came]
+    fits = (each for each in letters if len(each.encode(errors="surrogatepass")) <= _LONGEST_LETTER_BYTES)
+    return next(fits, letters[-1])
+
+
+def _text(event: object) -> str:
+    """Return a text as it is, and of anything else the JSON; no queue takes an empty text."""
+    return event if isinstance(event, str) and event else _json(event)
 
 
 def _beside_the_same(contents: Sequence[Content]) -> list[Mapping[str, Any]]:

@@ -7,8 +7,8 @@ from typing import Any
 from agent_log_capture.core.capture import Status, readable, timestamp
 from agent_log_capture.core.chat import sum_to_chat
 from agent_log_capture.core.job import COUNTED, JobDone
-from agent_log_capture.core.notice import VERSION, fact_line, message_attributes, subject_line
-from agent_log_capture.core.wording import asked_by
+from agent_log_capture.core.notice import fact_line, message_attributes, subject_line
+from agent_log_capture.core.wording import VERSION, asked_by
 
 JOB_DONE = "job_done"
 _HAPPENED = "Everything that was asked for has come to an end."

@@ -8,9 +8,8 @@ from typing import Any
 from agent_log_capture.core.capture import LogFile, Outcome, readable, timestamp
 from agent_log_capture.core.chat import to_chat
 from agent_log_capture.core.printable import printable
-from agent_log_capture.core.wording import asked_by, reason, words
+from agent_log_capture.core.wording import VERSION, asked_by, reason, words
 
-VERSION = "1"
 _SUBJECT_CHARACTERS = 100  # the most that SNS takes
 _MAIL_COLUMNS = 100
 _LABEL_COLUMNS = 11

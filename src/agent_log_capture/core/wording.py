@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from agent_log_capture.core.capture import Outcome, Reason, Status, Trigger, TriggerType
 
+VERSION = "1"  # of what is published
+
 type Case = tuple[object, ...]
 
 

@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from agent_log_capture.core.printable import printable
@@ -29,12 +29,21 @@ def test_a_text_is_put_on_one_line_and_cut(text, limit, expected):
     assert printable(text, limit) == expected
 
 
-@given(
-    text=st.text()
-    | st.text(st.characters(categories=["Mn", "Me", "Mc"]))
-    | st.binary().map(lambda data: data.decode("utf-8", "surrogateescape")),
-    limit=st.integers(1, 50),
+ANYTHING = (
+    st.text()
+    | st.text(st.characters(categories=["Mn", "Me", "Mc"]) | st.sampled_from("a…"))
+    | st.binary().map(lambda data: data.decode("utf-8", "surrogateescape"))
 )
+
+
+@given(text=ANYTHING, limit=st.integers(1, 50))
+@example(text="\u0301" * 9, limit=5)
+def test_what_is_printable_stays_as_it_is(text, limit):
+    shown = printable(text, limit)
+    assert printable(shown, limit) == shown
+
+
+@given(text=ANYTHING, limit=st.integers(1, 50))
 def test_whatever_comes_is_printable_and_short(text, limit):
     shown = printable(text, limit)
     assert shown.isprintable()
