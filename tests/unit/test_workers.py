@@ -1,3 +1,4 @@
+import json
 from contextlib import closing
 from datetime import UTC, datetime
 from threading import Event
@@ -85,8 +86,8 @@ def test_turns_are_taken_side_by_side_and_no_more_than_there_are_workers():
 
 def test_turns_that_request_a_log_file_of_one_agent_are_taken_one_after_the_other():
     records = [
-        {"eventSource": "aws:sqs", "messageId": message_id, "body": body}
-        for message_id, body in {"first": "twice", "second": "twice", "third": "once"}.items()
+        {"eventSource": "aws:sqs", "messageId": message_id, "body": json.dumps([agent_id])}
+        for message_id, agent_id in {"first": "twice", "second": "twice", "third": "once"}.items()
     ]
     arrivals = Reader(default_region="DFW").read({"Records": records}, request_id="request-id", now=NOW)
     taken_in_order, other_was_taken = [], Event()
