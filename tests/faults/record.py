@@ -76,7 +76,7 @@ class Record:
 
     `asked` and `made` are the stand-in's: POSTs for a log file that reached it, and log files that it made.
     `forced` are the agents that some trigger has forced, `forgotten` counts log files that were deleted, `offline`
-    are the agents that are off.
+    are the agents that are or were off.
     """
 
     seed: int

@@ -244,7 +244,10 @@ class Run:
         dice = self.dice
         known = [agent_id for agent_id in self.plan.agents if agent_id in self.api._agents]  # noqa: SLF001
         for agent_id in dice.sample(known, min(len(known), dice.choice((0, 0, 1, 3)))):
-            self.api.set_online(agent_id, online=dice.random() < 0.7)
+            is_online = dice.random() < 0.7
+            self.api.set_online(agent_id, online=is_online)
+            if not is_online:
+                self.record.offline.add(agent_id)
         if known and dice.random() < 0.03:
             agent_id = dice.choice(known)
             self.api.add_agents(agent_id)

@@ -82,7 +82,7 @@ def test_what_is_redriven_has_a_new_id_and_was_never_received(cloud, clock, redr
         clock.advance(1801)
     redrive()
     [message] = cloud.messages
-    assert message.body == "agent"
+    assert message.body == '["agent"]'
     assert message.id != message_id
     assert (message.approximate_receive_count, message.approximate_first_receive_timestamp) == (0, None)
     assert clock.time() - message.sent_timestamp / 1000 < 60
