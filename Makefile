@@ -1,6 +1,6 @@
 # Every target does its own set-up. `make` alone says what there is.
 .DEFAULT_GOAL := help
-.PHONY: help test demo dashboard lock audit clean lint types template unit integration faults flood fuzz build e2e bench \
+.PHONY: help test demo dashboard lock audit clean lint types template unit coverage integration faults flood fuzz build e2e bench \
 	deploy status logs send replay
 
 # A uv that is installed is used; otherwise one is put into .uv, beside the project's own .venv.
@@ -52,9 +52,11 @@ template: .venv/installed
 	@echo "template  ok"
 
 unit: .venv/installed
+	@$(BIN)/pytest -q -n auto --dist worksteal tests/unit
+
+coverage: .venv/installed ## say which lines and branches of the functions the unit tests do not run
 	@$(BIN)/pytest -q --cov --cov-report=term tests/unit
 
-# Without coverage, which slows threads down more than anything else and has nothing to add to the unit tests'.
 integration: .venv/installed
 	@$(BIN)/pytest -q -n auto --dist worksteal -m "not long" tests/integration tests/ops tests/faults tests/fuzz
 

@@ -43,6 +43,7 @@ from local.rules import is_eventbridge_event
 from local.stand_in import StandIn
 from local.template import STACK, translate
 
+_STEP_SECONDS = 30  # fewer than the status of an agent can be believed for, and messages come in batches
 _FUNCTION = "CaptureFunction"
 _ROTATION = "RotateTokenFunction"
 # What moto's CloudFormation creates as the template has it; the rest it skips, or cannot run.
@@ -215,7 +216,7 @@ class EmbeddedCloud:
         return delivered + self.rotations.run(self._rotate)
 
     def drain(self, seconds: float = math.inf) -> None:
-        """Deliver until the queue is empty, or for so many seconds; time passes at once up to the next message."""
+        """Deliver until the queue is empty, or for so many seconds; time passes in steps, to the next message."""
         end = self._clock.time() + seconds
         while True:
             while self.poll():
@@ -223,7 +224,7 @@ class EmbeddedCloud:
             due = [max(message.visible_at, message.delayed_until) / 1000 for message in self.messages]
             if not due or self._clock.time() >= end:
                 return
-            self._clock.advance(max(0, min(*due, end) - self._clock.time()))
+            self._clock.advance(min(max(_STEP_SECONDS, min(due) - self._clock.time()), end - self._clock.time()))
 
     @property
     def waiting(self) -> int:

@@ -39,7 +39,8 @@ _LIMITS = {"CALL_SECONDS": CALL_SECONDS, "SAVING_SECONDS": 0.3, "_ROUND_SECONDS"
 _LEAST_SECONDS = _LIMITS["CALL_SECONDS"] + _LIMITS["SAVING_SECONDS"] + 0.05
 _PATIENCE_SECONDS = 10
 _STEP_SECONDS = (5, 20, 60, 60, 300, 900)
-_DRAIN_STEPS_SECONDS = (100, 900)  # the first is when the status of an agent can be known
+# At first as far apart as the status of an agent can be known.
+_DRAIN_STEPS_SECONDS = (*(100,) * 8, *(900,) * 1000)
 _FOREVER_SECONDS = 10**8
 
 
@@ -329,7 +330,7 @@ class Run:
 
     def _drain(self):
         rounds = 60 + (self.plan.deadline_seconds + int(self.plan.parameters["RetryWindowSeconds"])) // 300
-        for _, seconds in zip(range(rounds), itertools.cycle(_DRAIN_STEPS_SECONDS), strict=False):
+        for seconds in itertools.islice(_DRAIN_STEPS_SECONDS, rounds):
             for _ in range(100):
                 if not self._poll():
                     break

@@ -17,7 +17,7 @@ from local.stand_in import Fault
 
 ROOT = Path(__file__).resolve().parents[2]
 ENDINGS = {status.value for status in Status} - {"requested", "waiting"}
-FLEET = [f"agent-{number:03}" for number in range(300)]
+FLEET = [f"agent-{number:03}" for number in range(100)]
 HOUR_SECONDS = 3600
 DAY_SECONDS = 24 * HOUR_SECONDS
 
@@ -222,16 +222,16 @@ def test_without_its_table_the_cool_down_is_left_out_and_the_log_says_so(api, cl
 
 
 def run_fleet(api, cloud, samples, *, meanwhile):
-    """Ask a fleet of 300: 30 offline for good, 30 that come back, 30 named by two alarms and the list."""
-    gone, late, wanted = FLEET[:30], FLEET[30:60], FLEET[60:90]
+    """Ask a fleet of 100: 10 offline for good, 10 that come back, 10 named by two alarms and the list."""
+    gone, late, wanted = FLEET[:10], FLEET[10:20], FLEET[20:30]
     api.add_agents(*FLEET)
     api.add_agents(*gone, *late, online=False)
     cloud.put_event(alarm(samples, "backup-first", wanted))
     cloud.put_event(alarm(samples, "backup-second", wanted))
-    cloud.send("\n".join(FLEET[:200]))
+    cloud.send("\n".join(FLEET[:70]))
     cloud.poll()
     meanwhile()
-    cloud.send("\n".join(FLEET[200:]))
+    cloud.send("\n".join(FLEET[70:]))
     cloud.drain(seconds=2 * HOUR_SECONDS)
     for agent_id in late:
         api.set_online(agent_id, online=True)
@@ -246,11 +246,11 @@ def assert_all_is_well(api, cloud, gone, late, wanted):
     for (_, agent_id), status in ended.items():
         by_agent.setdefault(agent_id, []).append(status)
     assert len(ended) == len(FLEET) + 2 * len(wanted)
-    assert Counter(ended.values()) == {"captured": 270, "expired": 30, "duplicate": 60}
+    assert Counter(ended.values()) == {"captured": 90, "expired": 10, "duplicate": 20}
     assert all(by_agent[agent_id] == ["expired"] for agent_id in gone)
     assert all(by_agent[agent_id] == ["captured"] for agent_id in late)
     assert all(sorted(by_agent[agent_id]) == ["captured", "duplicate", "duplicate"] for agent_id in wanted)
-    assert statuses(notices).count("waiting") == 60
+    assert statuses(notices).count("waiting") == 20
     assert api.posts == Counter(FLEET)
     assert cloud.dead_letters() == []
 
