@@ -44,6 +44,7 @@ def test_looks_that_do_not_come_to_an_end_are_made_again(api, cloud):
 
 
 def test_an_outage_costs_few_calls_and_everybody_is_asked_when_it_is_over(api, cloud, clock):
+    api.pick_up_seconds = api.upload_seconds = 0
     api.add_agents(*FLEET)
     for agent_id in FLEET:
         api.inject(agent_id, Fault(status=503, method="POST"))

@@ -255,7 +255,7 @@ def assert_all_is_well(api, cloud, gone, late, wanted):
     assert cloud.dead_letters() == []
 
 
-# A day is watched in the test after this one.
+# A day is polled for in the test of an agent that does not come back.
 @pytest.mark.parametrize("parameters", [{"CaptureDeadlineSeconds": str(4 * HOUR_SECONDS)}])
 def test_every_asker_of_a_fleet_is_told_how_every_agent_ended_and_no_agent_is_asked_twice(api, cloud, samples):
     fleet = run_fleet(api, cloud, samples, meanwhile=lambda: None)
@@ -300,7 +300,8 @@ def rotating(api, clock):
     """A stack that rotates its token, from nothing but a username and an API key."""
     api.add_account("operator", "the-api-key")
     secret = json.dumps({"username": "operator", "api_key": "the-api-key"})
-    with EmbeddedCloud(api, clock=clock, secret=secret, parameters={"RotateToken": "true"}) as cloud:
+    parameters = {"RotateToken": "true", "CaptureDeadlineSeconds": str(4 * HOUR_SECONDS)}
+    with EmbeddedCloud(api, clock=clock, secret=secret, parameters=parameters) as cloud:
         cloud.rotate_secret()
         cloud.poll()
         yield cloud
