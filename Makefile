@@ -25,7 +25,7 @@ help: ## say what there is
 	@$(UV) pip sync --quiet --require-hashes requirements-dev.txt
 	@touch $@
 
-# A file's name goes through the environment as it was typed: neither make nor a shell reads what is in it.
+# A file's name goes through the environment as it was typed, so that make and the shell do not interpret it.
 override EVENT := $(value EVENT)
 export EVENT
 

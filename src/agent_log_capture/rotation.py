@@ -102,10 +102,10 @@ class TokenRotation:
             self.logger.info("there is a new token already")
 
     def _issue(self, current: str | None, secret: SecretVersions) -> IssuedToken:
-        """Get a token from Identity; without credentials that it accepts, give the pending version up.
+        """Get a token from Identity; without credentials that it accepts, remove the pending version.
 
-        Only a person can put such credentials, and then starts a rotation, which Secrets Manager refuses for as long
-        as the version of another one is pending. A temporary failure leaves it, for Secrets Manager to try again.
+        Only a person can put such credentials. The rotation that they start then is refused by Secrets Manager while
+        the version of an earlier one is pending. After a temporary failure it stays, and Secrets Manager tries again.
         """
         try:
             return self.identity.authenticate(parse_credentials(current))

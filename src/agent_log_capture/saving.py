@@ -34,9 +34,9 @@ class Report:
     `counts` has each `Status` and `deferred`, and adds up to `asked`. `unsaved` tells, by the ID of the SQS record
     (None for any other event), why something could be put nowhere else: its source must stay. `new` is how many were
     asked for the first time, `answers` how the API answered, `activations_failed` how often agents could not be
-    activated, and `trouble` why the API was called no further. Captures
-    that came only to be counted in their jobs are in neither `asked` nor `counts`: an earlier report has their
-    endings. `not_counted` is how many endings have to come so, and `jobs_done` are the sums that were told.
+    activated, and `trouble` why the API was called no further. Captures that came only to be counted in their jobs
+    are in neither `asked` nor `counts`: an earlier report has their endings. `not_counted` is how many endings have
+    to come so, and `jobs_done` are the sums that were told.
     """
 
     asked: int

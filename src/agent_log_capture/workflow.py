@@ -80,6 +80,7 @@ class CaptureWorkflow:
         for arrival, capture in came:
             if capture.ended and not saving.is_kept(arrival):
                 saving.add_ended(arrival, capture, capture.ended)
+        # Requeued at once, in the function's own form: a redrive would lose that they were received before.
         again = [item for item in to_do if item[0].must_be_requeued(item[1])]
         to_do = [item for item in to_do if not item[0].must_be_requeued(item[1])]
         saving.fan_out([*again, *to_do[CAPTURES_IN_AN_INVOCATION:]])
