@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from statistics import fmean, quantiles
 
-from agent_log_capture.core.capture import Capture, LogFile, Trigger, TriggerType
-from agent_log_capture.core.decision import Accepted, Answer, Deferred
-from agent_log_capture.core.following import FollowPolicy, Look
+from agent_log_capture.domain.capture import Capture, LogFile, Trigger, TriggerType
+from agent_log_capture.domain.polling import Poll, PollPolicy
+from agent_log_capture.domain.responses import Accepted, ApiResponse, Deferred
 
 _AGENTS = 20_000
 _SEED = 11
@@ -23,7 +23,7 @@ _UPLOAD_SIGMA = 1
 _REQUESTED_AT = datetime(2026, 11, 23, 3, 12, 40, tzinfo=UTC)
 _TRIGGER = Trigger(TriggerType.MANUAL, "simulation")
 _CAPTURE = Capture(agent_id="agent", region="DFW", trigger=_TRIGGER, asked_at=_REQUESTED_AT, retry_from=_REQUESTED_AT)
-_POLICY = FollowPolicy(deadline_seconds=86_400, grace_seconds=0)
+_POLICY = PollPolicy(deadline_seconds=86_400, grace_seconds=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +49,12 @@ def _uploaded_after(dice: random.Random) -> timedelta:
 def _follow(uploaded_after: timedelta) -> tuple[float, int]:
     """Poll until the log file is found; return how late that is, in seconds, and how many polls it took."""
     accepted = Accepted(
-        trigger=_TRIGGER, replays=0, requested_at=_REQUESTED_AT, answer=Answer(http_status=202, log_file=LogFile())
+        trigger=_TRIGGER,
+        replays=0,
+        requested_at=_REQUESTED_AT,
+        answer=ApiResponse(http_status=202, log_file=LogFile()),
     )
-    waiting = _POLICY.first_look(_CAPTURE, accepted)
+    waiting = _POLICY.first_poll(_CAPTURE, accepted)
     since_request = timedelta()
     polls = 0
     while isinstance(waiting, Deferred):
@@ -63,10 +66,10 @@ def _follow(uploaded_after: timedelta) -> tuple[float, int]:
 
 
 def _poll(capture: Capture, since_request: timedelta, state: str) -> object:
-    assert capture.following
+    assert capture.polling
     at = _REQUESTED_AT + since_request
-    poll = Look(policy=_POLICY, capture=capture, following=capture.following, at=at, project_id=None)
-    return poll.answered(Answer(http_status=200, log_file=LogFile(id="log-file", state=state)))
+    poll = Poll(policy=_POLICY, capture=capture, polling=capture.polling, at=at, project_id=None)
+    return poll.answered(ApiResponse(http_status=200, log_file=LogFile(id="log-file", state=state)))
 
 
 if __name__ == "__main__":

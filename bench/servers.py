@@ -18,8 +18,8 @@ _ENTRY_ID = re.compile(r"PublishBatchRequestEntries\.member\.\d+\.Id")
 _SECRET = json.dumps({"token": "a-token", "project_id": "110011"})
 
 # Target, headers by their lower-case names and body in; what to count it as, status line and answer out.
-type Answer = tuple[str, bytes, bytes]
-type Serve = Callable[[str, dict[str, str], bytes], Answer]
+type ApiResponse = tuple[str, bytes, bytes]
+type Serve = Callable[[str, dict[str, str], bytes], ApiResponse]
 
 
 class Ledger:
@@ -98,7 +98,7 @@ class Connection(asyncio.Protocol):
             self._transport.write(head % (status, len(answer)) + answer)
 
 
-def serve_api(target: str, headers: dict[str, str], body: bytes) -> Answer:
+def serve_api(target: str, headers: dict[str, str], body: bytes) -> ApiResponse:
     """Accept every request for a log file."""
     log_file = {
         "id": "a533a845-4279-4838-af13-276114e90234",
@@ -109,7 +109,7 @@ def serve_api(target: str, headers: dict[str, str], body: bytes) -> Answer:
     return "POST logfiles", b"202 Accepted", json.dumps(log_file).encode()
 
 
-def serve_aws(target: str, headers: dict[str, str], body: bytes) -> Answer:
+def serve_aws(target: str, headers: dict[str, str], body: bytes) -> ApiResponse:
     """Say that it is done to all that the functions ask of AWS."""
     if "x-amz-target" not in headers:
         return _serve_sns(body.decode())
@@ -128,7 +128,7 @@ def serve_aws(target: str, headers: dict[str, str], body: bytes) -> Answer:
     return f"{service.partition('_')[0]} {operation}", b"200 OK", json.dumps(answer).encode()
 
 
-def _serve_sns(body: str) -> Answer:
+def _serve_sns(body: str) -> ApiResponse:
     fields = parse_qs(body)
     [operation] = fields["Action"]
     result = "<MessageId>1</MessageId>"

@@ -33,7 +33,7 @@ class _Context:
 
 
 def main() -> None:
-    """Answer until nobody asks any more."""
+    """ApiResponse until nobody asks any more."""
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 (for as long as the process lives)
     handler = _handler(sys.argv[1])
@@ -45,7 +45,7 @@ def _handler(name: str) -> Callable[..., object]:
     module, _, function = name.rpartition(".")
     if module.startswith("agent_log_capture"):
         # What one invocation leaves to others would not be measured.
-        importlib.import_module("agent_log_capture.workflow").CAPTURES_IN_AN_INVOCATION = sys.maxsize  # type: ignore[attr-defined]
+        importlib.import_module("agent_log_capture.service.invocation").CAPTURES_IN_AN_INVOCATION = sys.maxsize  # type: ignore[attr-defined]
     handler: Callable[..., object] = getattr(importlib.import_module(module), function)
     return handler
 

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 class Clock:
     """A clock that runs `factor` times as fast as the one on the wall, and can be advanced by hand.
 
-    The queues, the stand-in and the function share it, so that a delay is as long for each of them.
+    The queues, the fake API and the function share it, so that a delay is as long for each of them.
     """
 
     def __init__(self, factor: float = 1.0) -> None:

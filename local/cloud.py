@@ -1,4 +1,4 @@
-"""The embedded cloud: moto, set up from template.yaml, with the function and the stand-in APIs in one process."""
+"""The embedded cloud: moto, set up from template.yaml, with the function and the fake API APIs in one process."""
 
 import contextlib
 import copy
@@ -31,16 +31,16 @@ from moto.sqs.models import Message, Queue, sqs_backends
 from moto.sqs.responses import SQSResponse
 
 from agent_log_capture import bootstrap
-from agent_log_capture.core.envelope import is_sqs_event
-from agent_log_capture.core.job_notice import JOB_DONE
+from agent_log_capture.domain.events.envelopes import is_sqs_event
+from agent_log_capture.domain.notifications.job_summary import JOB_DONE
 from agent_log_capture.handlers import capture, rotate_token
 from local.clock import Clock
+from local.fake_api import FakeApi
 from local.lambda_service import AsynchronousInvocations, Context, EventSourceMapping, delete
 from local.lineage import traced
 from local.move_tasks import MoveTasks
 from local.rotation import Rotations
 from local.rules import is_eventbridge_event
-from local.stand_in import StandIn
 from local.template import STACK, translate
 
 _STEP_SECONDS = 30  # fewer than the status of an agent can be believed for, and messages come in batches
@@ -65,7 +65,7 @@ _CREDENTIALS = {
     "AWS_SECRET_ACCESS_KEY": "embedded",
     "AWS_DEFAULT_REGION": "us-east-1",
 }
-# What moto is to leave alone in the process: the requests to the stand-in.
+# What moto is to leave alone in the process: the requests to the fake API.
 _LOOPBACK: DefaultConfig = {
     "core": {"mock_credentials": False, "passthrough": {"urls": ["http://127.0.0.1"], "services": []}}
 }
@@ -109,7 +109,7 @@ class EmbeddedCloud:
     """The stack of template.yaml on this machine, for as long as the `with` block lasts.
 
     Queues, topic, table, rules and the functions' environment come from the template; only CLOUD_BACKUP_URL and
-    IDENTITY_URL are the stand-in's. The rules deliver into a queue beside it, from which `poll` invokes the function,
+    IDENTITY_URL are the fake API's. The rules deliver into a queue beside it, from which `poll` invokes the function,
     since moto runs no code. `secret` is what the secret holds; None leaves it without a value.
 
     `recursive_loop` says what Lambda does about a recursive loop of the capture function: `Allow`, or, where the
@@ -120,14 +120,14 @@ class EmbeddedCloud:
 
     def __init__(
         self,
-        stand_in: StandIn,
+        fake_api: FakeApi,
         *,
         clock: Clock,
         secret: str | None,
         parameters: Mapping[str, str] | None = None,
         interference: Interference | None = None,
     ) -> None:
-        self._stand_in = stand_in
+        self._stand_in = fake_api
         self._clock = clock
         self._secret = secret
         self._parameters = parameters or {}
@@ -175,7 +175,7 @@ class EmbeddedCloud:
         return answer["Entries"][0]["EventId"]
 
     def deliver(self, event: object) -> str:
-        """Send an event through the door that it is made for; return which one that is."""
+        """Send an event through the source that it is made for; return which one that is."""
         if is_sqs_event(event) and all(isinstance(record.get("body"), str) for record in event["Records"]):
             for record in event["Records"]:
                 attributes = record.get("messageAttributes", {}).items()
@@ -242,9 +242,9 @@ class EmbeddedCloud:
         message.delay(delay_seconds)
         self._queue.add_message(message)
 
-    def notices(self) -> list[dict[str, Any]]:
-        """Return the notices about agents that were published since the last call, oldest first."""
-        return [json.loads(message["Body"]) for message in self._receive(self._notices_url)]
+    def notifications(self) -> list[dict[str, Any]]:
+        """Return the notifications about agents that were published since the last call, oldest first."""
+        return [json.loads(message["Body"]) for message in self._receive(self._notifications_url)]
 
     def sums(self) -> list[dict[str, Any]]:
         """Return the sums of jobs that were published since the last call, oldest first."""
@@ -362,7 +362,7 @@ class EmbeddedCloud:
             retries=asynchronous["MaximumRetryAttempts"],
             function_name=_FUNCTION,
         )
-        self._notices_url = self._subscribe("notices", {"anything-but": [JOB_DONE]})
+        self._notifications_url = self._subscribe("notifications", {"anything-but": [JOB_DONE]})
         self._sums_url = self._subscribe("sums", JOB_DONE)
         for name in ("RECENT_CAPTURES_TABLE", "JOBS_TABLE"):
             if table := os.environ[name]:
@@ -370,7 +370,7 @@ class EmbeddedCloud:
                 boto3.client("dynamodb").get_item(TableName=table, Key={"id": {"S": "nothing"}})
 
     def _subscribe(self, name: str, status: object) -> str:
-        """Subscribe a new queue to the topic, as a user's own subscriber would be, for notices of such a status."""
+        """Subscribe a new queue to the topic, as a user's own subscriber would be, for one status."""
         url: str = self.sqs.create_queue(QueueName=name)["QueueUrl"]
         boto3.client("sns").subscribe(
             TopicArn=self.topic_arn,

@@ -23,9 +23,9 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from agent_log_capture.core.intake import Arrival, Reader
+from agent_log_capture.domain.events.parser import EventParser, ParsedRecord
 from local.clock import Clock
-from local.stand_in import Fault, StandIn
+from local.fake_api import FakeApi, Fault
 
 if TYPE_CHECKING:
     from local.cloud import EmbeddedCloud
@@ -44,7 +44,7 @@ _FLEET = uuid.UUID("5f6f2e3a-6a52-4c1f-9b43-6d0c2f1a7c55")
 _ENDINGS = {"captured": "green", "expired": "yellow", "rejected": "yellow", "failed": "red", "duplicate": "cyan"}
 _COLOURS = {"requested": "dim", "waiting": "magenta"} | _ENDINGS
 
-type Steps = Callable[[StandIn, "EmbeddedCloud", Run], Iterator[str]]
+type Steps = Callable[[FakeApi, "EmbeddedCloud", Run], Iterator[str]]
 
 
 class EventError(Exception):
@@ -53,10 +53,10 @@ class EventError(Exception):
 
 @dataclass
 class Journey:
-    """The statuses that were published for one agent of one trigger; `notice` is the last notification."""
+    """The statuses that were published for one agent of one trigger; `notification` is the last notification."""
 
     statuses: list[str]
-    notice: Mapping[str, Any]
+    notification: Mapping[str, Any]
     seconds: float
 
 
@@ -86,14 +86,16 @@ class Run:
     @property
     def is_complete(self) -> bool:
         """Whether every capture has a final status, and every job its summary."""
-        agents = [journey.notice for journey in self.journeys.values() if journey.notice["agent_id"]]
-        return self.ended == self.asked and {notice["job_id"] for notice in agents} <= self.sums.keys()
+        agents = [journey.notification for journey in self.journeys.values() if journey.notification["agent_id"]]
+        return self.ended == self.asked and {notification["job_id"] for notification in agents} <= self.sums.keys()
 
-    def add(self, notice: Mapping[str, Any]) -> None:
+    def add(self, notification: Mapping[str, Any]) -> None:
         """Take a notification that has just arrived."""
-        key = notice["trigger"]["id"], notice["agent_id"] or notice["outcome_id"]
+        key = notification["trigger"]["id"], notification["agent_id"] or notification["outcome_id"]
         earlier = self.journeys[key].statuses if key in self.journeys else []
-        self.journeys[key] = Journey([*earlier, notice["status"]], notice, time.monotonic() - self.started)
+        self.journeys[key] = Journey(
+            [*earlier, notification["status"]], notification, time.monotonic() - self.started
+        )
 
 
 def main(event_file: str | None = None) -> int:
@@ -124,7 +126,7 @@ def _send_file(console: Console, name: str) -> int:
     console.print("template.yaml does not let this event through, so the function does not get it:")
     for mismatch in found:
         console.print(f"  {escape(mismatch)}", soft_wrap=True)
-    return 1 if any(arrival.ignored is None for arrival in _arrivals(event)) else 0
+    return 1 if any(parsed.ignored is None for parsed in _arrivals(event)) else 0
 
 
 def _read(name: str) -> object:
@@ -150,7 +152,7 @@ def _demonstrate(console: Console, steps: Steps) -> Run:
     console.print(f"Every delay is {TIME_FACTOR} times as short as it is on AWS.\n")
     from local.cloud import EmbeddedCloud  # noqa: PLC0415
 
-    with StandIn(clock=clock.time, latency_seconds=0.1) as api:
+    with FakeApi(clock=clock.time, latency_seconds=0.1) as api:
         api.add_account("operator", "an-api-key")
         secret = json.dumps({"username": "operator", "api_key": "an-api-key"})
         with EmbeddedCloud(api, clock=clock, secret=secret, parameters=PARAMETERS) as cloud:
@@ -168,7 +170,7 @@ def _demonstrate(console: Console, steps: Steps) -> Run:
             return run
 
 
-def _story(api: StandIn, cloud: "EmbeddedCloud", run: Run) -> Iterator[str]:
+def _story(api: FakeApi, cloud: "EmbeddedCloud", run: Run) -> Iterator[str]:
     """Send what comes in on a bad night: a list, an alarm about an agent that is on it too, and a test by hand."""
     alarm, test = (
         json.loads((ROOT / "events" / f"{name}.json").read_text()) for name in ("eventbridge-alarm", "manual")
@@ -192,7 +194,7 @@ def _story(api: StandIn, cloud: "EmbeddedCloud", run: Run) -> Iterator[str]:
     yield "  its response: " + ", ".join(f"{report[name]} {name}" for name in ("asked", *_COLOURS) if report[name])
 
 
-def _own_event(event: object, api: StandIn, cloud: "EmbeddedCloud", run: Run) -> Iterator[str]:
+def _own_event(event: object, api: FakeApi, cloud: "EmbeddedCloud", run: Run) -> Iterator[str]:
     """Send an event from the source that it is from; every agent that it names is there."""
     _expect(api, run, event)
     try:
@@ -201,18 +203,18 @@ def _own_event(event: object, api: StandIn, cloud: "EmbeddedCloud", run: Run) ->
         raise EventError(str(error)) from error
 
 
-def _expect(api: StandIn, run: Run, event: object) -> list[str]:
+def _expect(api: FakeApi, run: Run, event: object) -> list[str]:
     """Add every agent that an event names to the fleet, and to what is asked for; return them."""
-    arrivals = _arrivals(event)
-    agents = [capture.agent_id for arrival in arrivals for capture in arrival.captures]
+    parsed_records = _arrivals(event)
+    agents = [capture.agent_id for parsed in parsed_records for capture in parsed.captures]
     api.add_agents(*agents)
-    run.asked += len(agents) + sum(len(arrival.refused) for arrival in arrivals)
-    run.ignored += [arrival.ignored for arrival in arrivals if arrival.ignored]
+    run.asked += len(agents) + sum(len(parsed.refused) for parsed in parsed_records)
+    run.ignored += [parsed.ignored for parsed in parsed_records if parsed.ignored]
     return agents
 
 
-def _arrivals(event: object) -> list[Arrival]:
-    return Reader(default_region="DFW").read(event, request_id="demo", now=datetime.now(UTC))
+def _arrivals(event: object) -> list[ParsedRecord]:
+    return EventParser(default_region="DFW").read(event, request_id="demo", now=datetime.now(UTC))
 
 
 @contextlib.contextmanager
@@ -233,14 +235,14 @@ def _polling(cloud: "EmbeddedCloud") -> Iterator[None]:
         poller.join()
 
 
-def _watch(api: StandIn, cloud: "EmbeddedCloud", run: Run, live: Live) -> None:
+def _watch(api: FakeApi, cloud: "EmbeddedCloud", run: Run, live: Live) -> None:
     """Show notifications as they arrive, until every capture has a final status."""
     while not run.is_complete and time.monotonic() - run.started < LONGEST_SECONDS:
         time.sleep(_POLL_SECONDS)
-        for notice in cloud.notices():
-            run.add(notice)
-            if notice["status"] == "waiting" and notice["agent_id"] == run.returning:
-                api.set_online(notice["agent_id"], online=True)
+        for notification in cloud.notifications():
+            run.add(notification)
+            if notification["status"] == "waiting" and notification["agent_id"] == run.returning:
+                api.set_online(notification["agent_id"], online=True)
         run.sums |= {done["job_id"]: done for done in cloud.sums()}
         live.update(_live_view(run, live.console.height))
 
@@ -262,11 +264,11 @@ def _table(journeys: Iterable[Journey]) -> Table:
     table.add_column("trigger")
     table.add_column("status", no_wrap=True)
     for journey in journeys:
-        notice = journey.notice
-        names = notice["agent_id"] or "-", notice["trigger"]["name"] or notice["trigger"]["type"]
+        notification = journey.notification
+        names = notification["agent_id"] or "-", notification["trigger"]["name"] or notification["trigger"]["type"]
         cut = [Text(name, no_wrap=True, overflow="ellipsis") for name in names]
         statuses = " → ".join(f"[{_COLOURS[status]}]{status}[/]" for status in journey.statuses)
-        table.add_row(f"{journey.seconds:.1f} s", *cut, statuses + escape(_detail(notice)))
+        table.add_row(f"{journey.seconds:.1f} s", *cut, statuses + escape(_detail(notification)))
     return table
 
 
@@ -274,10 +276,10 @@ def _count(run: Run, status: str) -> str:
     return f"[{_COLOURS[status]}]{run.counts[status]} {status}[/]"
 
 
-def _detail(notice: Mapping[str, Any]) -> str:
-    if notice["reason"] is not None:
-        return f": {notice['reason'].replace('_', ' ')}"
-    return f", attempt {notice['attempts']}" if notice["attempts"] > 1 else ""
+def _detail(notification: Mapping[str, Any]) -> str:
+    if notification["reason"] is not None:
+        return f": {notification['reason'].replace('_', ' ')}"
+    return f", attempt {notification['attempts']}" if notification["attempts"] > 1 else ""
 
 
 def _summarise(console: Console, run: Run) -> int:

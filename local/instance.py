@@ -36,7 +36,7 @@ class Instance(LineProcess):
 
 
 def _serve(timeout_seconds: int) -> None:
-    """Answer one event for each line."""
+    """ApiResponse one event for each line."""
     # Here, as Lambda has it: an instance imports the function, whoever starts it does not.
     from agent_log_capture.handlers.capture import lambda_handler  # noqa: PLC0415
     from local.lambda_service import Context  # noqa: PLC0415

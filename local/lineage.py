@@ -12,7 +12,7 @@ import re
 import uuid
 from collections.abc import Iterator
 
-from agent_log_capture.core.envelope import is_sqs_event
+from agent_log_capture.domain.events.envelopes import is_sqs_event
 
 # "If your function is invoked more than approximately 16 times in the same chain of requests", it is stopped.
 MOST_INVOCATIONS = 16

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from boto3.session import Session
 from botocore.exceptions import BotoCoreError, ClientError
 
-from agent_log_capture.core.capture import REGIONS
+from agent_log_capture.domain.capture import REGIONS
 from ops.deploy import deploy
 from ops.errors import NEEDS_A_PERSON, USAGE, OperatorError, explained
 from ops.logs import logs, parse_since

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from agent_log_capture.core.agent_ids import begins_like_json, has_digit, shown, split
-from agent_log_capture.core.capture import is_agent_id
+from agent_log_capture.domain.capture import is_agent_id
+from agent_log_capture.domain.events.agent_ids import begins_like_json, has_digit, shown, split
 from ops.errors import OperatorError
 
 

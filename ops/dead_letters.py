@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from itertools import batched
 from typing import TYPE_CHECKING, Any
 
-from agent_log_capture.core.agent_ids import parse_json
-from agent_log_capture.core.printable import printable
+from agent_log_capture.domain.events.agent_ids import parse_json
+from agent_log_capture.domain.printable import printable
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -49,7 +49,7 @@ def depths(sqs: "SQSClient", queue_url: str) -> dict[str, int]:
 
 
 def look(sqs: "SQSClient", queue_url: str) -> DeadLetters:
-    """Look at what lies there, without taking anything away."""
+    """Poll at what lies there, without taking anything away."""
     counted = depths(sqs, queue_url)
     seen: list[MessageTypeDef] = []
     try:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from agent_log_capture.core.printable import printable
+from agent_log_capture.domain.printable import printable
 from ops.errors import WELL, OperatorError
 from ops.stack import Stack
 

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from botocore.exceptions import ClientError
 
-from agent_log_capture.core.auth_token import TokenFormatError, parse_auth_token
+from agent_log_capture.domain.auth_token import TokenFormatError, parse_auth_token
 from ops import dead_letters
 from ops.errors import NEEDS_A_PERSON, WELL, code_of, is_denied
 from ops.stack import Stack
@@ -25,12 +25,12 @@ def status(stack: Stack, *, now: datetime) -> int:
     counted = ", ".join(f"{count:,} {state}" for state, count in dead_letters.depths(stack.sqs, url).items())
     print(f"CaptureQueue   {counted}; oldest message: {'not known' if age is None else age}")
     print(f"dead letters   {letters.total:,}", *letters.lines(), sep="\n")
-    token, token_trouble = _token(stack, now)
+    token, token_failure = _token(stack, now)
     print(f"token          {token}")
-    troubles = [*_queue_troubles(age, letters.total), *([token_trouble] if token_trouble else [])]
+    troubles = [*_queue_troubles(age, letters.total), *([token_failure] if token_failure else [])]
     print("\nNeeds a person:" if troubles else "\nAll is well.")
-    for trouble in troubles:
-        print(f"  - {trouble}")
+    for failure in troubles:
+        print(f"  - {failure}")
     return NEEDS_A_PERSON if troubles else WELL
 
 
@@ -38,7 +38,7 @@ def _queue_troubles(age: timedelta | None, letters: int) -> Iterator[str]:
     if age is not None and age > TOO_OLD:
         yield "messages are not read from CaptureQueue: see make logs, and whether the function is throttled"
     if letters:
-        yield "dead letters: mend what the reasons say, then make replay"
+        yield "dead letters: fix what the reasons say, then make replay"
 
 
 def _oldest(stack: Stack, queue_name: str, now: datetime) -> timedelta | None:

@@ -33,6 +33,6 @@ def ask(agent_id, credentials):
 
 def tell(agent_id, response):
     """Publish what the API has answered."""
-    notice = {"agent_id": agent_id, "http_status": response.status_code, "answer": response.json()}
-    sns.publish(TopicArn=os.environ["OUTCOME_TOPIC_ARN"], Message=json.dumps(notice))
+    notification = {"agent_id": agent_id, "http_status": response.status_code, "answer": response.json()}
+    sns.publish(TopicArn=os.environ["OUTCOME_TOPIC_ARN"], Message=json.dumps(notification))
     logger.info("asked", agent_id=agent_id, http_status=response.status_code)

@@ -23,13 +23,13 @@ from agent_log_capture.adapters.jobs import Jobs
 from agent_log_capture.adapters.outcome_topic import OutcomeTopic
 from agent_log_capture.adapters.recent_captures import RecentCaptures
 from agent_log_capture.adapters.token_secret import TokenSecret
-from agent_log_capture.core.decision import RetryPolicy
-from agent_log_capture.core.following import FollowPolicy
-from agent_log_capture.core.intake import Reader
-from agent_log_capture.core.job import keep_seconds
-from agent_log_capture.rotation import TokenRotation
+from agent_log_capture.domain.events.parser import EventParser
+from agent_log_capture.domain.job import keep_seconds
+from agent_log_capture.domain.polling import PollPolicy
+from agent_log_capture.domain.responses import RetryPolicy
+from agent_log_capture.service.invocation import CaptureService
+from agent_log_capture.service.token_rotation import TokenRotation
 from agent_log_capture.settings import RotationSettings, Settings
-from agent_log_capture.workflow import CaptureWorkflow
 
 COLD_STARTS = "ColdStarts"
 
@@ -57,7 +57,7 @@ def build_early(build: Callable[[], object]) -> None:
 class CaptureFunction:
     """All that the capture handler works with."""
 
-    workflow: CaptureWorkflow
+    service: CaptureService
     logger: Logger
     metrics: Metrics
 
@@ -88,12 +88,12 @@ def _logger() -> Logger:
     return Logger()
 
 
-def _workflow(settings: Settings, logger: Logger) -> CaptureWorkflow:
+def _workflow(settings: Settings, logger: Logger) -> CaptureService:
     session = boto3.session.Session()
     config = _client_config()
     queues = settings.capture_queue_url, settings.dead_letter_queue_url
-    return CaptureWorkflow(
-        reader=Reader(default_region=settings.cloud_backup_region, agent_id_keys=settings.agent_id_keys),
+    return CaptureService(
+        reader=EventParser(default_region=settings.cloud_backup_region, agent_id_keys=settings.agent_id_keys),
         api=CloudBackup(
             build_session(settings.concurrency),
             settings.cloud_backup_url,
@@ -112,7 +112,7 @@ def _workflow(settings: Settings, logger: Logger) -> CaptureWorkflow:
         ),
         recent=_recent_captures(session, settings, logger),
         retries=RetryPolicy(window_seconds=settings.retry_window_seconds, random=random.random),
-        follow=FollowPolicy(
+        follow=PollPolicy(
             deadline_seconds=settings.capture_deadline_seconds,
             grace_seconds=settings.retry_window_seconds,
         ),

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
-from agent_log_capture.core.auth_token import is_project_id
-from agent_log_capture.core.capture import REGIONS
+from agent_log_capture.domain.auth_token import is_project_id
+from agent_log_capture.domain.capture import REGIONS
 
 DEFAULT_CLOUD_BACKUP_URL = "https://{region}.backup.api.rackspacecloud.com"
 DEFAULT_IDENTITY_URL = "https://identity.api.rackspacecloud.com"

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from agent_log_capture.core.intake import Reader
+from agent_log_capture.domain.events.parser import EventParser
 from agent_log_capture.handlers import capture, rotate_token
 from local.build import build
 from local.clock import Clock
 from local.cloud import EmbeddedCloud
 from local.emulator import Emulator
-from local.stand_in import StandIn
+from local.fake_api import FakeApi
 
 EVENTS = Path(__file__).resolve().parents[2] / "events"
 HANDLERS = {"CaptureFunction": capture, "RotateTokenFunction": rotate_token}
@@ -36,11 +36,11 @@ def embed(samples):
     @contextmanager
     def embed(secret=None):
         clock = Clock()
-        with StandIn(clock=clock.time) as api:
+        with FakeApi(clock=clock.time) as api:
             api.add_account("operator", "the-api-key")
             for event in samples.values():
-                for arrival in Reader(default_region="DFW").read(event, request_id="request", now=clock.now()):
-                    api.add_agents(*(each.agent_id for each in arrival.captures))
+                for parsed in EventParser(default_region="DFW").read(event, request_id="request", now=clock.now()):
+                    api.add_agents(*(each.agent_id for each in parsed.captures))
             token = {"token": api.issue_token(lives_seconds=10**7), "project_id": api.project_id}
             with EmbeddedCloud(api, clock=clock, secret=json.dumps(secret or token)) as cloud:
                 yield api, clock, cloud

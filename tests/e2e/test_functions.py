@@ -12,7 +12,7 @@ import boto3
 import pytest
 
 from local.emulator import Emulator, FunctionError
-from local.stand_in import Fault
+from local.fake_api import Fault
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="AWS's emulator is a Linux program")
 
@@ -46,14 +46,17 @@ def outcomes(cloud, event):
         answer = {**answer, "outcomes": essence(answer["outcomes"])}
     cloud.drain()
     letters = [letter["MessageAttributes"]["reason"]["StringValue"] for letter in cloud.dead_letters()]
-    return {"answer": answer, "told": essence(cloud.notices()), "dead letters": letters}
+    return {"answer": answer, "told": essence(cloud.notifications()), "dead letters": letters}
 
 
-def essence(notices):
-    """All of notices but what is another one each time."""
+def essence(notifications):
+    """All of notifications but what is another one each time."""
     names = ("status", "agent_id", "project_id", "region", "reason", "http_status", "attempts")
     return sorted(
-        ({name: notice[name] for name in names} | {"asked by": notice["trigger"]["type"]} for notice in notices),
+        (
+            {name: notification[name] for name in names} | {"asked by": notification["trigger"]["type"]}
+            for notification in notifications
+        ),
         key=json.dumps,
     )
 
@@ -64,7 +67,7 @@ def test_a_sample_comes_to_the_same_as_in_the_process(name, from_the_process, fr
 
 
 def test_every_agent_of_the_samples_is_told_to_its_end(from_the_emulator):
-    told = [notice["status"] for each in from_the_emulator.values() for notice in each["told"]]
+    told = [notification["status"] for each in from_the_emulator.values() for notification in each["told"]]
     assert Counter(told) == {"requested": 27, "captured": 27, "rejected": 1}
     assert "OK" in from_the_emulator["eventbridge-alarm-ok"]["answer"]["ignored"]
 
@@ -85,7 +88,7 @@ def test_the_token_is_rotated_and_used(embed, emulate):
         api.add_agents("agent")
         cloud.send('["agent"]')
         cloud.drain()
-        assert [notice["status"] for notice in cloud.notices()] == ["requested", "captured"]
+        assert [notification["status"] for notification in cloud.notifications()] == ["requested", "captured"]
 
 
 def test_a_function_that_is_killed_at_its_timeout_loses_nothing_and_asks_nobody_twice(
@@ -99,7 +102,7 @@ def test_a_function_that_is_killed_at_its_timeout_loses_nothing_and_asks_nobody_
         with hopeful(built, tmp_path) as emulator:
             cloud.poll(lambda event: killed.append(failure(emulator, event)) or {}["batchItemFailures"])
         assert killed == ["Task timed out after 4.00 seconds"]
-        assert (cloud.waiting, cloud.notices(), running) == (1, [], {})
+        assert (cloud.waiting, cloud.notifications(), running) == (1, [], {})
 
         # The request is served after all, and nobody hears it.
         api.hurry()
@@ -108,7 +111,7 @@ def test_a_function_that_is_killed_at_its_timeout_loses_nothing_and_asks_nobody_
         clock.advance(1801)
         end_what_is_in_progress()
         cloud.drain()
-        assert [notice["status"] for notice in cloud.notices()] == ["requested", "captured"]
+        assert [notification["status"] for notification in cloud.notifications()] == ["requested", "captured"]
         assert api.posts == {"agent": 1}
         assert cloud.dead_letters() == []
 

@@ -78,8 +78,10 @@ def run(seed):
     began = time.process_time()
     record = Run(seed).go()
     violations = check(record)
-    ids = [notice["outcome_id"] for notice in record.notices]
-    endings = Counter({notice["outcome_id"]: notice["status"] for notice in record.notices}.values())
+    ids = [notification["outcome_id"] for notification in record.notifications]
+    endings = Counter(
+        {notification["outcome_id"]: notification["status"] for notification in record.notifications}.values()
+    )
     return Summary(
         runs=1,
         agents=len({key.agent_id for key in record.keys}),

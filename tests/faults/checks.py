@@ -26,10 +26,10 @@ def check(record):
     return [violation for rule in RULES for violation in rule(record)]
 
 
-def key_of_notice(notice):
-    """Return whose notice it is; the agent is empty where the event could not be read."""
-    trigger = notice["trigger"]
-    return Key(trigger["type"], trigger["id"], notice["agent_id"] or "")
+def key_of_notification(notification):
+    """Return whose notification it is; the agent is empty where the event could not be read."""
+    trigger = notification["trigger"]
+    return Key(trigger["type"], trigger["id"], notification["agent_id"] or "")
 
 
 def ended_twice(record):
@@ -63,9 +63,9 @@ def ends_once(record):
 def keeps_what_is_refused(record):
     """Each value that is no agent ID is told and kept, or lies in the dead-letter queue as it came."""
     told = defaultdict(list)
-    for notice in record.notices:
-        if notice["agent_id"] is None and notice["status"] == "rejected":
-            told[notice["trigger"]["type"], notice["trigger"]["id"]].append(notice["message"])
+    for notification in record.notifications:
+        if notification["agent_id"] is None and notification["status"] == "rejected":
+            told[notification["trigger"]["type"], notification["trigger"]["id"]].append(notification["message"])
     for key in sorted(record.refused):
         is_told = any(key.agent_id in message for message in told[key[:2]])
         letters = [letter for letter in record.letters if key.agent_id in letter.text]
@@ -86,26 +86,31 @@ def dead_letters_say_why(record):
 
 def tells_what_it_reports(record):
     """What a report calls ended has reached the subscribers, or lies in the dead-letter queue."""
-    published = {notice["outcome_id"] for notice in record.notices}
+    published = {notification["outcome_id"] for notification in record.notifications}
     letters = _letters(record)
     for ended in record.invocations:
         if ended.why_dead:
             continue
         for told in ended.told:
             if told.outcome_id not in published and not letters[told.key] and not _is_refused_and_kept(record, told):
-                what = f"invocation {ended.number} reports {told.status}, and no notice arrived"
+                what = f"invocation {ended.number} reports {told.status}, and no notification arrived"
                 yield Violation("not told", str(told.key), what)
 
 
 def same_outcome_same_id(record):
     """The same outcome has the same `outcome_id`, and another outcome another one."""
     by_id, by_outcome = defaultdict(set), defaultdict(set)
-    for notice in record.notices:
-        if notice["agent_id"] is None:
+    for notification in record.notifications:
+        if notification["agent_id"] is None:
             continue
-        outcome = (key_of_notice(notice), notice["region"], notice["status"], (notice["logfile"] or {}).get("id"))
-        by_id[notice["outcome_id"]].add(outcome)
-        by_outcome[outcome].add(notice["outcome_id"])
+        outcome = (
+            key_of_notification(notification),
+            notification["region"],
+            notification["status"],
+            (notification["logfile"] or {}).get("id"),
+        )
+        by_id[notification["outcome_id"]].add(outcome)
+        by_outcome[outcome].add(notification["outcome_id"])
     for outcome_id, outcomes in by_id.items():
         if len(outcomes) > 1:
             yield Violation("one ID for two outcomes", outcome_id, f"{sorted(map(str, outcomes))}")
@@ -249,21 +254,23 @@ def _wrong_in(done, told, refused):
             yield f"{status} is {done[status]}, and {certain} to {possible} were told"
 
 
-def notices_name_their_job(record):
-    """Each notice carries the job that its trigger named, or its trigger's ID."""
+def notifications_name_their_job(record):
+    """Each notification carries the job that its trigger named, or its trigger's ID."""
     if record.jobs is None:
         return
-    for notice in record.notices:
-        expected = _job_of(record, key_of_notice(notice))
-        if notice["job_id"] != expected:
-            yield Violation("wrong job", notice["outcome_id"], f"{notice['job_id']} in place of {expected}")
+    for notification in record.notifications:
+        expected = _job_of(record, key_of_notification(notification))
+        if notification["job_id"] != expected:
+            yield Violation(
+                "wrong job", notification["outcome_id"], f"{notification['job_id']} in place of {expected}"
+            )
 
 
 def reports_only_offline_agents_as_offline(record):
     """No agent that is online is reported as offline."""
-    for notice in record.notices:
-        if notice["status"] == "waiting" and notice["agent_id"] not in record.offline:
-            yield Violation("reported as offline", notice["agent_id"], f"{notice['outcome_id']}")
+    for notification in record.notifications:
+        if notification["status"] == "waiting" and notification["agent_id"] not in record.offline:
+            yield Violation("reported as offline", notification["agent_id"], f"{notification['outcome_id']}")
 
 
 def places(waiting, ended, doubled):
@@ -293,7 +300,7 @@ RULES = (
     adds_up,
     sums_add_up,
     jobs_are_done,
-    notices_name_their_job,
+    notifications_name_their_job,
     reports_only_offline_agents_as_offline,
 )
 
@@ -301,9 +308,9 @@ RULES = (
 def _endings(record):
     """Return for each capture the endings that were told, by their outcome IDs."""
     endings = defaultdict(dict)
-    for notice in record.notices:
-        if notice["status"] in record.endings and notice["agent_id"]:
-            endings[key_of_notice(notice)][notice["outcome_id"]] = notice["status"]
+    for notification in record.notifications:
+        if notification["status"] in record.endings and notification["agent_id"]:
+            endings[key_of_notification(notification)][notification["outcome_id"]] = notification["status"]
     return endings
 
 

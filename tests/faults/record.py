@@ -74,7 +74,7 @@ class Record:
     """One run. `doublings` tells why there may be a second one of a capture; `jobs` has the names of jobs, by the
     triggers that named one, None for a run that counts none, and `sums` what was told of them.
 
-    `asked` and `made` are the stand-in's: POSTs for a log file that reached it, and log files that it made.
+    `asked` and `made` are the fake API's: POSTs for a log file that reached it, and log files that it made.
     `forced` are the agents that some trigger has forced, `forgotten` counts log files that were deleted, `offline`
     are the agents that are or were off.
     """
@@ -86,7 +86,7 @@ class Record:
     keys: set[Key] = field(default_factory=set)
     refused: set[Key] = field(default_factory=set)
     doublings: defaultdict[Key, list[str]] = field(default_factory=lambda: defaultdict(list))
-    notices: list[dict] = field(default_factory=list)
+    notifications: list[dict] = field(default_factory=list)
     jobs: dict[tuple[str, str], str] | None = None
     sums: list[dict] = field(default_factory=list)
     letters: list[Letter] = field(default_factory=list)
@@ -114,5 +114,5 @@ class Record:
 
     @property
     def endings(self):
-        """The statuses that are endings: without following, an accepted request is one."""
+        """The statuses that are endings: without polling, an accepted request is one."""
         return ENDINGS if self.is_followed else ENDINGS | {"requested"}

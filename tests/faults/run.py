@@ -16,23 +16,24 @@ from unittest.mock import patch
 
 import boto3
 
-from agent_log_capture import bootstrap, counting
+from agent_log_capture import bootstrap
 from agent_log_capture.adapters import http_session
 from agent_log_capture.adapters.batches import send_in_batches
-from agent_log_capture.core.envelope import is_sqs_event
-from agent_log_capture.core.intake import Reader
-from agent_log_capture.core.job_notice import JOB_DONE
+from agent_log_capture.domain.events.envelopes import is_sqs_event
+from agent_log_capture.domain.events.parser import EventParser
+from agent_log_capture.domain.notifications.job_summary import JOB_DONE
+from agent_log_capture.service import job_tracker
 from local.clock import Clock
 from local.cloud import EmbeddedCloud, Interference
+from local.fake_api import FakeApi
 from local.lambda_service import EventSourceMapping
-from local.stand_in import StandIn
-from tests.faults import weather
-from tests.faults.checks import key_of_notice, places
+from tests.faults import fault_schedule
+from tests.faults.checks import key_of_notification, places
 from tests.faults.record import Ended, Key, Letter, Record, Told
 from tests.faults.sandbox import Sandbox, agent_of_thread, instrumented
-from tests.faults.wires import CALL_SECONDS, READ_SECONDS, ApiFaults, ApiWire, AwsWire, no_sleep
+from tests.faults.transports import CALL_SECONDS, READ_SECONDS, ApiFaults, ApiTransport, AwsTransport, no_sleep
 
-_READER = Reader(default_region="DFW")
+_READER = EventParser(default_region="DFW")
 _NOMINAL_SECONDS = 300
 _LIMITS = {"CALL_SECONDS": CALL_SECONDS, "SAVING_SECONDS": 0.3, "_ROUND_SECONDS": 0.05}
 # With less than that an invocation is an error from the start.
@@ -46,9 +47,9 @@ _FOREVER_SECONDS = 10**8
 
 @dataclass(frozen=True, slots=True)
 class Trigger:
-    """What asks for captures: by which door, which agents, and values that are no agent IDs."""
+    """What asks for captures: by which source, which agents, and values that are no agent IDs."""
 
-    door: str
+    source: str
     agents: tuple[str, ...]
     refused: tuple[str, ...]
     is_forced: bool
@@ -83,7 +84,7 @@ class Plan:
         self.kill_rate = dice.choice((0, 0, 0.05, 0.15))
         self.haste_rate = dice.choice((0, 0, 0.1, 0.3))
         self.doubling_rate = dice.choice((0, 0, 0.03, 0.1))
-        self.token_trouble_rate = dice.choice((0, 0, 0.05, 0.15))
+        self.token_failure_rate = dice.choice((0, 0, 0.05, 0.15))
         self.triggers = self._draw_triggers()
 
     def _draw_triggers(self):
@@ -98,10 +99,10 @@ class Plan:
             left = left[size:]
             number = len(triggers)
             refused = tuple(f"no!id!{self.seed}!{number}!{item}!" for item in range(dice.choice((0, 0, 0, 1, 3))))
-            door = dice.choice(("list", "list", "json", "alarm", "request", "direct"))
-            is_twice = door in {"alarm", "request"} and dice.random() < self.doubling_rate
-            job = self.jobs_dice.choice((None, None, f"s{self.seed} night")) if door != "list" else None
-            triggers.append(Trigger(door, named, refused, dice.random() < 0.1, is_twice, job))
+            source = dice.choice(("list", "list", "json", "alarm", "request", "direct"))
+            is_twice = source in {"alarm", "request"} and dice.random() < self.doubling_rate
+            job = self.jobs_dice.choice((None, None, f"s{self.seed} night")) if source != "list" else None
+            triggers.append(Trigger(source, named, refused, dice.random() < 0.1, is_twice, job))
         return [(dice.randrange(max(1, self.steps // 2)), trigger) for trigger in triggers]
 
 
@@ -149,7 +150,7 @@ class Run:
         # One o'clock UTC: at which hours Secrets Manager rotates is not to depend on when the seed is run.
         self.clock.advance(25 * 3600 - self.clock.time() % 86_400)
         self.is_stormy = True
-        self.sky = weather.Weather(seed, self.clock, [])
+        self.schedule = fault_schedule.FaultSchedule(seed, self.clock, [])
         self.record = Record(
             seed=seed,
             is_followed=self.plan.deadline_seconds > 0,
@@ -162,7 +163,7 @@ class Run:
         self._token = None
         self._ended = set()
         self.sandbox = Sandbox(self._draw_end, self._note_begin)
-        self.api_wire = ApiWire(self.sky, self.clock, self._say)
+        self.api_wire = ApiTransport(self.schedule, self.clock, self._say)
 
     def go(self):
         """Do it."""
@@ -182,7 +183,7 @@ class Run:
             exits.enter_context(patch.object(bootstrap, "random", SimpleNamespace(random=self._jitter)))
             exits.enter_context(self.api_wire.laid())
             self.api = exits.enter_context(
-                StandIn(clock=self.clock.time, pick_up_seconds=self.dice.choice((0, 30, 400)))
+                FakeApi(clock=self.clock.time, pick_up_seconds=self.dice.choice((0, 30, 400)))
             )
             self.api.add_account("operator", "the-api-key")
             self._add_agents()
@@ -193,7 +194,7 @@ class Run:
                     secret=self._secret(),
                     parameters=plan.parameters,
                     interference=Interference(
-                        wire=AwsWire(self.sky, self._note_unknown, self._say),
+                        wire=AwsTransport(self.schedule, self._note_unknown, self._say),
                         around=self.sandbox,
                         mapping=lambda **options: UnreliableMapping(**options, run=self),
                     ),
@@ -201,9 +202,9 @@ class Run:
             )
             if plan.is_rotated and plan.has_token:
                 self.cloud.rotate_secret()
-            self.api.faults = ApiFaults(self.sky)
+            self.api.faults = ApiFaults(self.schedule)
             seconds = sum(plan.step_seconds)
-            self.sky._spells = weather.draw_spells(self.dice, self.clock.time(), seconds)  # noqa: SLF001
+            self.schedule._spells = fault_schedule.draw_spells(self.dice, self.clock.time(), seconds)  # noqa: SLF001
             yield
 
     def _add_agents(self):
@@ -254,12 +255,12 @@ class Run:
             self.api.add_agents(agent_id)
             self.record.forgotten[agent_id] += 1
             self._say(f"log files of {agent_id} are deleted")
-        if dice.random() < self.plan.token_trouble_rate:
-            self._trouble_token()
+        if dice.random() < self.plan.token_failure_rate:
+            self._failure_token()
         elif not self.plan.is_rotated and dice.random() < 0.1:
             self._put_token()
 
-    def _trouble_token(self):
+    def _failure_token(self):
         try:
             secret = json.loads(
                 boto3.client("secretsmanager").get_secret_value(SecretId=self.cloud.secret_arn)["SecretString"]
@@ -268,7 +269,7 @@ class Run:
             return
         if token := secret.get("token"):
             self.api.revoke(token)
-            self.sky.count("token", "revoked")
+            self.schedule.count("token", "revoked")
             self._say("the token is revoked")
 
     def _put_token(self):
@@ -285,11 +286,11 @@ class Run:
             self.record.jobs[trigger_type, trigger_id] = trigger.job
         self.record.refused |= {Key(trigger_type, trigger_id, value) for value in trigger.refused}
         if trigger.is_twice:
-            self.sky.count("event", "sent twice")
+            self.schedule.count("event", "sent twice")
             self.record.double(keys, "sent twice")
-        if trigger.is_forced and trigger.door != "list":
+        if trigger.is_forced and trigger.source != "list":
             self.record.forced |= set(trigger.agents)
-        self._say(f"{trigger.door} {trigger_type} {trigger_id} names {len(keys)}: {' '.join(trigger.agents)}")
+        self._say(f"{trigger.source} {trigger_type} {trigger_id} names {len(keys)}: {' '.join(trigger.agents)}")
 
     def _send(self, trigger):
         content = {"agent_ids": [*trigger.agents, *trigger.refused]}
@@ -297,7 +298,7 @@ class Run:
             content["force"] = True
         if trigger.job:
             content["job"] = trigger.job
-        match trigger.door:
+        match trigger.source:
             case "list":
                 return "sqs", self.cloud.send("\n".join(content["agent_ids"]))
             case "json":
@@ -320,7 +321,7 @@ class Run:
     def _calm(self):
         self._say("the faults stop")
         self.is_stormy = False
-        self.sky.calm()
+        self.schedule.calm()
         self.api.hurry()
         if not self.plan.is_rotated:
             self._put_token()  # otherwise the function asks for what it needs
@@ -343,13 +344,13 @@ class Run:
             if getattr(thread, "invocation", None):
                 thread.join(_PATIENCE_SECONDS)
         record = self.record
-        record.notices += self.cloud.notices()
+        record.notifications += self.cloud.notifications()
         record.sums += self.cloud.sums()
         record.letters = [self._letter(message) for message in self.cloud.dead_letters()]
         record.left = [message.body for message in self.cloud.messages]
         record.posts = self.api_wire.posts
         record.asked, record.made = self.api.asked, self.api.posts
-        record.faults = self.sky.counts
+        record.faults = self.schedule.counts
         record.is_table_sound = not any(kind.startswith("dynamodb") for kind in record.faults)
         record.invocations = [self._ended_as(item) for item in self.sandbox.invocations]
         for ended in record.invocations:
@@ -385,14 +386,14 @@ class Run:
             content = json.loads(text)
             if content.get("status") == JOB_DONE:
                 continue
-            keys = [key_of_notice(content)] if "outcome_id" in content else _keys(_message_event(text, "?"))
+            keys = [key_of_notification(content)] if "outcome_id" in content else _keys(_message_event(text, "?"))
             self.record.double(keys, "answer lost")
 
     def is_doubled(self, kind, message):
         """Draw whether a message is delivered once more than it should be."""
         if not self.is_stormy or self.dice.random() >= self.plan.doubling_rate:
             return False
-        self.sky.count(*kind.split(": "))
+        self.schedule.count(*kind.split(": "))
         self.record.double(_keys(_message_event(message["Body"], message["MessageId"])), kind)
         return True
 
@@ -415,16 +416,16 @@ class Run:
     def _look_round(self):
         """See whether something is in two places now."""
         self._settle_doublings()
-        new = self.cloud.notices()
-        self.record.notices += new
+        new = self.cloud.notifications()
+        self.record.notifications += new
         for done in (sums := self.cloud.sums()):
             self._say(f"told job_done {done['job_id']} revision {done['revision']}: {done['message']}")
         self.record.sums += sums
-        for notice in new:
-            self._say(
-                f"told {notice['status']} {notice['reason'] or ''} {notice['agent_id']} {notice['trigger']['id']}"
-            )
-        self._ended |= {key_of_notice(notice) for notice in new if notice["status"] in self.record.endings}
+        for each in new:
+            self._say(f"told {each['status']} {each['reason'] or ''} {each['agent_id']} {each['trigger']['id']}")
+        self._ended |= {
+            key_of_notification(notification) for notification in new if notification["status"] in self.record.endings
+        }
         waiting = Counter(
             key for message in self.cloud.messages for key in _keys(_message_event(message.body, message.id))
         )
@@ -487,15 +488,15 @@ def _limits():
         for name in ("CONNECT_TIMEOUT_SECONDS", "READ_TIMEOUT_SECONDS"):
             exits.enter_context(patch.object(http_session, name, READ_SECONDS))
         with contextlib.suppress(ImportError):
-            from agent_log_capture import workers  # noqa: PLC0415
+            from agent_log_capture.service import worker_pool  # noqa: PLC0415
 
             for name, seconds in _LIMITS.items():
-                exits.enter_context(patch.object(workers, name, seconds))
+                exits.enter_context(patch.object(worker_pool, name, seconds))
         exits.enter_context(patch.dict(send_in_batches.__kwdefaults__, {"pause": no_sleep}))
         exits.enter_context(patch("botocore.endpoint.time", SimpleNamespace(sleep=no_sleep)))
         exits.enter_context(patch.object(bootstrap, "time", SimpleNamespace(sleep=no_sleep)))
         # One after the other: which of them a fault hits must follow from the seed.
-        exits.enter_context(patch.object(counting, "JOBS_AT_ONCE", 1))
+        exits.enter_context(patch.object(job_tracker, "JOBS_AT_ONCE", 1))
         yield
 
 
@@ -518,8 +519,10 @@ def _message_event(body, message_id):
 
 def _keys(event, request_id="?", *, has_ended=False):
     """Return the captures that an event asks for; those that `has_ended` wait only to be counted."""
-    arrivals = _READER.read(event, request_id=request_id, now=datetime.now(UTC) + timedelta(days=365))
-    captures = [item for arrival in arrivals for item in arrival.captures if (item.ended is not None) is has_ended]
+    parsed_records = _READER.read(event, request_id=request_id, now=datetime.now(UTC) + timedelta(days=365))
+    captures = [
+        item for parsed in parsed_records for item in parsed.captures if (item.ended is not None) is has_ended
+    ]
     return [Key(capture.trigger.type.value, capture.trigger.id, capture.agent_id) for capture in captures]
 
 

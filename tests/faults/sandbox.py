@@ -13,8 +13,8 @@ from unittest.mock import patch
 from aws_lambda_powertools.utilities import parameters
 
 from agent_log_capture import bootstrap
-from agent_log_capture.asking import Asking
 from agent_log_capture.handlers import capture
+from agent_log_capture.service.processor import Processor
 
 HUNG_AFTER_SECONDS = 60
 _PACKAGE = "agent_log_capture"
@@ -156,16 +156,16 @@ class Sandbox:
 @contextmanager
 def instrumented():
     """Let threads know their invocation, reports reach it, and no thread complain that it was killed."""
-    start, measure, work_on = threading.Thread.start, capture._measure, Asking.work_on  # noqa: SLF001
+    start, measure, work_on = threading.Thread.start, capture._measure, Processor.work_on  # noqa: SLF001
 
     def start_as_child(thread):
         if not hasattr(thread, "invocation"):
             thread.invocation = invocation_of_thread()
         start(thread)
 
-    def work_on_agent(asking, turn):
-        threading.current_thread().agent_id = turn.capture.agent_id
-        return work_on(asking, turn)
+    def work_on_agent(asking, task):
+        threading.current_thread().agent_id = task.capture.agent_id
+        return work_on(asking, task)
 
     def note_report(report, metrics):
         invocation_of_thread().report = report
@@ -178,7 +178,7 @@ def instrumented():
     with (
         patch.object(threading.Thread, "start", start_as_child),
         patch.object(capture, "_measure", note_report),
-        patch.object(Asking, "work_on", work_on_agent),
+        patch.object(Processor, "work_on", work_on_agent),
         patch.object(threading, "excepthook", excepthook),
     ):
         yield

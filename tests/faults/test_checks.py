@@ -14,7 +14,7 @@ KEY = Key("sqs", "message", "agent")
 BAD = Key("sqs", "message", "no!id")
 
 
-def notice(status, *, key=KEY, outcome_id=None, log_file_id="file", message=None):
+def notification(status, *, key=KEY, outcome_id=None, log_file_id="file", message=None):
     return {
         "status": status,
         "agent_id": key.agent_id or None,
@@ -65,7 +65,7 @@ def record():
         cool_down_seconds=600,
         is_table_sound=True,
         keys={KEY},
-        notices=[notice("requested"), notice("captured")],
+        notifications=[notification("requested"), notification("captured")],
         invocations=[ended(told=(told("captured"),))],
         posts=[post()],
         asked=Counter(agent=1),
@@ -82,30 +82,30 @@ def test_a_run_that_went_well_has_no_violations(record):
 
 
 def test_a_capture_without_ending_and_dead_letter_is_lost(record):
-    record.notices.pop()
+    record.notifications.pop()
     assert "lost" in rules(record)
 
 
 def test_a_capture_in_the_dead_letter_queue_is_not_lost(record):
-    record.notices.pop()
+    record.notifications.pop()
     record.invocations = [ended()]
     record.letters = [letter()]
     assert rules(record) == set()
 
 
 def test_two_endings_are_found(record):
-    record.notices.append(notice("expired"))
+    record.notifications.append(notification("expired"))
     assert rules(record) == {"ended more than once"}
 
 
 def test_two_endings_of_what_there_may_be_two_of_are_none_of_the_functions_doing(record):
-    record.notices.append(notice("expired"))
+    record.notifications.append(notification("expired"))
     record.double([KEY], "sent twice")
     assert rules(record) == set()
 
 
 def test_one_ending_told_twice_is_one(record):
-    record.notices.append(notice("captured"))
+    record.notifications.append(notification("captured"))
     assert rules(record) == set()
 
 
@@ -118,14 +118,14 @@ def test_without_following_a_request_is_an_ending(record):
     ("status", "found"), [("captured", {"ended and kept"}), ("failed", set()), ("rejected", set())]
 )
 def test_what_is_captured_and_a_dead_letter_is_in_both_places(record, status, found):
-    record.notices = [notice(status)]
+    record.notifications = [notification(status)]
     record.invocations = [ended()]
     record.letters = [letter()]
     assert rules(record) == found
 
 
 def test_what_has_failed_is_kept(record):
-    record.notices = [notice("failed")]
+    record.notifications = [notification("failed")]
     record.invocations = [ended()]
     assert rules(record) == {"failed and not kept"}
 
@@ -134,7 +134,7 @@ def test_a_refused_value_is_told_and_kept(record):
     record.refused = {BAD}
     assert "lost" in rules(record)
     record.letters = [letter(keys=frozenset(), text='{"refused": ["no!id"]}', reason="invalid_agent_id")]
-    record.notices.append(notice("rejected", key=KEY._replace(agent_id=""), message="'no!id'"))
+    record.notifications.append(notification("rejected", key=KEY._replace(agent_id=""), message="'no!id'"))
     assert rules(record) == set()
     record.letters = []
     assert rules(record) == {"lost"}
@@ -165,13 +165,13 @@ def test_what_a_killed_invocation_would_have_reported_is_no_matter(record):
 
 
 def test_one_id_for_two_outcomes_is_found(record):
-    record.notices = [notice("requested", outcome_id="same"), notice("captured", outcome_id="same")]
+    record.notifications = [notification("requested", outcome_id="same"), notification("captured", outcome_id="same")]
     record.invocations = [ended()]
     assert rules(record) == {"one ID for two outcomes"}
 
 
 def test_two_ids_for_one_outcome_are_found(record):
-    record.notices.append(notice("requested", outcome_id="another"))
+    record.notifications.append(notification("requested", outcome_id="another"))
     assert rules(record) == {"two IDs for one outcome"}
 
 
@@ -207,7 +207,7 @@ def test_a_second_request_in_one_delivery_is_found(record):
 def test_a_second_request_within_the_cool_down_is_found(record):
     other = KEY._replace(trigger_id="other")
     record.keys.add(other)
-    record.notices.append(notice("captured", key=other, log_file_id="second"))
+    record.notifications.append(notification("captured", key=other, log_file_id="second"))
     record.posts.append(post(invocation=1, at=599.0 - 1))
     record.invocations.append(ended(number=1, keys=frozenset({other})))
     record.made["agent"] = 2
@@ -217,7 +217,7 @@ def test_a_second_request_within_the_cool_down_is_found(record):
 
 
 def test_an_agent_that_is_online_and_reported_as_offline_is_found(record):
-    record.notices.insert(1, notice("waiting"))
+    record.notifications.insert(1, notification("waiting"))
     assert rules(record) == {"reported as offline"}
     record.offline.add("agent")
     assert rules(record) == set()
@@ -312,7 +312,7 @@ def test_a_run_whose_sums_are_told_has_no_violations(counted):
 
 
 def test_what_is_given_up_counts_as_failed_although_it_could_not_be_told(counted):
-    counted.notices, counted.invocations, counted.letters = [notice("requested")], [ended()], [letter()]
+    counted.notifications, counted.invocations, counted.letters = [notification("requested")], [ended()], [letter()]
     assert rules(counted) == {"wrong sum"}
     counted.sums = [job_done(failed=1)]
     assert rules(counted) == set()
@@ -366,7 +366,7 @@ def test_a_sum_that_does_not_add_up_is_found(counted):
 
 
 def test_either_ending_of_a_doubled_capture_may_count(counted):
-    counted.notices.append(notice("expired"))
+    counted.notifications.append(notification("expired"))
     counted.double([KEY], "sent twice")
     assert rules(counted) == set()
     counted.sums = [job_done(expired=1)]
@@ -378,7 +378,7 @@ def test_either_ending_of_a_doubled_capture_may_count(counted):
 def test_refused_values_belong_to_the_sum(counted):
     counted.refused = {BAD}
     counted.letters = [letter(keys=frozenset(), text='{"refused": ["no!id"]}', reason="invalid_agent_id")]
-    counted.notices.append(notice("rejected", key=KEY._replace(agent_id=""), message="'no!id'"))
+    counted.notifications.append(notification("rejected", key=KEY._replace(agent_id=""), message="'no!id'"))
     assert rules(counted) == {"wrong sum"}
     counted.sums = [job_done(captured=1, rejected=1)]
     assert rules(counted) == set()
@@ -400,8 +400,8 @@ def test_a_job_that_was_named_may_be_told_again_with_what_came_later(counted):
     other = KEY._replace(trigger_id="other")
     counted.keys.add(other)
     counted.jobs = {KEY[:2]: "night", other[:2]: "night"}
-    counted.notices = [
-        notice(status, key=key, log_file_id=key.trigger_id) | {"job_id": "night"}
+    counted.notifications = [
+        notification(status, key=key, log_file_id=key.trigger_id) | {"job_id": "night"}
         for key in (KEY, other)
         for status in ("requested", "captured")
     ]
@@ -410,6 +410,6 @@ def test_a_job_that_was_named_may_be_told_again_with_what_came_later(counted):
     assert rules(counted) == set()
 
 
-def test_a_notice_of_another_job_is_found(counted):
-    counted.notices[0]["job_id"] = "another"
+def test_a_notification_of_another_job_is_found(counted):
+    counted.notifications[0]["job_id"] = "another"
     assert rules(counted) == {"wrong job"}

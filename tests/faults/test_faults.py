@@ -3,7 +3,7 @@
 import pytest
 
 from tests.faults.campaign import campaign
-from tests.faults.weather import AWS
+from tests.faults.fault_schedule import AWS
 
 SEEDS = range(1, 13)
 # Seeds that once found something, and what.

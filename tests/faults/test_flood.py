@@ -11,11 +11,11 @@ from itertools import batched
 import pytest
 
 from agent_log_capture.adapters.capture_queue import CAPTURES_IN_A_MESSAGE
-from agent_log_capture.workflow import CAPTURES_IN_AN_INVOCATION
+from agent_log_capture.service.invocation import CAPTURES_IN_AN_INVOCATION
 from local.clock import Clock
 from local.cloud import EmbeddedCloud
+from local.fake_api import FakeApi
 from local.instance import Instance
-from local.stand_in import StandIn
 
 CONCURRENCY, MAXIMUM_CONCURRENCY = 8, 4
 MOST_MEMORY_MIB = 256
@@ -34,8 +34,8 @@ pytestmark = pytest.mark.faults
 
 @pytest.fixture
 def api():
-    with StandIn(clock=Clock().time) as stand_in:
-        yield stand_in
+    with FakeApi(clock=Clock().time) as fake_api:
+        yield fake_api
 
 
 @pytest.fixture
@@ -60,19 +60,19 @@ def fleet(api, count):
 def work_off(cloud, instances):
     """Let all instances invoke the function side by side until the queue is empty; return who was told of.
 
-    Notices are taken as they come: moto looks through a whole queue for each message that is received or deleted.
+    Notifications are read at once: moto looks through a whole queue for each message that is received or deleted.
     """
     pause = threading.Event()
     told = []
 
     def work(instance):
         while cloud.poll(instance.invoke) or cloud.waiting:
-            told.extend(cloud.notices())
+            told.extend(cloud.notifications())
             pause.wait(0.01)
 
     with ThreadPoolExecutor(len(instances)) as threads:
         list(threads.map(work, instances))
-    return Counter(notice["agent_id"] for notice in [*told, *cloud.notices()])
+    return Counter(notification["agent_id"] for notification in [*told, *cloud.notifications()])
 
 
 def assert_each_is_asked_once_and_told(api, cloud, instances, agents, told):
@@ -91,8 +91,8 @@ def test_a_message_of_1_mib_fans_out_at_once_and_loses_nobody(api, cloud, instan
     assert instances[0].most_memory_mib < MOST_MEMORY_MIB
     captures = [json.loads(message.body)["captures"] for message in cloud.messages]
     assert len(captures) == (IN_A_MESSAGE - CAPTURES_IN_AN_INVOCATION) / CAPTURES_IN_A_MESSAGE
-    put_back = [capture["agent_id"] for message in captures for capture in message]
-    assert sorted(put_back) == sorted(agents[CAPTURES_IN_AN_INVOCATION:])
+    requeue = [capture["agent_id"] for message in captures for capture in message]
+    assert sorted(requeue) == sorted(agents[CAPTURES_IN_AN_INVOCATION:])
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 
 from tests.faults import run as runs
 from tests.faults.run import Run
-from tests.faults.wires import REPEATED, AwsWire
+from tests.faults.transports import REPEATED, AwsTransport
 
 # Between them, faults at every boundary.
 SEEDS = (101, 134, 140)
@@ -39,7 +39,7 @@ class Sent:
 
     def __init__(self, patch):
         self.bodies = []
-        call = AwsWire.__call__
+        call = AwsTransport.__call__
 
         def noted_call(wire, request, serve):
             body = request.body.decode() if isinstance(request.body, bytes) else str(request.body)
@@ -47,7 +47,7 @@ class Sent:
                 self.bodies.append(body.replace("%5F", "_"))
             return call(wire, request, serve)
 
-        patch.setattr(AwsWire, "__call__", noted_call)
+        patch.setattr(AwsTransport, "__call__", noted_call)
 
 
 def said_in_runs(seeds, monkeypatch, caplog, capsys, *, is_link_published):
@@ -62,7 +62,7 @@ def said_in_runs(seeds, monkeypatch, caplog, capsys, *, is_link_published):
         record = run.go()
         said.secrets |= set(run.api._tokens)  # noqa: SLF001
         said.faults |= {kind.partition(":")[0] for kind in record.faults}
-        said.texts[f"notices of {seed}"] = str(record.notices)
+        said.texts[f"notifications of {seed}"] = str(record.notifications)
         said.texts[f"queues of {seed}"] = str((record.letters, record.left))
         invocations = run.sandbox.invocations
         said.texts[f"reports of {seed}"] = str([(item.report, item.answer) for item in invocations])
@@ -101,5 +101,5 @@ def test_no_secret_is_said_anywhere_whatever_fails(monkeypatch, caplog, capsys):
 def test_the_signed_link_is_found_where_it_may_be_said(monkeypatch, caplog, capsys):
     said = said_in_runs([134], monkeypatch, caplog, capsys, is_link_published=True)
     places = {place.partition(" of ")[0] for place in said.places_of(SIGNATURE)}
-    assert places >= {"notices", "reports", "AWS"}
+    assert places >= {"notifications", "reports", "AWS"}
     assert places.isdisjoint({"log", "output", "errors", "queues"})

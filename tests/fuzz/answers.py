@@ -8,27 +8,27 @@ from datetime import timedelta
 from agent_log_capture.adapters.cloud_backup import CloudBackup
 from agent_log_capture.adapters.http_session import MAX_ANSWER_BYTES, build_session
 from agent_log_capture.adapters.identity import Identity, IdentityError
-from agent_log_capture.core.auth_token import AuthToken
-from agent_log_capture.core.capture import Capture, Following, LogFile, Reason, Trigger, TriggerType, is_agent_id
-from agent_log_capture.core.credentials import Credentials, IssuedToken
-from agent_log_capture.core.decision import (
+from agent_log_capture.domain.auth_token import AuthToken
+from agent_log_capture.domain.capture import Capture, LogFile, Polling, Reason, Trigger, TriggerType, is_agent_id
+from agent_log_capture.domain.credentials import Credentials, IssuedToken
+from agent_log_capture.domain.polling import Poll, PollPolicy
+from agent_log_capture.domain.responses import (
     MAX_DELAY_SECONDS,
     MIN_DELAY_SECONDS,
     Accepted,
-    Answer,
+    ApiResponse,
     Deferred,
+    Failure,
+    ResponseClass,
+    RetryableError,
     RetryPolicy,
-    TemporaryError,
-    Trouble,
-    Verdict,
     busy,
+    classify,
     is_dated_since,
     is_pending,
-    judge,
     rejected,
     requested,
 )
-from agent_log_capture.core.following import FollowPolicy, Look
 from tests.fuzz.checks import NOW, check_capture, check_outcome, check_text
 from tests.fuzz.wire import Wire, answering
 
@@ -41,9 +41,9 @@ CAPTURE = Capture(
     asked_at=NOW,
     retry_from=NOW,
 )
-FOLLOWING = Following(log_file_id=None, requested_at=NOW)
+FOLLOWING = Polling(log_file_id=None, requested_at=NOW)
 RETRIES = RetryPolicy(window_seconds=3600, random=lambda: 0.5)
-FOLLOW = FollowPolicy(deadline_seconds=3600, grace_seconds=3600)
+FOLLOW = PollPolicy(deadline_seconds=3600, grace_seconds=3600)
 SESSION = build_session(1)
 API = CloudBackup(SESSION, "http://{region}.api.example", lambda: NOW)
 IDENTITY = Identity(SESSION, "http://identity.example")
@@ -56,7 +56,7 @@ DYNAMODB_BYTES = 400 * 1024
 HEAD = b"HTTP/1.1 200 OK\r\n\r\n"
 ACCEPTED_HEAD = b"HTTP/1.1 202 Accepted\r\n\r\n"
 
-CALLS: list[Callable[[], Answer]] = [
+CALLS: list[Callable[[], ApiResponse]] = [
     lambda: API.request_log_file(TOKEN, CAPTURE),
     lambda: API.read_log_file(TOKEN, CAPTURE, "a-log-file"),
     lambda: API.read_status(TOKEN, CAPTURE),
@@ -78,19 +78,19 @@ def check(data: bytes) -> None:
         check_authentication([received])
 
 
-def check_call(call: Callable[[], Answer], received: Iterable[bytes]) -> Answer | None:
-    """Check one call of the Cloud Backup API: an answer, or a trouble that says whether it may have been served."""
+def check_call(call: Callable[[], ApiResponse], received: Iterable[bytes]) -> ApiResponse | None:
+    """Check one call of the Cloud Backup API: an answer, or a failure that says whether it may have been served."""
     with answering(received) as wires:
         try:
-            answer, trouble = call(), None
-        except TemporaryError as error:
-            answer, trouble = None, error.trouble
+            answer, failure = call(), None
+        except RetryableError as error:
+            answer, failure = None, error.failure
     [wire] = wires
     _check_wire(wire)
     if answer:
         check_answer(answer)
     else:
-        _check_trouble(trouble)
+        _check_failure(failure)
     return answer
 
 
@@ -113,7 +113,7 @@ def check_authentication(received: Iterable[bytes]) -> IssuedToken | None:
     return issued
 
 
-def check_answer(answer: Answer) -> None:
+def check_answer(answer: ApiResponse) -> None:
     """Check an answer, and all that is told or kept of it."""
     assert answer.http_status >= 200
     assert answer.retry_after_seconds >= 0
@@ -125,16 +125,16 @@ def check_answer(answer: Answer) -> None:
     remembered = json.dumps(accepted.to_json())
     assert len(remembered) < DYNAMODB_BYTES
     assert Accepted.from_json(json.loads(remembered)).answer.log_file == answer.log_file
-    if judge(answer.http_status) is Verdict.ACCEPTED:
+    if classify(answer.http_status) is ResponseClass.ACCEPTED:
         check_outcome(requested(CAPTURE, accepted, now=NOW, project_id="110011"))
-        first_look = FOLLOW.first_look(CAPTURE, accepted)
-        assert first_look
-        check_capture(first_look.capture)
+        first_poll = FOLLOW.first_poll(CAPTURE, accepted)
+        assert first_poll
+        check_capture(first_poll.capture)
     else:
         check_outcome(rejected(CAPTURE, answer, now=NOW, project_id="110011"))
-        _check_trouble(busy(answer))
+        _check_failure(busy(answer))
     for at in (NOW, NOW + timedelta(hours=2)):
-        look = Look(policy=FOLLOW, capture=CAPTURE, following=FOLLOWING, at=at, project_id="110011")
+        look = Poll(policy=FOLLOW, capture=CAPTURE, polling=FOLLOWING, at=at, project_id="110011")
         looked = look.answered(answer, is_online=False)
         if hasattr(looked, "outcome"):
             check_outcome(looked.outcome)
@@ -142,13 +142,13 @@ def check_answer(answer: Answer) -> None:
             check_capture(looked.capture)
 
 
-def _check_trouble(trouble: Trouble) -> None:
-    check_text(trouble.message)
-    assert 0 < len(trouble.message) <= MOST_MESSAGE_CHARACTERS
-    assert TOKEN.value not in trouble.message
-    assert trouble.retry_after_seconds >= 0
-    assert (trouble.unconfirmed_since is not None) == (trouble.reason is Reason.UNCONFIRMED)
-    deferred = RETRIES.defer(CAPTURE, trouble, now=NOW, project_id=None)
+def _check_failure(failure: Failure) -> None:
+    check_text(failure.message)
+    assert 0 < len(failure.message) <= MOST_MESSAGE_CHARACTERS
+    assert TOKEN.value not in failure.message
+    assert failure.retry_after_seconds >= 0
+    assert (failure.unconfirmed_since is not None) == (failure.reason is Reason.UNCONFIRMED)
+    deferred = RETRIES.defer(CAPTURE, failure, now=NOW, project_id=None)
     assert isinstance(deferred, Deferred)
     assert MIN_DELAY_SECONDS <= deferred.delay_seconds <= MAX_DELAY_SECONDS
     check_capture(deferred.capture)

@@ -6,9 +6,9 @@ import unicodedata
 from datetime import UTC, datetime
 
 from agent_log_capture.adapters.capture_queue import CAPTURES_IN_A_MESSAGE, DeadLetter, _dead_entry, _entry
-from agent_log_capture.core.capture import REGIONS, Capture, Outcome, is_agent_id
-from agent_log_capture.core.chat import to_chat
-from agent_log_capture.core.notice import email, sns_message
+from agent_log_capture.domain.capture import REGIONS, Capture, Outcome, is_agent_id
+from agent_log_capture.domain.notifications.chat import to_chat
+from agent_log_capture.domain.notifications.notification import email, sns_message
 
 NOW = datetime(2026, 11, 23, 3, 12, 40, tzinfo=UTC)
 SNS_BYTES = 256 * 1024
@@ -37,8 +37,8 @@ def check_outcome(outcome: Outcome) -> None:
     _check_subject(message["Subject"])
     for line in email(outcome).split("\n"):
         check_text(line)
-    notice = json.loads(json.loads(message["Message"])["default"])
-    _check_json(notice)
+    notification = json.loads(json.loads(message["Message"])["default"])
+    _check_json(notification)
     for line in to_chat(outcome)["content"]["description"].split("\n"):
         check_text(line)
     assert all(attribute["StringValue"] for attribute in message["MessageAttributes"].values())

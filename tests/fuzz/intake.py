@@ -3,10 +3,10 @@
 import json
 from collections.abc import Sequence
 
-from agent_log_capture.core.intake import Arrival, Reader
+from agent_log_capture.domain.events.parser import EventParser, ParsedRecord
 from tests.fuzz.checks import NOW, check_capture, check_dead_letter, check_outcome, check_text
 
-READER = Reader(default_region="IAD", agent_id_keys=("backup.client",))
+READER = EventParser(default_region="IAD", agent_id_keys=("backup.client",))
 
 
 def check(data: bytes) -> None:
@@ -21,56 +21,56 @@ def check(data: bytes) -> None:
     check_event(event)
 
 
-def check_arrival(arrival: Arrival) -> None:
-    """Check everything that comes of one arrival."""
-    assert arrival.captures or arrival.refused or arrival.ignored
-    assert bool(arrival.refused) == (arrival.dead_letter is not None)
-    check_text(arrival.ignored or "")
-    check_text(arrival.trigger.id)
-    for capture in arrival.captures:
+def check_arrival(parsed: ParsedRecord) -> None:
+    """Check everything that comes of one parsed."""
+    assert parsed.captures or parsed.refused or parsed.ignored
+    assert bool(parsed.refused) == (parsed.dead_letter is not None)
+    check_text(parsed.ignored or "")
+    check_text(parsed.trigger.id)
+    for capture in parsed.captures:
         check_capture(capture)
-    for refused in arrival.refused:
+    for refused in parsed.refused:
         assert refused.count > 0
         check_outcome(refused.outcome)
 
 
-def read(event: object) -> Sequence[Arrival]:
+def read(event: object) -> Sequence[ParsedRecord]:
     """Read any event."""
     return READER.read(event, request_id="a-request", now=NOW)
 
 
 def check_event(event: object) -> None:
     """Check what is read from any event, and from what is kept of it."""
-    arrivals = read(event)
-    assert arrivals
-    for arrival in arrivals:
-        check_arrival(arrival)
-        _check_replay(arrival)
-        _check_return(arrival)
+    parsed_records = read(event)
+    assert parsed_records
+    for parsed in parsed_records:
+        check_arrival(parsed)
+        _check_replay(parsed)
+        _check_return(parsed)
 
 
-def _check_replay(arrival: Arrival) -> None:
+def _check_replay(parsed: ParsedRecord) -> None:
     """Nothing of what is kept is lost when it is read again."""
-    if arrival.dead_letter is None:
+    if parsed.dead_letter is None:
         return
-    body = check_dead_letter(arrival.dead_letter, arrival.refused[0].outcome)
+    body = check_dead_letter(parsed.dead_letter, parsed.refused[0].outcome)
     [replayed] = read(from_queue(body))
     check_arrival(replayed)
-    if body == arrival.dead_letter:
+    if body == parsed.dead_letter:
         # A part of a text that is JSON is opened, now that it is a value by itself, and may hold an agent after all.
-        assert replayed.captures or _count(replayed) >= _count(arrival)
+        assert replayed.captures or _count(replayed) >= _count(parsed)
 
 
-def _check_return(arrival: Arrival) -> None:
+def _check_return(parsed: ParsedRecord) -> None:
     """What is put back into the queue comes out of it as it went in."""
-    if arrival.captures:
-        body = json.dumps({"captures": [capture.to_json() for capture in arrival.captures]})
+    if parsed.captures:
+        body = json.dumps({"captures": [capture.to_json() for capture in parsed.captures]})
         [returned] = read(from_queue(body))
-        assert (returned.captures, returned.refused) == (arrival.captures, [])
+        assert (returned.captures, returned.refused) == (parsed.captures, [])
 
 
-def _count(arrival: Arrival) -> int:
-    return sum(refused.count for refused in arrival.refused)
+def _count(parsed: ParsedRecord) -> int:
+    return sum(refused.count for refused in parsed.refused)
 
 
 def from_queue(body: object) -> dict[str, object]:

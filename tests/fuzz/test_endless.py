@@ -10,9 +10,9 @@ import pytest
 from agent_log_capture.adapters import http_session
 from agent_log_capture.adapters.cloud_backup import CloudBackup
 from agent_log_capture.adapters.http_session import MAX_BODY_BYTES, build_session
-from agent_log_capture.core.capture import Reason
-from agent_log_capture.core.decision import TemporaryError
-from local.stand_in import Fault, StandIn
+from agent_log_capture.domain.capture import Reason
+from agent_log_capture.domain.responses import RetryableError
+from local.fake_api import FakeApi, Fault
 from tests.fuzz.answers import CAPTURE, TOKEN
 
 ENDLESS = b"Transfer-Encoding: chunked\r\n\r\n", b"ffff\r\n" + b" " * 0xFFFF + b"\r\n"
@@ -80,10 +80,10 @@ def test_a_server_that_never_stops_is_hung_up_on(ask, status, head, more):
 
 def test_a_server_that_never_begins_is_hung_up_on(ask):
     with server(b"", b"HTTP/1.1 103 Early Hints\r\n\r\n" * 1000) as (endless, url):
-        with pytest.raises(TemporaryError) as caught:
+        with pytest.raises(RetryableError) as caught:
             ask(url)
         assert endless.is_hung_up_on.wait(10)
-    assert caught.value.trouble.reason is Reason.UNCONFIRMED
+    assert caught.value.failure.reason is Reason.UNCONFIRMED
     assert endless.sent < MOST_UNDER_WAY
 
 
@@ -91,13 +91,13 @@ def test_a_server_that_never_begins_is_hung_up_on(ask):
 def drip(monkeypatch):
     """An API that sends a byte every few milliseconds, asked by a client that has waited for so long."""
     monkeypatch.setattr(http_session, "ANSWER_TIMEOUT_SECONDS", 0.2)
-    with StandIn() as stand_in:
-        stand_in.add_agents(CAPTURE.agent_id)
-        token = replace(TOKEN, value=stand_in.issue_token())
+    with FakeApi() as fake_api:
+        fake_api.add_agents(CAPTURE.agent_id)
+        token = replace(TOKEN, value=fake_api.issue_token())
 
         def drip(**changes):
-            stand_in.inject(CAPTURE.agent_id, Fault(drip_seconds=0.005, body=b" " * 100_000, **changes))
-            return stand_in.url, token
+            fake_api.inject(CAPTURE.agent_id, Fault(drip_seconds=0.005, body=b" " * 100_000, **changes))
+            return fake_api.url, token
 
         yield drip
 
@@ -107,6 +107,6 @@ def test_a_body_that_drips_in_is_not_waited_for(ask, drip):
 
 
 def test_a_head_that_drips_in_is_not_waited_for(ask, drip):
-    with pytest.raises(TemporaryError) as caught:
+    with pytest.raises(RetryableError) as caught:
         ask(*drip(drips_head=True))
-    assert caught.value.trouble.reason is Reason.UNCONFIRMED
+    assert caught.value.failure.reason is Reason.UNCONFIRMED

@@ -54,7 +54,7 @@ class _Incoming(io.RawIOBase):
 
 @contextmanager
 def answering(answer: Iterable[bytes]) -> Iterator[list[Wire]]:
-    """Answer every request with the same bytes, after which the connection ends; yield the connections."""
+    """ApiResponse every request with the same bytes, after which the connection ends; yield the connections."""
     wires: list[Wire] = []
 
     def connect(*_: object, **__: object) -> Wire:

@@ -10,10 +10,10 @@ import boto3
 import pytest
 
 from agent_log_capture import bootstrap
-from agent_log_capture.core.intake import Reader
+from agent_log_capture.domain.events.parser import EventParser
 from local.clock import Clock
 from local.cloud import EmbeddedCloud
-from local.stand_in import StandIn
+from local.fake_api import FakeApi
 
 EVENTS = Path(__file__).resolve().parents[2] / "events"
 SRC = Path(bootstrap.__file__).parent
@@ -32,12 +32,12 @@ def clock():
 
 @pytest.fixture
 def api(clock, samples):
-    """The stand-in, with every agent that a sample names."""
-    with StandIn(clock=clock.time) as stand_in:
+    """The fake API, with every agent that a sample names."""
+    with FakeApi(clock=clock.time) as fake_api:
         for event in samples.values():
-            for arrival in Reader(default_region="DFW").read(event, request_id="request", now=clock.now()):
-                stand_in.add_agents(*(capture.agent_id for capture in arrival.captures))
-        yield stand_in
+            for parsed in EventParser(default_region="DFW").read(event, request_id="request", now=clock.now()):
+                fake_api.add_agents(*(capture.agent_id for capture in parsed.captures))
+        yield fake_api
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ import pytest
 from agent_log_capture.adapters import http_session
 from agent_log_capture.adapters.cloud_backup import CloudBackup
 from agent_log_capture.adapters.http_session import MAX_BODY_BYTES, build_session
-from agent_log_capture.core.auth_token import AuthToken
-from agent_log_capture.core.capture import Capture, Reason, Trigger, TriggerType
-from agent_log_capture.core.decision import TemporaryError, is_dated_since, is_pending
-from local.stand_in import Fault, StandIn
+from agent_log_capture.domain.auth_token import AuthToken
+from agent_log_capture.domain.capture import Capture, Reason, Trigger, TriggerType
+from agent_log_capture.domain.responses import RetryableError, is_dated_since, is_pending
+from local.fake_api import FakeApi, Fault
 
 AGENT = "8f135b4f-7a69-4b8a-947f-5e80d772fd97"
 NOW = datetime(2026, 11, 23, 3, 12, 40, tzinfo=UTC)
@@ -22,16 +22,16 @@ CAPTURE = Capture(
 
 
 @pytest.fixture
-def stand_in():
-    with StandIn(clock=NOW.timestamp) as stand_in:
-        stand_in.add_agents(AGENT)
-        stand_in.add_agents("forbidden", forbidden=True)
-        yield stand_in
+def fake_api():
+    with FakeApi(clock=NOW.timestamp) as fake_api:
+        fake_api.add_agents(AGENT)
+        fake_api.add_agents("forbidden", forbidden=True)
+        yield fake_api
 
 
 @pytest.fixture
-def token(stand_in):
-    return AuthToken(stand_in.issue_token(), stand_in.project_id)
+def token(fake_api):
+    return AuthToken(fake_api.issue_token(), fake_api.project_id)
 
 
 @pytest.fixture
@@ -41,8 +41,8 @@ def session():
 
 
 @pytest.fixture
-def api(session, stand_in):
-    return CloudBackup(session, stand_in.url, lambda: NOW)
+def api(session, fake_api):
+    return CloudBackup(session, fake_api.url, lambda: NOW)
 
 
 @pytest.fixture
@@ -60,15 +60,15 @@ def _impatient(monkeypatch):
     monkeypatch.setattr(http_session, "READ_TIMEOUT_SECONDS", 0.2)
 
 
-def trouble_of(call, *arguments):
-    with pytest.raises(TemporaryError) as caught:
+def failure_of(call, *arguments):
+    with pytest.raises(RetryableError) as caught:
         call(*arguments)
-    return caught.value.trouble
+    return caught.value.failure
 
 
-def test_an_accepted_request_names_its_log_file(stand_in, ask):
+def test_an_accepted_request_names_its_log_file(fake_api, ask):
     answer = ask()
-    [made] = stand_in.log_files(AGENT)
+    [made] = fake_api.log_files(AGENT)
     assert answer.http_status == 202
     location = made["links"][0]["href"]
     assert answer.log_file.to_json() == made | {
@@ -86,43 +86,43 @@ def test_an_agent_may_be_refused(ask, agent_id, status, message):
     assert (answer.http_status, answer.message, answer.log_file) == (status, message, None)
 
 
-def test_a_token_may_have_expired(stand_in, token, ask):
-    stand_in.revoke(token.value)
+def test_a_token_may_have_expired(fake_api, token, ask):
+    fake_api.revoke(token.value)
     answer = ask()
     assert (answer.http_status, answer.message) == (401, "The credentials are expired or invalid.")
 
 
-def test_a_conflict_leads_to_the_log_file_that_is_pending(stand_in, ask, look):
+def test_a_conflict_leads_to_the_log_file_that_is_pending(fake_api, ask, look):
     log_file_id = ask().log_file.id
-    stand_in.inject(AGENT, Fault(status=409, message="A request is pending."))
+    fake_api.inject(AGENT, Fault(status=409, message="A request is pending."))
     conflict = ask()
     assert (conflict.http_status, conflict.message) == (409, "A request is pending.")
     assert look(is_pending).log_file.id == log_file_id
 
 
-def test_a_server_that_is_busy_says_when_to_come_again(stand_in, ask):
-    stand_in.inject(AGENT, Fault(status=503, headers={"Retry-After": "120"}))
+def test_a_server_that_is_busy_says_when_to_come_again(fake_api, ask):
+    fake_api.inject(AGENT, Fault(status=503, headers={"Retry-After": "120"}))
     answer = ask()
     assert (answer.http_status, answer.retry_after_seconds) == (503, 120)
 
 
 @pytest.mark.parametrize(("drop", "made"), [("before", 0), ("after", 1)])
-def test_a_request_whose_answer_is_lost_can_be_looked_for(stand_in, ask, look, drop, made):
-    stand_in.inject(AGENT, Fault(drop=drop))
-    trouble = trouble_of(ask)
-    log_file = look(lambda log_file: is_dated_since(log_file, trouble.unconfirmed_since)).log_file
+def test_a_request_whose_answer_is_lost_can_be_looked_for(fake_api, ask, look, drop, made):
+    fake_api.inject(AGENT, Fault(drop=drop))
+    failure = failure_of(ask)
+    log_file = look(lambda log_file: is_dated_since(log_file, failure.unconfirmed_since)).log_file
     found = [log_file.id] if log_file else []
-    assert (trouble.reason, trouble.unconfirmed_since) == (Reason.UNCONFIRMED, NOW)
-    assert found == [each["id"] for each in stand_in.log_files(AGENT)]
+    assert (failure.reason, failure.unconfirmed_since) == (Reason.UNCONFIRMED, NOW)
+    assert found == [each["id"] for each in fake_api.log_files(AGENT)]
     assert len(found) == made
 
 
 @pytest.mark.usefixtures("_impatient")
-def test_a_request_that_is_not_answered_in_time_is_unconfirmed(stand_in, ask, look):
-    stand_in.inject(AGENT, Fault(delay_seconds=HOURS, method="POST"))
-    stand_in.inject(AGENT, Fault(delay_seconds=HOURS, method="GET"))
-    assert trouble_of(ask).reason is Reason.UNCONFIRMED
-    assert trouble_of(look, is_pending).reason is Reason.TEMPORARY
+def test_a_request_that_is_not_answered_in_time_is_unconfirmed(fake_api, ask, look):
+    fake_api.inject(AGENT, Fault(delay_seconds=HOURS, method="POST"))
+    fake_api.inject(AGENT, Fault(delay_seconds=HOURS, method="GET"))
+    assert failure_of(ask).reason is Reason.UNCONFIRMED
+    assert failure_of(look, is_pending).reason is Reason.TEMPORARY
 
 
 @pytest.mark.usefixtures("_impatient")
@@ -131,54 +131,54 @@ def test_a_request_that_is_not_answered_in_time_is_unconfirmed(stand_in, ask, lo
     [Fault(drip_seconds=HOURS), Fault(body=b'{"id": "half-wr', headers={"Content-Length": "1000"})],
     ids=["dripping", "half-written"],
 )
-def test_an_accepted_request_stays_accepted_when_its_body_does_not_arrive(stand_in, ask, fault):
-    stand_in.inject(AGENT, fault)
+def test_an_accepted_request_stays_accepted_when_its_body_does_not_arrive(fake_api, ask, fault):
+    fake_api.inject(AGENT, fault)
     answer = ask()
-    [made] = stand_in.log_files(AGENT)
+    [made] = fake_api.log_files(AGENT)
     assert (answer.http_status, answer.log_file.id, answer.log_file.state) == (202, made["id"], None)
-    assert stand_in.posts[AGENT] == 1
+    assert fake_api.posts[AGENT] == 1
 
 
-def test_a_body_that_drips_in_is_read_whole(stand_in, ask):
-    stand_in.inject(AGENT, Fault(drip_seconds=0.0001))
+def test_a_body_that_drips_in_is_read_whole(fake_api, ask):
+    fake_api.inject(AGENT, Fault(drip_seconds=0.0001))
     assert ask().log_file.state == "requested"
 
 
 @pytest.mark.usefixtures("_impatient")
-def test_a_list_that_does_not_arrive_whole_is_no_list(stand_in, ask, look):
+def test_a_list_that_does_not_arrive_whole_is_no_list(fake_api, ask, look):
     ask()
-    stand_in.inject(AGENT, Fault(drip_seconds=HOURS))
-    assert trouble_of(look, is_pending).reason is Reason.TEMPORARY
+    fake_api.inject(AGENT, Fault(drip_seconds=HOURS))
+    assert failure_of(look, is_pending).reason is Reason.TEMPORARY
 
 
 @pytest.mark.parametrize("status", [202, 302, 400])
-def test_an_endless_body_is_read_up_to_1_mib(monkeypatch, stand_in, ask, status):
+def test_an_endless_body_is_read_up_to_1_mib(monkeypatch, fake_api, ask, status):
     taken = []
     read = http_session._read  # noqa: SLF001 (how much came off the wire is seen nowhere else)
     monkeypatch.setattr(http_session, "_read", lambda response: taken.append(read(response)) or taken[-1])
     headers = {"Content-Length": str(10**12), "Location": "/logfiles/located"}
-    stand_in.inject(AGENT, Fault(status=status, body=b" " * (2 * MAX_BODY_BYTES), headers=headers))
+    fake_api.inject(AGENT, Fault(status=status, body=b" " * (2 * MAX_BODY_BYTES), headers=headers))
     assert ask().http_status == status
     assert [len(body) for body in taken] == [MAX_BODY_BYTES]
     assert ask().http_status == 202
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_a_redirect_is_not_followed(stand_in, token, ask, status):
-    with StandIn() as elsewhere:
+def test_a_redirect_is_not_followed(fake_api, token, ask, status):
+    with FakeApi() as elsewhere:
         elsewhere.add_agents(AGENT)
         location = f"{elsewhere.url}/v2/{token.project_id}/agents/{AGENT}/logfiles"
-        stand_in.inject(AGENT, Fault(status=status, headers={"Location": location}))
+        fake_api.inject(AGENT, Fault(status=status, headers={"Location": location}))
         assert ask().http_status == status
         assert elsewhere.most_at_once == 0
-    assert stand_in.asked[AGENT] == 1
+    assert fake_api.asked[AGENT] == 1
 
 
-def test_a_connection_is_used_again(session, stand_in, ask):
-    stand_in.inject(AGENT, Fault(status=503, body=json.dumps({"message": "busy"}).encode()))
-    stand_in.inject(AGENT, Fault(status=302, headers={"Location": "https://elsewhere.example/"}))
+def test_a_connection_is_used_again(session, fake_api, ask):
+    fake_api.inject(AGENT, Fault(status=503, body=json.dumps({"message": "busy"}).encode()))
+    fake_api.inject(AGENT, Fault(status=302, headers={"Location": "https://elsewhere.example/"}))
     assert [ask().http_status for _ in range(4)] == [503, 302, 202, 202]
-    pools = session.get_adapter(stand_in.url).poolmanager.pools
+    pools = session.get_adapter(fake_api.url).poolmanager.pools
     [pool] = [pools[key] for key in pools.keys()]  # noqa: SIM118 (urllib3's container has no other way in)
     assert (pool.num_connections, pool.num_requests) == (1, 4)
 
@@ -192,10 +192,10 @@ def closed_port():
 
 def test_a_port_that_nobody_listens_on_is_not_connected(session, token, closed_port):
     api = CloudBackup(session, f"http://127.0.0.1:{closed_port}", lambda: NOW)
-    assert trouble_of(api.request_log_file, token, CAPTURE).reason is Reason.NOT_CONNECTED
+    assert failure_of(api.request_log_file, token, CAPTURE).reason is Reason.NOT_CONNECTED
 
 
-def test_a_server_that_speaks_no_tls_is_not_connected_and_never_sees_the_token(session, stand_in, token):
-    api = CloudBackup(session, stand_in.url.replace("http:", "https:"), lambda: NOW)
-    trouble = trouble_of(api.request_log_file, token, CAPTURE)
-    assert (trouble.reason, stand_in.most_at_once) == (Reason.NOT_CONNECTED, 0)
+def test_a_server_that_speaks_no_tls_is_not_connected_and_never_sees_the_token(session, fake_api, token):
+    api = CloudBackup(session, fake_api.url.replace("http:", "https:"), lambda: NOW)
+    failure = failure_of(api.request_log_file, token, CAPTURE)
+    assert (failure.reason, fake_api.most_at_once) == (Reason.NOT_CONNECTED, 0)

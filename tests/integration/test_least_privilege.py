@@ -17,7 +17,7 @@ from agent_log_capture.adapters.secret_versions import SecretVersions
 from local import demo
 from local.clock import Clock
 from local.cloud import EmbeddedCloud
-from local.stand_in import Fault, StandIn
+from local.fake_api import FakeApi, Fault
 from local.template import translate
 
 REGION = "us-east-1"
@@ -220,7 +220,7 @@ def demonstrated(record_calls):
 def gone_wrong(record_calls):
     """What the demo does not show: a dead letter, a token that is refused, and a rotation that is given up."""
     clock = Clock()
-    with StandIn(clock=clock.time) as api, record_calls() as recorded:
+    with FakeApi(clock=clock.time) as api, record_calls() as recorded:
         api.add_account("operator", "an-api-key")
         secret = {"username": "operator", "api_key": "an-api-key", "token": "revoked", "project_id": api.project_id}
         with EmbeddedCloud(api, clock=clock, secret=json.dumps(secret), parameters=demo.PARAMETERS) as cloud:

@@ -8,8 +8,8 @@ import pytest
 
 from agent_log_capture.handlers.capture import NotSavedError, lambda_handler
 from local.cloud import EmbeddedCloud
+from local.fake_api import Fault
 from local.lambda_service import Context
-from local.stand_in import Fault
 
 FLEET = [f"agent-{number:04}" for number in range(1000)]
 
@@ -21,7 +21,7 @@ def parameters():
 
 
 def told(cloud):
-    return {notice["agent_id"]: notice["status"] for notice in cloud.notices()}
+    return {notification["agent_id"]: notification["status"] for notification in cloud.notifications()}
 
 
 def put_secret(value):
@@ -43,12 +43,12 @@ def test_a_thousand_agents_in_ten_messages_are_asked_once_each_by_five_hundred_a
     assert cloud.poll() == 10
     assert sum(api.asked.values()) == 500
     assert cloud.waiting == 5
-    assert len(cloud.notices()) == 500
+    assert len(cloud.notifications()) == 500
 
     cloud.drain()
     assert api.asked == Counter(FLEET)
     assert api.posts == Counter(FLEET)
-    assert len(cloud.notices()) == 500
+    assert len(cloud.notifications()) == 500
     assert api.most_at_once <= 32
     assert cloud.dead_letters() == []
     assert [(done["revision"], done["asked"], done["requested"]) for done in cloud.sums()] == [(1, 100, 100)] * 10
@@ -61,7 +61,7 @@ def test_a_list_that_fans_out_is_one_job_with_one_sum(api, cloud):
     assert cloud.poll() == 1
     assert cloud.sums() == []
     cloud.drain()
-    assert {notice["job_id"] for notice in cloud.notices()} == {"night shift"}
+    assert {notification["job_id"] for notification in cloud.notifications()} == {"night shift"}
     [done] = cloud.sums()
     assert (done["job_id"], done["revision"], done["asked"]) == ("night shift", 1, 1001)
     assert (done["requested"], done["rejected"]) == (999, 2)
@@ -89,7 +89,7 @@ def test_switched_off_no_sum_is_told(api, cloud):
     api.add_agents("agent")
     cloud.send('["agent"]')
     cloud.drain()
-    assert [notice["status"] for notice in cloud.notices()] == ["requested"]
+    assert [notification["status"] for notification in cloud.notifications()] == ["requested"]
     assert cloud.sums() == []
 
 
@@ -120,7 +120,7 @@ def test_switched_off_no_sum_is_told(api, cloud):
 def test_every_sample_comes_to_its_outcomes_through_the_door_it_is_made_for(cloud, samples, name, statuses):
     cloud.deliver(samples[name])
     cloud.drain()
-    assert sorted(notice["status"] for notice in cloud.notices()) == statuses
+    assert sorted(notification["status"] for notification in cloud.notifications()) == statuses
 
 
 def test_every_sample_has_its_outcomes_checked(samples):
@@ -156,7 +156,9 @@ def test_a_busy_api_is_asked_again_after_the_time_it_named(api, cloud, clock):
     assert cloud.poll() == 0
     clock.advance(15)
     assert cloud.poll() == 1
-    assert [(notice["status"], notice["attempts"]) for notice in cloud.notices()] == [("requested", 2)]
+    assert [(notification["status"], notification["attempts"]) for notification in cloud.notifications()] == [
+        ("requested", 2)
+    ]
 
 
 def test_an_answer_that_is_lost_after_the_server_acted_is_found_and_not_asked_twice(api, cloud):
@@ -164,9 +166,9 @@ def test_an_answer_that_is_lost_after_the_server_acted_is_found_and_not_asked_tw
     api.inject("lost", Fault(drop="after", method="POST"))
     cloud.send('["lost"]')
     cloud.drain()
-    [notice] = cloud.notices()
-    assert notice["status"] == "requested"
-    assert notice["logfile"]["id"] == api.log_files("lost")[0]["id"]
+    [notification] = cloud.notifications()
+    assert notification["status"] == "requested"
+    assert notification["logfile"]["id"] == api.log_files("lost")[0]["id"]
     assert api.asked["lost"] == 1
 
 
@@ -175,7 +177,7 @@ def test_without_a_token_every_capture_waits_until_somebody_puts_one(api, clock,
     with EmbeddedCloud(api, clock=clock, secret=None, parameters=parameters) as cloud:
         cloud.send("\n".join(FLEET[:40]))
         cloud.poll()
-        assert cloud.notices() == []
+        assert cloud.notifications() == []
         assert api.asked == {}
         assert cloud.waiting > 0
         put_secret(token_json)
@@ -200,7 +202,7 @@ def test_after_a_day_of_outage_a_capture_is_failed_and_can_be_replayed_as_it_is(
     api.inject("down", Fault(status=503, message="Down for maintenance.", times=10_000))
     cloud.send('["down"]')
     cloud.drain()
-    [failed] = cloud.notices()
+    [failed] = cloud.notifications()
     assert (failed["status"], failed["reason"], failed["message"]) == ("failed", "temporary", "Down for maintenance.")
     [letter] = cloud.dead_letters()
     assert reasons([letter]) == ["temporary"]
@@ -210,7 +212,7 @@ def test_after_a_day_of_outage_a_capture_is_failed_and_can_be_replayed_as_it_is(
     api.add_agents("up-again")
     cloud.send(letter["Body"].replace("down", "up-again"))
     cloud.drain()
-    [replayed] = cloud.notices()
+    [replayed] = cloud.notifications()
     assert (replayed["status"], replayed["attempts"]) == ("requested", 1)
     assert replayed["trigger"] == failed["trigger"]
     assert replayed["asked_at"] == failed["asked_at"]
@@ -221,7 +223,7 @@ def restore_topic(cloud):
     """Create the topic anew, with its subscriber."""
     sns = boto3.client("sns")
     sns.create_topic(Name=cloud.topic_arn.rpartition(":")[2])
-    endpoint = f"arn:aws:sqs:us-east-1:{cloud.queue_url.split('/')[-2]}:notices"
+    endpoint = f"arn:aws:sqs:us-east-1:{cloud.queue_url.split('/')[-2]}:notifications"
     attributes = {"RawMessageDelivery": "true"}
     sns.subscribe(TopicArn=cloud.topic_arn, Protocol="sqs", Endpoint=endpoint, Attributes=attributes)
 
@@ -239,7 +241,7 @@ def test_what_cannot_be_told_waits_in_the_queue_until_it_can(api, cloud, clock, 
     assert cloud.dead_letters() == []
     restore_topic(cloud)
     cloud.drain()
-    told = sorted(notice["status"] for notice in cloud.notices())
+    told = sorted(notification["status"] for notification in cloud.notifications())
     # The topic that was restored has a subscriber of everything.
     assert told == ["job_done", "job_done", "requested", "requested"]
     assert set(api.asked.values()) == {1}
@@ -266,7 +268,7 @@ def test_with_too_short_a_timeout_nothing_is_done_and_the_message_ends_in_the_de
         clock.advance(1801)
     cloud.drain()
     assert [letter["Body"] for letter in cloud.dead_letters()] == ['["agent"]']
-    assert (api.asked, cloud.notices()) == ({}, [])
+    assert (api.asked, cloud.notifications()) == ({}, [])
 
 
 def test_an_event_that_can_be_put_nowhere_is_tried_three_times_and_wrapped_so_that_it_can_be_replayed(
@@ -287,7 +289,7 @@ def test_an_event_that_can_be_put_nowhere_is_tried_three_times_and_wrapped_so_th
     cloud.send(letter["Body"])
     cloud.drain()
     assert api.asked[agent_id] == 1
-    assert [notice["status"] for notice in cloud.notices()] == ["requested", "job_done"]
+    assert [notification["status"] for notification in cloud.notifications()] == ["requested", "job_done"]
     assert cloud.dead_letters() == []
 
 
@@ -303,5 +305,5 @@ def test_what_a_topic_sends_back_by_mistake_is_ignored(api, cloud):
     cloud.send('["agent"]')
     cloud.drain()
     assert api.asked == {"agent": 1}
-    assert len(cloud.notices()) == 1
+    assert len(cloud.notifications()) == 1
     assert cloud.dead_letters() == []

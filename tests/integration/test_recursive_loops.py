@@ -14,7 +14,7 @@ TRIPS = 30
 
 
 def statuses(cloud):
-    return [notice["status"] for notice in cloud.notices()]
+    return [notification["status"] for notification in cloud.notifications()]
 
 
 @pytest.fixture
@@ -61,4 +61,6 @@ def test_each_message_is_stopped_by_its_own_chain(api, cloud, travel):
     travel(MOST_INVOCATIONS)
     cloud.send('["new"]')
     assert travel(1) == 1
-    assert [notice["agent_id"] for notice in cloud.notices() if notice["status"] == "requested"] == ["old", "new"]
+    assert [
+        notification["agent_id"] for notification in cloud.notifications() if notification["status"] == "requested"
+    ] == ["old", "new"]

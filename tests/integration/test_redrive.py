@@ -15,8 +15,8 @@ from botocore.exceptions import ClientError
 from tests.integration.test_to_the_end import endings
 
 AGENTS = ["one", "two", "three"]
-BEFORE_IT_WAITS = "agent_log_capture.adapters.capture_queue.CaptureQueue.put_back"
-WHEN_IT_WAS_ASKED = "agent_log_capture.saving.Saving.add"
+BEFORE_IT_WAITS = "agent_log_capture.adapters.capture_queue.CaptureQueue.requeue"
+WHEN_IT_WAS_ASKED = "agent_log_capture.service.result_writer.ResultWriter.add"
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_a_list_that_crashed_the_function_again_and_again_asks_and_counts_nobody
     crash_until_sqs_gives_up()
     redrive()
     cloud.drain()
-    assert endings(cloud.notices()) == {(message_id, agent_id): "captured" for agent_id in AGENTS}
+    assert endings(cloud.notifications()) == {(message_id, agent_id): "captured" for agent_id in AGENTS}
     assert api.posts == Counter(AGENTS)
     [done] = cloud.sums()
     assert (done["job_id"], done["asked"], done["captured"]) == ("night", 3, 3)

@@ -14,11 +14,11 @@ from moto.secretsmanager.models import secretsmanager_backends
 from agent_log_capture.adapters import http_session
 from agent_log_capture.adapters.cloud_backup import CloudBackup
 from agent_log_capture.adapters.http_session import build_session
-from agent_log_capture.core.auth_token import parse_auth_token
+from agent_log_capture.domain.auth_token import parse_auth_token
 from agent_log_capture.handlers.rotate_token import lambda_handler
-from agent_log_capture.rotation import RotationError
+from agent_log_capture.service.token_rotation import RotationError
+from local.fake_api import FakeApi, Fault
 from local.lambda_service import Context
-from local.stand_in import Fault, StandIn
 
 NOW = datetime(2026, 11, 23, 3, 12, 40, tzinfo=UTC)
 STEPS = ("createSecret", "setSecret", "testSecret", "finishSecret")
@@ -27,16 +27,16 @@ CREDENTIALS = {"username": "backup-bot", "api_key": API_KEY}
 
 
 @pytest.fixture
-def stand_in():
-    with StandIn(clock=NOW.timestamp) as stand_in:
-        stand_in.add_account("backup-bot", API_KEY)
-        yield stand_in
+def fake_api():
+    with FakeApi(clock=NOW.timestamp) as fake_api:
+        fake_api.add_account("backup-bot", API_KEY)
+        yield fake_api
 
 
 @pytest.fixture(autouse=True)
-def _environment(monkeypatch, capsys, stand_in):  # noqa: ARG001 (the log has to find the stream that is read here)
-    monkeypatch.setenv("IDENTITY_URL", stand_in.url)
-    monkeypatch.setenv("CLOUD_BACKUP_URL", stand_in.url)
+def _environment(monkeypatch, capsys, fake_api):  # noqa: ARG001 (the log has to find the stream that is read here)
+    monkeypatch.setenv("IDENTITY_URL", fake_api.url)
+    monkeypatch.setenv("CLOUD_BACKUP_URL", fake_api.url)
     monkeypatch.setenv("CLOUD_BACKUP_REGION", "DFW")
     monkeypatch.setenv("POWERTOOLS_METRICS_NAMESPACE", "AgentLogCapture")
     # A logger keeps its stream for as long as the process lives, under the name of the service.
@@ -74,12 +74,12 @@ def do(secret_arn):
 
 
 @pytest.fixture
-def call_api(stand_in, current):
+def call_api(fake_api, current):
     """Calls the API with the token that is in use, and returns the status of its answer."""
 
     def call():
         with build_session(1) as session:
-            api = CloudBackup(session, stand_in.url, lambda: NOW)
+            api = CloudBackup(session, fake_api.url, lambda: NOW)
             return api.ping(parse_auth_token(current(), None), "DFW").http_status
 
     return call
@@ -102,13 +102,13 @@ def metrics_in(output):
     }
 
 
-def test_the_four_steps_in_order_make_a_token_that_the_api_takes(stand_in, do, current, call_api):
+def test_the_four_steps_in_order_make_a_token_that_the_api_takes(fake_api, do, current, call_api):
     for step in STEPS:
         do(step)
     assert call_api() == 200
     assert json.loads(current()) == CREDENTIALS | {
         "token": parse_auth_token(current(), None).value,
-        "project_id": stand_in.project_id,
+        "project_id": fake_api.project_id,
         "expires_at": "2026-11-24T03:12:40Z",
     }
 
@@ -137,8 +137,8 @@ def test_a_new_token_in_use_is_counted_once(do, capsys):
     ids=["413", "500", "redirect", "malformed", "cut off", "dropped before", "dropped after"],
 )
 @pytest.mark.usefixtures("_impatient")
-def test_a_rotation_that_identity_spoils_can_be_done_again(stand_in, do, call_api, fault, problem):
-    stand_in.inject("tokens", fault)
+def test_a_rotation_that_identity_spoils_can_be_done_again(fake_api, do, call_api, fault, problem):
+    fake_api.inject("tokens", fault)
     with pytest.raises(RotationError, match=rf"^createSecret: the secret .+ is not rotated: {re.escape(problem)}"):
         do("createSecret")
     for step in STEPS:
@@ -146,17 +146,17 @@ def test_a_rotation_that_identity_spoils_can_be_done_again(stand_in, do, call_ap
     assert call_api() == 200
 
 
-def test_wrong_credentials_are_told_and_the_token_in_use_stays(stand_in, do, current):
-    stand_in.add_account("backup-bot", "another-key")
+def test_wrong_credentials_are_told_and_the_token_in_use_stays(fake_api, do, current):
+    fake_api.add_account("backup-bot", "another-key")
     with pytest.raises(RotationError, match=r"put the right username and api_key into the secret$"):
         do("createSecret")
     assert json.loads(current()) == CREDENTIALS
 
 
-def test_a_token_that_is_revoked_before_it_is_tested_is_not_put_into_use(stand_in, secrets, secret_arn, do, current):
+def test_a_token_that_is_revoked_before_it_is_tested_is_not_put_into_use(fake_api, secrets, secret_arn, do, current):
     do("createSecret")
     pending = secrets.get_secret_value(SecretId=secret_arn, VersionStage="AWSPENDING")["SecretString"]
-    stand_in.revoke(json.loads(pending)["token"])
+    fake_api.revoke(json.loads(pending)["token"])
     with pytest.raises(RotationError, match=r"the API refuses the new token \(401\)"):
         do("testSecret")
     with pytest.raises(RotationError, match="is not AWSPENDING"):
@@ -164,8 +164,8 @@ def test_a_token_that_is_revoked_before_it_is_tested_is_not_put_into_use(stand_i
     assert json.loads(current()) == CREDENTIALS
 
 
-def test_nothing_that_is_written_shows_the_token_or_the_api_key(stand_in, do, current, capsys):
-    stand_in.inject("ping", Fault(drop="after"))
+def test_nothing_that_is_written_shows_the_token_or_the_api_key(fake_api, do, current, capsys):
+    fake_api.inject("ping", Fault(drop="after"))
     do("createSecret")
     with pytest.raises(RotationError) as caught:
         do("testSecret")

@@ -21,10 +21,10 @@ from agent_log_capture.adapters import http_session
 from agent_log_capture.adapters.cloud_backup import CloudBackup
 from agent_log_capture.adapters.http_session import build_session
 from agent_log_capture.adapters.identity import Identity, IdentityError
-from agent_log_capture.core.auth_token import AuthToken
-from agent_log_capture.core.capture import Capture, Reason, Trigger, TriggerType
-from agent_log_capture.core.credentials import Credentials
-from agent_log_capture.core.decision import TemporaryError, is_pending
+from agent_log_capture.domain.auth_token import AuthToken
+from agent_log_capture.domain.capture import Capture, Reason, Trigger, TriggerType
+from agent_log_capture.domain.credentials import Credentials
+from agent_log_capture.domain.responses import RetryableError, is_pending
 
 # Python says so of a server that is told to speak nothing newer.
 pytestmark = pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1 is deprecated:DeprecationWarning")
@@ -204,15 +204,15 @@ def told_by(error):
     return own + told_by(error.__cause__) + told_by(error.__context__)
 
 
-def trouble_of(call, session, url):
-    with pytest.raises(TemporaryError) as caught:
+def failure_of(call, session, url):
+    with pytest.raises(RetryableError) as caught:
         call(session, url)
     assert TOKEN.value not in told_by(caught.value)
-    return caught.value.trouble
+    return caught.value.failure
 
 
 def assert_the_api_is_not_connected(session, url):
-    assert trouble_of(ask, session, url).reason is Reason.NOT_CONNECTED
+    assert failure_of(ask, session, url).reason is Reason.NOT_CONNECTED
 
 
 def assert_identity_does_not_answer(session, url):
@@ -328,10 +328,10 @@ breaking_off = pytest.mark.parametrize("break_off", [end_without_a_word, end_in_
 @pytest.mark.parametrize(("call", "reason"), [(ask, Reason.UNCONFIRMED), (look, Reason.TEMPORARY)])
 def test_tls_that_breaks_after_the_request_leaves_it_unconfirmed(trusting, ca, break_off, call, reason):
     with serving(good(ca), break_off) as server:
-        trouble = trouble_of(call, trusting, server.url)
+        failure = failure_of(call, trusting, server.url)
     [(_, headers)] = server.received
     assert headers["X-Auth-Token"] == TOKEN.value
-    assert (trouble.reason, trouble.unconfirmed_since) == (reason, NOW if call is ask else None)
+    assert (failure.reason, failure.unconfirmed_since) == (reason, NOW if call is ask else None)
 
 
 @breaking_off
@@ -346,8 +346,8 @@ def test_an_error_that_was_raised_meanwhile_does_not_say_that_nothing_was_sent(t
     with serving(good(ca), end_in_plain_text) as server, serving() as without_tls:
         try:
             ask(trusting, without_tls.url.replace("http:", "https:"))
-        except TemporaryError:
-            assert trouble_of(ask, trusting, server.url).reason is Reason.UNCONFIRMED
+        except RetryableError:
+            assert failure_of(ask, trusting, server.url).reason is Reason.UNCONFIRMED
     assert len(server.received) == 1
 
 

@@ -11,9 +11,9 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from agent_log_capture.core.capture import Status
+from agent_log_capture.domain.capture import Status
 from local.cloud import EmbeddedCloud
-from local.stand_in import Fault
+from local.fake_api import Fault
 
 ROOT = Path(__file__).resolve().parents[2]
 ENDINGS = {status.value for status in Status} - {"requested", "waiting"}
@@ -57,21 +57,23 @@ def alarm(samples, name, agent_ids):
     return event
 
 
-def statuses(notices):
-    return [notice["status"] for notice in notices]
+def statuses(notifications):
+    return [notification["status"] for notification in notifications]
 
 
-def endings(notices):
+def endings(notifications):
     """How each asker's each agent ended."""
-    told = [notice for notice in notices if notice["status"] in ENDINGS]
-    return {(notice["trigger"]["id"], notice["agent_id"]): notice["status"] for notice in told}
+    told = [notification for notification in notifications if notification["status"] in ENDINGS]
+    return {
+        (notification["trigger"]["id"], notification["agent_id"]): notification["status"] for notification in told
+    }
 
 
 def test_a_log_file_is_told_when_it_was_asked_for_and_when_it_is_there(api, cloud):
     api.add_agents("agent")
     cloud.send('["agent"]')
     cloud.drain()
-    requested, captured = cloud.notices()
+    requested, captured = cloud.notifications()
     assert statuses([requested, captured]) == ["requested", "captured"]
     assert captured["logfile"]["id"] == requested["logfile"]["id"]
     assert captured["logfile"]["download_url"].startswith("https://")
@@ -84,11 +86,11 @@ def test_the_signed_link_is_nowhere_when_it_is_not_to_be_published(api, cloud, c
     api.add_agents("agent")
     cloud.send('["agent"]')
     cloud.drain()
-    notices = cloud.notices()
-    assert statuses(notices) == ["requested", "captured"]
-    assert notices[1]["logfile"]["download_url"] is None
+    notifications = cloud.notifications()
+    assert statuses(notifications) == ["requested", "captured"]
+    assert notifications[1]["logfile"]["download_url"] is None
     assert len(caplog.records) > 2
-    assert "temp_url_sig" not in f"{notices} {[record.__dict__ for record in caplog.records]}"
+    assert "temp_url_sig" not in f"{notifications} {[record.__dict__ for record in caplog.records]}"
 
 
 def test_an_agent_that_is_offline_is_told_once_and_captured_when_it_is_back(api, cloud):
@@ -97,14 +99,14 @@ def test_an_agent_that_is_offline_is_told_once_and_captured_when_it_is_back(api,
     cloud.drain(seconds=2 * HOUR_SECONDS)
     api.set_online("agent", online=True)
     cloud.drain()
-    assert statuses(cloud.notices()) == ["requested", "waiting", "captured"]
+    assert statuses(cloud.notifications()) == ["requested", "waiting", "captured"]
 
 
 def test_an_agent_that_is_online_and_slow_is_not_reported_as_offline(api, cloud):
     api.add_agents("agent", pick_up_seconds=HOUR_SECONDS)
     cloud.send('["agent"]')
     cloud.drain()
-    assert statuses(cloud.notices()) == ["requested", "captured"]
+    assert statuses(cloud.notifications()) == ["requested", "captured"]
     assert len(api.activations) == 1
 
 
@@ -113,7 +115,7 @@ def test_agents_are_activated_three_times_at_most_when_no_poll_learns_their_stat
     api.faults = lambda request: Fault(status=503) if request.segments[-1] == "status" else None
     cloud.send('["agent"]')
     cloud.drain()
-    assert statuses(cloud.notices()) == ["requested", "captured"]
+    assert statuses(cloud.notifications()) == ["requested", "captured"]
     assert len(api.activations) == 3
 
 
@@ -123,7 +125,7 @@ def test_a_log_file_that_is_not_found_once_is_captured_all_the_same(api, cloud):
     cloud.poll()
     api.inject("agent", Fault(status=404, method="GET"))
     cloud.drain()
-    assert statuses(cloud.notices()) == ["requested", "captured"]
+    assert statuses(cloud.notifications()) == ["requested", "captured"]
 
 
 def test_an_agent_that_does_not_come_back_is_expired_at_the_deadline(api, cloud, clock):
@@ -131,7 +133,7 @@ def test_an_agent_that_does_not_come_back_is_expired_at_the_deadline(api, cloud,
     asked_at = clock.time()
     cloud.send('["agent"]')
     cloud.drain()
-    requested, waiting, expired = cloud.notices()
+    requested, waiting, expired = cloud.notifications()
     assert statuses([requested, waiting, expired]) == ["requested", "waiting", "expired"]
     assert expired["reason"] == "not_uploaded"
     assert 24 * HOUR_SECONDS <= clock.time() - asked_at < 25 * HOUR_SECONDS
@@ -144,7 +146,7 @@ def test_a_log_file_that_is_deleted_is_expired_as_gone(api, cloud):
     cloud.poll()
     api.add_agents("agent")  # as new, without log files
     cloud.drain()
-    assert [(notice["status"], notice["reason"]) for notice in cloud.notices()] == [
+    assert [(notification["status"], notification["reason"]) for notification in cloud.notifications()] == [
         ("requested", None),
         ("expired", "gone"),
     ]
@@ -155,7 +157,7 @@ def test_a_request_that_was_accepted_without_a_name_is_followed_all_the_same(api
     api.inject("agent", Fault(body=b"", headers={"Location": ""}, method="POST"))
     cloud.send('["agent"]')
     cloud.drain()
-    requested, captured = cloud.notices()
+    requested, captured = cloud.notifications()
     assert requested["logfile"]["id"] is None
     assert captured["logfile"]["id"] == api.log_files("agent")[0]["id"]
     assert api.asked["agent"] == 1
@@ -168,7 +170,7 @@ def test_looks_that_fail_do_not_end_a_capture(api, cloud):
     api.inject("agent", Fault(status=503, method="GET", times=5))
     api.inject("agent", Fault(drop="before", method="GET", times=3))
     cloud.drain()
-    assert statuses(cloud.notices()) == ["requested", "captured"]
+    assert statuses(cloud.notifications()) == ["requested", "captured"]
 
 
 def test_a_second_asker_within_the_cool_down_is_told_the_first_ones_log_file(api, cloud, samples):
@@ -176,7 +178,7 @@ def test_a_second_asker_within_the_cool_down_is_told_the_first_ones_log_file(api
     cloud.put_event(alarm(samples, "backup-first", ["agent"]))
     cloud.put_event(alarm(samples, "backup-second", ["agent"]))
     cloud.drain()
-    requested, duplicate, captured = cloud.notices()
+    requested, duplicate, captured = cloud.notifications()
     assert statuses([requested, duplicate, captured]) == ["requested", "duplicate", "captured"]
     assert duplicate["trigger"]["name"] == "backup-second"
     assert duplicate["logfile"]["id"] == requested["logfile"]["id"]
@@ -191,7 +193,7 @@ def test_after_the_cool_down_an_agent_is_asked_anew(api, cloud, clock):
     clock.advance(601)
     cloud.send('["agent"]')
     cloud.drain()
-    assert statuses(cloud.notices()) == ["requested", "captured"] * 2
+    assert statuses(cloud.notifications()) == ["requested", "captured"] * 2
     assert api.asked["agent"] == 2
 
 
@@ -200,7 +202,7 @@ def test_force_goes_round_the_cool_down(api, cloud):
     cloud.send('["agent"]')
     cloud.send('{"agent_id": "agent", "force": true}')
     cloud.drain()
-    assert Counter(statuses(cloud.notices())) == {"requested": 2, "captured": 2}
+    assert Counter(statuses(cloud.notifications())) == {"requested": 2, "captured": 2}
 
 
 def test_a_refused_request_is_not_remembered(api, cloud):
@@ -209,7 +211,7 @@ def test_a_refused_request_is_not_remembered(api, cloud):
     api.add_agents("agent")
     cloud.send('["agent"]')
     cloud.drain()
-    assert statuses(cloud.notices()) == ["rejected", "requested", "captured"]
+    assert statuses(cloud.notifications()) == ["rejected", "requested", "captured"]
 
 
 def test_without_its_table_the_cool_down_is_left_out_and_the_log_says_so(api, cloud, caplog):
@@ -217,7 +219,7 @@ def test_without_its_table_the_cool_down_is_left_out_and_the_log_says_so(api, cl
     boto3.client("dynamodb").delete_table(TableName=os.environ["RECENT_CAPTURES_TABLE"])
     cloud.send('["agent", "other"]')
     cloud.drain()
-    assert Counter(statuses(cloud.notices())) == {"requested": 2, "captured": 2}
+    assert Counter(statuses(cloud.notifications())) == {"requested": 2, "captured": 2}
     assert caplog.text.count("the cool-down table cannot be reached") == 1
 
 
@@ -240,8 +242,8 @@ def run_fleet(api, cloud, samples, *, meanwhile):
 
 
 def assert_all_is_well(api, cloud, gone, late, wanted):
-    notices = cloud.notices()
-    ended = endings(notices)
+    notifications = cloud.notifications()
+    ended = endings(notifications)
     by_agent = {}
     for (_, agent_id), status in ended.items():
         by_agent.setdefault(agent_id, []).append(status)
@@ -250,7 +252,7 @@ def assert_all_is_well(api, cloud, gone, late, wanted):
     assert all(by_agent[agent_id] == ["expired"] for agent_id in gone)
     assert all(by_agent[agent_id] == ["captured"] for agent_id in late)
     assert all(sorted(by_agent[agent_id]) == ["captured", "duplicate", "duplicate"] for agent_id in wanted)
-    assert statuses(notices).count("waiting") == 20
+    assert statuses(notifications).count("waiting") == 20
     assert api.posts == Counter(FLEET)
     assert cloud.dead_letters() == []
 
@@ -272,12 +274,12 @@ def test_a_token_that_is_revoked_in_the_middle_is_rotated_once_and_every_agent_e
 @pytest.mark.parametrize(
     "point",
     [
-        "agent_log_capture.core.decision.Accepted.to_json",
-        "agent_log_capture.asking.requested",
+        "agent_log_capture.domain.responses.Accepted.to_json",
+        "agent_log_capture.service.processor.requested",
         "agent_log_capture.adapters.outcome_topic.OutcomeTopic.publish",
-        "agent_log_capture.adapters.capture_queue.CaptureQueue.put_back",
+        "agent_log_capture.adapters.capture_queue.CaptureQueue.requeue",
     ],
-    ids=["before it is remembered", "after it is remembered", "before the notice", "before it waits"],
+    ids=["before it is remembered", "after it is remembered", "before the notification", "before it waits"],
 )
 def test_a_function_that_is_killed_asks_nobody_twice_and_tells_everybody(api, cloud, clock, point):
     agents = FLEET[:5]
@@ -288,10 +290,10 @@ def test_a_function_that_is_killed_asks_nobody_twice_and_tells_everybody(api, cl
     assert (exit_codes, cloud.waiting) == ([9], 1)
     clock.advance(1801)
     cloud.drain()
-    notices = cloud.notices()
-    assert set(endings(notices).values()) == {"captured"}
-    assert {notice["agent_id"] for notice in notices} == set(agents)
-    assert len({notice["outcome_id"] for notice in notices}) == 2 * len(agents)
+    notifications = cloud.notifications()
+    assert set(endings(notifications).values()) == {"captured"}
+    assert {notification["agent_id"] for notification in notifications} == set(agents)
+    assert len({notification["outcome_id"] for notification in notifications}) == 2 * len(agents)
     assert api.posts == Counter(agents)
 
 
@@ -319,7 +321,7 @@ def test_from_a_username_and_an_api_key_the_first_rotation_makes_a_token(api, ro
     api.add_agents("agent")
     rotating.send('["agent"]')
     rotating.drain()
-    assert statuses(rotating.notices()) == ["requested", "captured"]
+    assert statuses(rotating.notifications()) == ["requested", "captured"]
 
 
 @pytest.fixture
@@ -358,7 +360,7 @@ def test_captures_that_wait_for_credentials_start_the_rotation_by_themselves(api
     open_window(deployed, clock)
     put_secret(deployed, username="operator", api_key="the-api-key")
     deployed.drain()
-    assert statuses(deployed.notices()) == ["requested", "captured"]
+    assert statuses(deployed.notifications()) == ["requested", "captured"]
 
 
 def test_a_rotation_that_failed_as_often_as_it_is_tried_is_refused_anew_and_tried_again(api, rotating, clock):

@@ -5,7 +5,7 @@ import pytest
 
 from local.clock import Clock
 from local.cloud import EmbeddedCloud
-from local.stand_in import StandIn
+from local.fake_api import FakeApi
 from ops.__main__ import main
 
 TOKEN = "a-token-that-nobody-sees"
@@ -18,8 +18,8 @@ def clock():
 
 @pytest.fixture
 def api(clock):
-    with StandIn(clock=clock.time) as stand_in:
-        yield stand_in
+    with FakeApi(clock=clock.time) as fake_api:
+        yield fake_api
 
 
 @pytest.fixture

@@ -141,7 +141,7 @@ def test_what_is_sent_again_because_its_answer_was_lost_is_the_same_trigger_and_
 
     cloud.drain()
     assert api.posts == Counter(agents)
-    assert {notice["status"] for notice in cloud.notices()} == {"requested", "captured"}
+    assert {notification["status"] for notification in cloud.notifications()} == {"requested", "captured"}
 
 
 def test_the_same_list_sent_later_is_a_new_trigger(run, cloud, write):

@@ -16,7 +16,6 @@ from botocore.awsrequest import AWSResponse
 from moto import mock_aws
 from moto.sqs import models as sqs_models
 
-from agent_log_capture import counting
 from agent_log_capture.adapters.batches import send_in_batches
 from agent_log_capture.adapters.capture_queue import CaptureQueue
 from agent_log_capture.adapters.cloud_backup import CloudBackup
@@ -25,7 +24,8 @@ from agent_log_capture.adapters.jobs import Jobs
 from agent_log_capture.adapters.outcome_topic import OutcomeTopic
 from agent_log_capture.adapters.recent_captures import RecentCaptures
 from agent_log_capture.adapters.token_secret import TokenSecret
-from agent_log_capture.core.capture import Capture, Outcome, Status, Trigger, TriggerType
+from agent_log_capture.domain.capture import Capture, Outcome, Status, Trigger, TriggerType
+from agent_log_capture.service import job_tracker
 
 NOW = datetime(2026, 11, 23, 3, 12, 40, 985000, tzinfo=UTC)
 TABLE = "RecentCapturesTable"
@@ -294,7 +294,7 @@ def jobs_client(aws):
 def jobs_table(jobs_client, monkeypatch):
     """The table of the jobs, with what can go wrong with it."""
     # moto knows nothing of threads: a transaction that is refused would undo another one.
-    monkeypatch.setattr(counting, "JOBS_AT_ONCE", 1)
+    monkeypatch.setattr(job_tracker, "JOBS_AT_ONCE", 1)
     create_table(jobs_client, JOBS_TABLE)
     return BrokenCalls(jobs_client)
 

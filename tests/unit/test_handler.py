@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 import requests
 
-from agent_log_capture.core.capture import Following, Status
+from agent_log_capture.domain.capture import Polling, Status
 from agent_log_capture.handlers.capture import ANSWERS, METRICS, NotSavedError, lambda_handler
 from agent_log_capture.settings import SettingError
 from local.template import resolve, translate
@@ -93,9 +93,9 @@ def watched(a_capture):
 
     def build(*agent_ids, ago=timedelta(minutes=1), activated_at=None):
         moment = datetime.now(UTC) - ago
-        following = Following(log_file_id="made", requested_at=moment, activated_at=activated_at)
+        polling = Polling(log_file_id="made", requested_at=moment, activated_at=activated_at)
         captures = [
-            a_capture(agent_id=agent_id, asked_at=moment, retry_from=moment, following=following)
+            a_capture(agent_id=agent_id, asked_at=moment, retry_from=moment, polling=polling)
             for agent_id in agent_ids
         ]
         return json.dumps({"captures": [capture.to_json() for capture in captures]})
@@ -128,7 +128,7 @@ def sqs_event(**bodies):
 
 def test_an_event_of_the_queue_is_answered_with_no_failures(invoke, told):
     assert invoke(sqs_event(first="one", second="two not@good")) == {"batchItemFailures": []}
-    assert Counter(notice["status"] for notice in told.bodies()) == {"requested": 2, "rejected": 1}
+    assert Counter(notification["status"] for notification in told.bodies()) == {"requested": 2, "rejected": 1}
 
 
 @pytest.fixture
@@ -152,9 +152,9 @@ def test_what_cannot_be_told_is_put_back_and_measured(*, invoke, sns, topic_arn,
     assert sorted(capture["agent_id"] for capture in body["captures"]) == ["one", "two"]
     lines, metrics = output()
     [error] = [line for line in lines if line["level"] == "ERROR"]
-    assert (error["message"], error["count"]) == ("notices were not published", 2)
+    assert (error["message"], error["count"]) == ("notifications were not published", 2)
     assert "NotFound" in error["reason"]
-    assert (metrics[0]["NoticesFailed"], metrics[0]["NoticesPublished"]) == ([2.0], [0.0])
+    assert (metrics[0]["NotificationsFailed"], metrics[0]["NotificationsPublished"]) == ([2.0], [0.0])
 
 
 def test_any_other_event_is_answered_with_a_report(invoke, answers, told):
@@ -202,7 +202,7 @@ def test_without_a_cool_down_there_is_no_table(*, monkeypatch, invoke, dynamodb,
     dynamodb.delete_table(TableName="RecentCapturesTable")
     invoke(sqs_event(first="one"))
     invoke(sqs_event(second="one"))
-    assert [notice["status"] for notice in told.bodies()] == ["requested", "requested"]
+    assert [notification["status"] for notification in told.bodies()] == ["requested", "requested"]
     assert {line["level"] for line in output()[0]} == {"INFO"}
 
 
@@ -213,16 +213,16 @@ def test_without_a_deadline_log_files_are_not_watched(monkeypatch, invoke, waiti
 
 
 @pytest.mark.parametrize("is_published", [True, False])
-def test_the_signed_link_is_nowhere_but_in_the_notice_and_only_where_it_may_be(
+def test_the_signed_link_is_nowhere_but_in_the_notification_and_only_where_it_may_be(
     *, monkeypatch, invoke, answers, watched, told, waiting, capsys, is_published
 ):
     monkeypatch.setenv("PUBLISH_DOWNLOAD_URL", str(is_published).lower())
     answers.update(done="completed", uploading="started")
     invoke(sqs_event(record=watched("done", "uploading")))
-    [notice] = told.messages()
-    [put_back] = waiting.messages(after_seconds=900)
-    assert ("temp_url_sig" in notice["Body"]) is is_published
-    assert "temp_url_sig" not in put_back["Body"] + capsys.readouterr().out
+    [notification] = told.messages()
+    [requeue] = waiting.messages(after_seconds=900)
+    assert ("temp_url_sig" in notification["Body"]) is is_published
+    assert "temp_url_sig" not in requeue["Body"] + capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("is_chat", "is_published"), [(True, True), (True, False), (False, True)])
@@ -287,11 +287,11 @@ def test_every_count_is_measured(*, invoke, answers, watched, overdue, measured)
         "CapturesCompleted": [1],
         "CapturesExpired": [1],
         "CapturesDuplicate": [1],
-        "NoticesPublished": [6, 1],
+        "NotificationsPublished": [6, 1],
         # A request is accepted, three looks and a question for an agent's status are answered.
-        "ApiAnswers2xx": [5],
-        "ApiAnswers4xx": [1],
-        "ApiAnswers5xx": [2],
+        "ApiResponses2xx": [5],
+        "ApiResponses4xx": [1],
+        "ApiResponses5xx": [2],
     }
     assert {*METRICS.values()} < values.keys()
 
@@ -323,7 +323,7 @@ def test_sums_that_are_told_are_measured_and_logged(invoke, answers, output):
     invoke(sqs_event(first="one not@good", second="two three"))
     lines, metrics = output()
     assert metrics[0]["JobsDone"] == [1.0]
-    assert metrics[0]["NoticesPublished"] == [5.0]
+    assert metrics[0]["NotificationsPublished"] == [5.0]
     [done] = [line for line in lines if line["message"] == "job done"]
     assert (done["job_id"], done["revision"], done["asked"], done["counts"]["rejected"]) == ("first", 1, 2, 2)
 
@@ -348,11 +348,11 @@ def test_every_answer_of_the_api_is_measured_by_its_class_and_so_is_none(invoke,
     invoke({"agent_ids": ["one", "two", "moved", "gone", "busy", "odd", "cut"]})
     values = measured()
     assert {metric: values[metric] for metric in ANSWERS.values()} == {
-        "ApiAnswers2xx": [2],
-        "ApiAnswers3xx": [1],
-        "ApiAnswers4xx": [1],
-        "ApiAnswers5xx": [1],
-        "ApiNoAnswer": [2],
+        "ApiResponses2xx": [2],
+        "ApiResponses3xx": [1],
+        "ApiResponses4xx": [1],
+        "ApiResponses5xx": [1],
+        "ApiNoResponse": [2],
     }
 
 
@@ -381,7 +381,7 @@ def test_other_reasons_to_call_no_further_are_no_fault_of_the_token(monkeypatch,
     answers.update(dict.fromkeys(agents, 503))
     invoke({"agent_ids": agents})
     lines, metrics = output()
-    assert [line["reason"] for line in lines if line["message"] == "the brake: no further calls"] == ["temporary"]
+    assert [line["reason"] for line in lines if line["message"] == "the breaker: no further calls"] == ["temporary"]
     assert "TokenRefused" not in metrics[0]
 
 
@@ -474,7 +474,7 @@ def test_metrics_are_in_one_namespace_with_their_units(invoke, output):
     assert {metric["Name"]: metric["Unit"] for metric in metrics["Metrics"]} == {
         "ColdStarts": "Count",
         "CapturesAsked": "Count",
-        "ApiAnswers2xx": "Count",
+        "ApiResponses2xx": "Count",
         "CapturesRequested": "Count",
-        "NoticesPublished": "Count",
+        "NotificationsPublished": "Count",
     }

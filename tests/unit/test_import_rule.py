@@ -1,4 +1,4 @@
-"""Arrows point inwards: handlers → bootstrap → workflow, rotation → adapters → core."""
+"""Arrows point inwards: handlers → bootstrap → service → adapters → domain."""
 
 import ast
 from pathlib import Path
@@ -7,7 +7,6 @@ import pytest
 
 SRC = Path(__file__).parents[2] / "src"
 PACKAGE = "agent_log_capture"
-WORKFLOW = {"workflow", "asking", "saving", "counting"}
 PURE = (
     *("collections", "dataclasses", "datetime", "enum", "itertools", "json", "re", "textwrap", "typing", "uuid"),
     *("email.utils.parsedate_to_datetime", "http.HTTPStatus", "math.ceil", "urllib.parse.parse_qs"),
@@ -16,17 +15,12 @@ PURE = (
 )
 # For each part of the package, the other parts that it may import.
 ALLOWED = {
-    "core": set(),
-    "settings": {"core"},
-    "adapters": {"core"},
-    "workflow": {*WORKFLOW, "workers", "adapters", "core"},
-    "asking": {"workers", "adapters", "core"},
-    "workers": {"core"},
-    "saving": {"counting", "adapters", "core"},
-    "counting": {"adapters", "core"},
-    "rotation": {"adapters", "core"},
-    "bootstrap": {*WORKFLOW, "rotation", "adapters", "core", "settings"},
-    "handlers": {*WORKFLOW, "bootstrap", "core"},
+    "domain": set(),
+    "settings": {"domain"},
+    "adapters": {"domain"},
+    "service": {"adapters", "domain"},
+    "bootstrap": {"service", "adapters", "domain", "settings"},
+    "handlers": {"bootstrap", "service", "domain"},
 }
 FILES = sorted(path.relative_to(SRC / PACKAGE) for path in (SRC / PACKAGE).rglob("*.py"))
 
@@ -66,21 +60,21 @@ def test_a_file_imports_only_what_lies_further_in(file):
     assert inside <= ALLOWED.get(part, set()) | {part}
 
 
-CORE = [file for file in FILES if part_of(file) == "core"]
+DOMAIN = [file for file in FILES if part_of(file) == "domain"]
 
 
-@pytest.mark.parametrize("file", CORE, ids=str)
-def test_the_core_imports_nothing_that_reads_or_changes_the_world(file):
+@pytest.mark.parametrize("file", DOMAIN, ids=str)
+def test_the_domain_imports_nothing_that_reads_or_changes_the_world(file):
     impure = {name for name in imports_of(file) if not f"{name}.".startswith(tuple(f"{pure}." for pure in PURE))}
     assert impure == set()
 
 
-@pytest.mark.parametrize("file", CORE, ids=str)
-def test_the_core_is_told_the_time_and_makes_no_random_ids(file):
+@pytest.mark.parametrize("file", DOMAIN, ids=str)
+def test_the_domain_gets_the_time_from_its_caller_and_makes_no_random_ids(file):
     assert not attributes_of(file) & {"now", "utcnow", "today", "uuid1", "uuid4", "open"}
 
 
 @pytest.mark.parametrize("file", [file for file in FILES if part_of(file) != "bootstrap"], ids=str)
-def test_nobody_but_bootstrap_reads_the_environment(file):
+def test_only_bootstrap_reads_the_environment(file):
     assert "os" not in {name.split(".")[0] for name in imports_of(file)}
     assert not attributes_of(file) & {"environ", "getenv"}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agent_log_capture.core.parser import MAX_VALUES
+from agent_log_capture.domain.events.finder import MAX_VALUES
 from local.template import translate
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -19,7 +19,7 @@ import boto3
 
 from agent_log_capture import bootstrap  # with all that the function imports
 from agent_log_capture.adapters.capture_queue import CaptureQueue
-from agent_log_capture.core.intake import Reader
+from agent_log_capture.domain.events.parser import EventParser
 
 MARKS = "\N{MUSICAL SYMBOL G CLEF}" * 600
 ALARM = {"alarmName": MARKS, "state": {"value": "ALARM", "timestamp": "t"}}
@@ -34,13 +34,13 @@ EVENTS = {
     },
 }
 event = json.loads(json.dumps(EVENTS[sys.argv[1]]()))
-arrivals = Reader(default_region="DFW").read(event, request_id="r", now=datetime.now(UTC))
+parsed_records = EventParser(default_region="DFW").read(event, request_id="r", now=datetime.now(UTC))
 client = boto3.client("sqs", region_name="us-east-1", aws_access_key_id="a", aws_secret_access_key="b")
 answer = type("Response", (), {"status_code": 200}), {"Successful": []}
 client.meta.events.register("before-call.sqs.SendMessageBatch", lambda **_: answer)
-captures = [capture for arrival in arrivals for capture in arrival.captures]
-CaptureQueue(client, "https://queue", "https://dead-letters").put_back([(capture, 0) for capture in captures])
-refused = [each for arrival in arrivals for each in arrival.refused]
+captures = [capture for parsed in parsed_records for capture in parsed.captures]
+CaptureQueue(client, "https://queue", "https://dead-letters").requeue([(capture, 0) for capture in captures])
+refused = [each for parsed in parsed_records for each in parsed.refused]
 peak = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
 print(len(captures), sum(each.count for each in refused), refused[0].outcome.reason if refused else "-", peak[1])
 """

@@ -24,7 +24,12 @@ MEASURED = {
         {
             *capture.METRICS.values(),
             *capture.ANSWERS.values(),
-            *(capture.CAPTURES_ASKED, capture.CAPTURE_SECONDS, capture.NOTICES_PUBLISHED, capture.NOTICES_FAILED),
+            *(
+                capture.CAPTURES_ASKED,
+                capture.CAPTURE_SECONDS,
+                capture.NOTIFICATIONS_PUBLISHED,
+                capture.NOTIFICATIONS_FAILED,
+            ),
             *(capture.TOKEN_REFUSED, bootstrap.COLD_STARTS, rotate_token.TOKEN_REFRESHES),
         },
     ),
@@ -162,7 +167,7 @@ def test_the_functions_measure_under_the_name_of_their_stack(template):
 
 def test_what_can_go_wrong_has_its_alarm(alarms):
     assert [suffix(alarm) for alarm in alarms.values()] == [
-        *("dead-letters", "queue-age", "errors", "throttles", "duration", "token-refused", "notices-failed"),
+        *("dead-letters", "queue-age", "errors", "throttles", "duration", "token-refused", "notifications-failed"),
         *("destination-failures", "alarm-rule-failures", "request-rule-failures"),
         *("rotation-errors", "rotation-duration"),
     ]

@@ -8,10 +8,10 @@ import pytest
 
 from agent_log_capture import bootstrap
 from agent_log_capture.adapters.jobs import AGENTS_IN_A_TRANSACTION
-from agent_log_capture.core.capture import Reason, Status
-from agent_log_capture.core.intake import Reader
-from agent_log_capture.core.job import COUNTED
-from agent_log_capture.core.job_notice import JOB_DONE
+from agent_log_capture.domain.capture import Reason, Status
+from agent_log_capture.domain.events.parser import EventParser
+from agent_log_capture.domain.job import COUNTED
+from agent_log_capture.domain.notifications.job_summary import JOB_DONE
 from agent_log_capture.handlers import capture, rotate_token
 from local.template import translate
 
@@ -83,25 +83,27 @@ def test_every_reason_is_explained_with_the_status_it_comes_with():
     assert {status for row in rows for status in names(row[1])} <= {status.value for status in Status}
 
 
-def test_every_field_of_the_notice_is_explained():
-    rows = table(section("The notice"), "field")
+def test_every_field_of_the_notification_is_explained():
+    rows = table(section("The notification"), "field")
     assert {name for row in rows for name in names(row[0])} == set(NOTICE)
 
 
-def test_the_notice_that_is_shown_is_the_one_that_is_published():
+def test_the_notification_that_is_shown_is_the_one_that_is_published():
     _, shown = json_blocks(section("One input, and what it gives"))
     assert shown == NOTICE
 
 
 def test_the_mail_that_is_shown_is_one_that_is_sent():
     mail = (ROOT / "events/outcomes/mails/rejected.txt").read_text(encoding="utf-8")
-    assert f"\n```\n{mail}```\n" in section("The notice")
+    assert f"\n```\n{mail}```\n" in section("The notification")
 
 
-def test_the_event_that_is_shown_asks_for_the_agent_that_the_notice_names():
-    event, notice = json_blocks(section("One input, and what it gives"))
-    [arrival] = Reader(default_region="ORD").read(event, request_id="request", now=None)
-    assert [(asked.agent_id, asked.region) for asked in arrival.captures] == [(notice["agent_id"], notice["region"])]
+def test_the_event_that_is_shown_asks_for_the_agent_that_the_notification_names():
+    event, notification = json_blocks(section("One input, and what it gives"))
+    [parsed] = EventParser(default_region="ORD").read(event, request_id="request", now=None)
+    assert [(asked.agent_id, asked.region) for asked in parsed.captures] == [
+        (notification["agent_id"], notification["region"])
+    ]
 
 
 def test_the_sum_that_is_shown_is_one_that_is_published_and_adds_up():
@@ -127,8 +129,8 @@ def test_every_metric_is_named():
             *capture.ANSWERS.values(),
             capture.CAPTURES_ASKED,
             capture.CAPTURE_SECONDS,
-            capture.NOTICES_PUBLISHED,
-            capture.NOTICES_FAILED,
+            capture.NOTIFICATIONS_PUBLISHED,
+            capture.NOTIFICATIONS_FAILED,
             capture.TOKEN_REFUSED,
             capture.JOBS_DONE,
             capture.ACTIVATIONS_FAILED,

@@ -11,11 +11,11 @@ import pytest
 from moto.events.models import EventPattern
 
 from agent_log_capture.adapters.http_session import CONNECT_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS
-from agent_log_capture.core.auth_token import TokenFormatError, parse_auth_token
-from agent_log_capture.core.credentials import parse_credentials
-from agent_log_capture.core.job import keep_seconds
+from agent_log_capture.domain.auth_token import TokenFormatError, parse_auth_token
+from agent_log_capture.domain.credentials import parse_credentials
+from agent_log_capture.domain.job import keep_seconds
+from agent_log_capture.service.worker_pool import CALL_SECONDS, SAVING_SECONDS
 from agent_log_capture.settings import RotationSettings, Settings
-from agent_log_capture.workers import CALL_SECONDS, SAVING_SECONDS
 from local.template import TEMPLATE, resolve, translate
 
 ROOT = TEMPLATE.parent

@@ -7,20 +7,20 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from agent_log_capture.core.printable import printable
+from agent_log_capture.domain.printable import printable
 
 MAX_ENTRIES = 10
 _PAUSES_SECONDS = (0, 0.2, 0.6)  # before each try: what a throttled entry needs is a moment
 _REASON_CHARACTERS = 500
 
 type Entry = dict[str, Any]
-type Answer = Mapping[str, Any]
+type ApiResponse = Mapping[str, Any]
 type HasTime = Callable[[], bool]
 
 
 def send_in_batches(
     entries: Sequence[Entry],
-    send: Callable[[list[Entry]], Answer],
+    send: Callable[[list[Entry]], ApiResponse],
     *,
     max_bytes: int,
     has_time: HasTime,
@@ -52,23 +52,23 @@ def always() -> bool:
     return True
 
 
-def _send(batch: list[Entry], send: Callable[[list[Entry]], Answer], has_time: HasTime) -> Sequence[Answer]:
+def _send(batch: list[Entry], send: Callable[[list[Entry]], ApiResponse], has_time: HasTime) -> Sequence[ApiResponse]:
     if not has_time():
         return _failures(batch, "OutOfTime", "the invocation has no time left for it")
     try:
-        failures: Sequence[Answer] = send(batch).get("Failed", [])
+        failures: Sequence[ApiResponse] = send(batch).get("Failed", [])
     except (BotoCoreError, ClientError) as error:
         # botocore has tried again whatever may be tried again.
         return _failures(batch, type(error).__name__, str(error))
     return failures
 
 
-def _failures(batch: list[Entry], code: str, message: str) -> Sequence[Answer]:
+def _failures(batch: list[Entry], code: str, message: str) -> Sequence[ApiResponse]:
     """Return what says that a whole batch failed, and that there is no use in sending it again now."""
     return [{"Id": entry["Id"], "Code": code, "Message": message, "SenderFault": True} for entry in batch]
 
 
-def _why(failure: Answer) -> str:
+def _why(failure: ApiResponse) -> str:
     # The service may quote what it refuses, and that is what outsiders wrote.
     return printable(f"{failure['Code']}: {failure.get('Message', '')}", _REASON_CHARACTERS)
 

@@ -9,7 +9,7 @@ from itertools import batched
 from typing import TYPE_CHECKING, Any
 
 from agent_log_capture.adapters.batches import Entry, HasTime, always, send_in_batches
-from agent_log_capture.core.capture import Capture, Outcome
+from agent_log_capture.domain.capture import Capture, Outcome
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -49,7 +49,7 @@ class CaptureQueue:
         self._queue_url = queue_url
         self._dead_letter_queue_url = dead_letter_queue_url
 
-    def put_back(self, delayed: Sequence[tuple[Capture, int]], has_time: HasTime = always) -> Mapping[int, str]:
+    def requeue(self, delayed: Sequence[tuple[Capture, int]], has_time: HasTime = always) -> Mapping[int, str]:
         """Send captures, each with its delay in seconds; return why by index, for those that could not be sent."""
         not_sent: dict[int, str] = {}
         for messages in batched(_grouped(delayed), _MESSAGES_AT_ONCE, strict=False):

@@ -14,13 +14,20 @@ from urllib3.connection import HTTPSConnection
 from urllib3.exceptions import MaxRetryError, NewConnectionError
 
 from agent_log_capture.adapters.http_session import MESSAGE_CHARACTERS, error_message, exchange, json_object
-from agent_log_capture.core.auth_token import AuthToken
-from agent_log_capture.core.capture import SIGNED_LINK, Capture, LogFile, Reason, is_agent_id
-from agent_log_capture.core.decision import Answer, TemporaryError, Trouble, Verdict, judge, retry_after_seconds
-from agent_log_capture.core.printable import printable
-from agent_log_capture.core.redaction import redact, redacted
+from agent_log_capture.domain.auth_token import AuthToken
+from agent_log_capture.domain.capture import SIGNED_LINK, Capture, LogFile, Reason, is_agent_id
+from agent_log_capture.domain.printable import printable
+from agent_log_capture.domain.redaction import redact, redacted
+from agent_log_capture.domain.responses import (
+    ApiResponse,
+    Failure,
+    ResponseClass,
+    RetryableError,
+    classify,
+    retry_after_seconds,
+)
 
-# Whatever the API answers, a notice stays below the 256 KiB that SNS carries.
+# Whatever the API answers, a notification stays below the 256 KiB that SNS carries.
 _ADDRESS_CHARACTERS = 2048
 _WORD_CHARACTERS = 100
 _MOST_LINKS = 10
@@ -30,7 +37,7 @@ _SIGNATURE = "temp_url_sig"  # the parameter that makes a link a key
 class CloudBackup:
     """Calls the API in whichever region a capture names; `url` may hold `{region}`.
 
-    Any answer is returned, whatever its status; a redirect is an answer, and never followed. TemporaryError says that
+    Any answer is returned, whatever its status; a redirect is an answer, and never followed. RetryableError says that
     there was none, and whether the request may have been served all the same. Without `keeps_signed_links`, links
     with which anybody can download a log file are dropped where they come in, and so are nowhere.
     """
@@ -48,7 +55,7 @@ class CloudBackup:
         self._now = now
         self._keeps_signed_links = keeps_signed_links
 
-    def request_log_file(self, token: AuthToken, capture: Capture) -> Answer:
+    def request_log_file(self, token: AuthToken, capture: Capture) -> ApiResponse:
         """Ask an agent for its log file; the answer's log file is the one that was made, as far as it tells."""
         response, fields = self._call("POST", token, capture)
         location = response.headers.get("Location", "")
@@ -56,35 +63,35 @@ class CloudBackup:
         is_told = redacted(location, token.value) == location
         return self._answer(response, fields, self._log_file(fields, location if is_told else "", response.url))
 
-    def read_log_file(self, token: AuthToken, capture: Capture, log_file_id: str) -> Answer:
-        """Look at one log file of an agent."""
+    def read_log_file(self, token: AuthToken, capture: Capture, log_file_id: str) -> ApiResponse:
+        """Poll at one log file of an agent."""
         response, fields = self._call("GET", token, capture, f"logfiles/{_segment(log_file_id)}")
         return self._answer(response, fields, self._log_file(fields))
 
-    def read_status(self, token: AuthToken, capture: Capture) -> Answer:
+    def read_status(self, token: AuthToken, capture: Capture) -> ApiResponse:
         """Ask whether an agent is online; the answer's `is_online` is None when it does not say."""
         response, fields = self._call("GET", token, capture, "status")
         is_online = fields.get("online")
         is_told = _is_accepted(response) and isinstance(is_online, bool)
         return replace(self._answer(response, fields), is_online=is_online if is_told else None)
 
-    def find_log_file(self, token: AuthToken, capture: Capture, is_wanted: Callable[[LogFile], bool]) -> Answer:
-        """Look through an agent's log files; the answer's log file is the latest that is wanted, None for none."""
+    def find_log_file(self, token: AuthToken, capture: Capture, is_wanted: Callable[[LogFile], bool]) -> ApiResponse:
+        """Poll through an agent's log files; the answer's log file is the latest that is wanted, None for none."""
         response, fields = self._call("GET", token, capture)
         listed = fields.get("logfiles")
         if _is_accepted(response) and not isinstance(listed, list):
-            raise TemporaryError(Trouble(reason=Reason.TEMPORARY, message="the list of log files could not be read"))
+            raise RetryableError(Failure(reason=Reason.TEMPORARY, message="the list of log files could not be read"))
         log_files = map(self._log_file, _objects(listed))
         latest = max(filter(is_wanted, log_files), key=lambda log_file: log_file.date or "", default=None)
         return self._answer(response, fields, latest)
 
-    def activate_agents(self, token: AuthToken, region: str) -> Answer:
+    def activate_agents(self, token: AuthToken, region: str) -> ApiResponse:
         """Have all agents of the project in a region send heartbeats for a minute: `read_status` needs them."""
         event = {"event": "agent_activate", "mode": "active"}
         response, fields = self._send("POST", token, region, "events", json=event)
         return self._answer(response, fields)
 
-    def ping(self, token: AuthToken, region: str) -> Answer:
+    def ping(self, token: AuthToken, region: str) -> ApiResponse:
         """Ask whether the API is up and takes the token."""
         response, fields = self._send("GET", token, region, "ping")
         return self._answer(response, fields)
@@ -103,7 +110,7 @@ class CloudBackup:
             headers = {"X-Auth-Token": token.value}
             response, body = exchange(self._session, method, f"{project}/{path}", headers=headers, json=json)
         except RequestException as error:
-            raise TemporaryError(_trouble(error, method, sent_at)) from error
+            raise RetryableError(_failure(error, method, sent_at)) from error
         # An answer is free to repeat the request; what is read of it is published and logged.
         fields = json_object(body)
         redact(fields, token.value)
@@ -111,8 +118,8 @@ class CloudBackup:
 
     def _answer(
         self, response: requests.Response, fields: Mapping[str, Any], log_file: LogFile | None = None
-    ) -> Answer:
-        return Answer(
+    ) -> ApiResponse:
+        return ApiResponse(
             http_status=response.status_code,
             message=error_message(fields),
             log_file=log_file if _is_accepted(response) else None,
@@ -136,15 +143,15 @@ class CloudBackup:
 
 
 def _is_accepted(response: requests.Response) -> bool:
-    return judge(response.status_code) is Verdict.ACCEPTED
+    return classify(response.status_code) is ResponseClass.ACCEPTED
 
 
-def _trouble(error: RequestException, method: str, sent_at: datetime) -> Trouble:
+def _failure(error: RequestException, method: str, sent_at: datetime) -> Failure:
     message = printable(f"{type(error).__name__}: {error}", MESSAGE_CHARACTERS)
     if _is_not_connected(error):
-        return Trouble(reason=Reason.NOT_CONNECTED, message=message)
+        return Failure(reason=Reason.NOT_CONNECTED, message=message)
     is_unconfirmed = method == "POST"
-    return Trouble(
+    return Failure(
         reason=Reason.UNCONFIRMED if is_unconfirmed else Reason.TEMPORARY,
         message=message,
         unconfirmed_since=sent_at if is_unconfirmed else None,

@@ -15,7 +15,7 @@ import urllib3
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
-from agent_log_capture.core.printable import printable
+from agent_log_capture.domain.printable import printable
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer

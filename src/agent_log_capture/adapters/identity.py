@@ -9,9 +9,9 @@ import requests
 from requests.exceptions import RequestException
 
 from agent_log_capture.adapters.http_session import MESSAGE_CHARACTERS, exchange, json_object
-from agent_log_capture.core.auth_token import AuthToken, is_project_id, is_token
-from agent_log_capture.core.credentials import Credentials, IssuedToken
-from agent_log_capture.core.printable import printable
+from agent_log_capture.domain.auth_token import AuthToken, is_project_id, is_token
+from agent_log_capture.domain.credentials import Credentials, IssuedToken
+from agent_log_capture.domain.printable import printable
 
 _USERNAME_CHARACTERS = 80
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from agent_log_capture.adapters.batches import HasTime
-from agent_log_capture.core.capture import Capture, Job, Status, timestamp
-from agent_log_capture.core.job import COUNTED, OPEN, JobDone, Remembered, asking_again, counting
+from agent_log_capture.domain.capture import Capture, Job, Status, timestamp
+from agent_log_capture.domain.job import COUNTED, OPEN, JobSummary, Remembered, asking_again, counting
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
@@ -89,7 +89,7 @@ class Jobs:
         """Count what agents of one job have come to, each once; the job must be open."""
         self._count(endings, has_time)
 
-    def claim(self, endings: Sequence[Ending], has_time: HasTime) -> tuple[Capture, JobDone] | None:
+    def claim(self, endings: Sequence[Ending], has_time: HasTime) -> tuple[Capture, JobSummary] | None:
         """Return the sum of the job of these endings, and for which of them, when it is for this caller to tell.
 
         None when something is not ended, or the sum is for somebody else. Whoever comes again with one of the same
@@ -264,7 +264,7 @@ class Jobs:
 
 
 def _found(error: ClientError) -> Mapping[int, Item]:
-    """Return what was there in place of what was thought, by its place; empty when that was not the trouble."""
+    """Return what was there in place of what was thought, by its place; empty when that was not the failure."""
     answer: Mapping[str, Any] = error.response
     if error.response["Error"]["Code"] == "ConditionalCheckFailedException":
         return {0: answer.get("Item", {})}
@@ -310,8 +310,8 @@ def _remembered(item: Item) -> Remembered | None:
     return Remembered(Status(status) if status else None, _number(item, "replays"))
 
 
-def _sum(item: Item, teller: Capture) -> JobDone:
-    return JobDone(
+def _sum(item: Item, teller: Capture) -> JobSummary:
+    return JobSummary(
         job_id=teller.job_id,
         revision=_number(item, "revision"),
         counts={status: _number(item, status.value) for status in COUNTED},

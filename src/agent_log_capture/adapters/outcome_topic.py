@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from agent_log_capture.adapters.batches import Entry, HasTime, always, send_in_batches
-from agent_log_capture.core import job_notice, notice
-from agent_log_capture.core.capture import Outcome
-from agent_log_capture.core.job import JobDone
+from agent_log_capture.domain.capture import Outcome
+from agent_log_capture.domain.job import JobSummary
+from agent_log_capture.domain.notifications import job_summary, notification
 
 if TYPE_CHECKING:
     from mypy_boto3_sns import SNSClient
@@ -23,15 +23,17 @@ class OutcomeTopic:
         self._has_chat = has_chat
 
     def publish(self, outcomes: Sequence[Outcome], has_time: HasTime = always) -> Mapping[int, str]:
-        """Publish a notice for each outcome; return why by index, for those that could not be published.
+        """Publish a notification for each outcome; return why by index, for those that could not be published.
 
         `has_time` tells before each call whether there is still time for it.
         """
-        return self._send([notice.sns_message(outcome, has_chat=self._has_chat) for outcome in outcomes], has_time)
+        return self._send(
+            [notification.sns_message(outcome, has_chat=self._has_chat) for outcome in outcomes], has_time
+        )
 
-    def publish_sums(self, sums: Sequence[JobDone], has_time: HasTime = always) -> Mapping[int, str]:
-        """Publish a notice for the sum of each job; otherwise as `publish`."""
-        return self._send([job_notice.sns_message(done, has_chat=self._has_chat) for done in sums], has_time)
+    def publish_summaries(self, sums: Sequence[JobSummary], has_time: HasTime = always) -> Mapping[int, str]:
+        """Publish a notification for the sum of each job; otherwise as `publish`."""
+        return self._send([job_summary.sns_message(done, has_chat=self._has_chat) for done in sums], has_time)
 
     def _send(self, entries: Sequence[Entry], has_time: HasTime) -> Mapping[int, str]:
         def send(batch: list[Entry]) -> Mapping[str, Any]:

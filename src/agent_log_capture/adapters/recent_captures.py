@@ -20,8 +20,8 @@ from aws_lambda_powertools.utilities.idempotency.exceptions import (
 from botocore.exceptions import BotoCoreError, ClientError
 
 from agent_log_capture.adapters.grouped_puts import GroupedPuts
-from agent_log_capture.core.capture import Reason
-from agent_log_capture.core.decision import Accepted, TemporaryError, Trouble
+from agent_log_capture.domain.capture import Reason
+from agent_log_capture.domain.responses import Accepted, Failure, RetryableError
 
 if TYPE_CHECKING:
     from aws_lambda_powertools import Logger
@@ -85,7 +85,7 @@ class RecentCaptures:
     def once(self, key: str, request: Callable[[], Accepted]) -> Accepted:
         """Return what `request` returns, or what it returned to whoever was the first with this key.
 
-        What `request` raises is raised, and nothing is remembered. TemporaryError when somebody else is asking now.
+        What `request` raises is raised, and nothing is remembered. RetryableError when somebody else is asking now.
         """
         if not self._is_reachable:
             return request()
@@ -93,14 +93,14 @@ class RecentCaptures:
         try:
             return Accepted.from_json(self._remembered(key=key, request=observed))
         except IdempotencyAlreadyInProgressError as error:
-            raise TemporaryError(self._in_progress()) from error
+            raise RetryableError(self._in_progress()) from error
         except BaseError as error:
             self._bypass(error)
         return observed.result()
 
-    def _in_progress(self) -> Trouble:
+    def _in_progress(self) -> Failure:
         """Somebody is asking, or was killed while asking: then the agent's log files tell whether it was asked."""
-        return Trouble(
+        return Failure(
             reason=Reason.IN_PROGRESS,
             message="another invocation is asking this agent right now",
             unconfirmed_since=self._now() - timedelta(milliseconds=self._invocation_millis),

@@ -7,11 +7,11 @@ from aws_lambda_powertools.utilities.parameters import SecretsProvider
 from aws_lambda_powertools.utilities.parameters.exceptions import GetParameterError
 from botocore.exceptions import BotoCoreError, ClientError
 
-from agent_log_capture.core.auth_token import AuthToken, TokenFormatError, parse_auth_token
-from agent_log_capture.core.brake import Brake
-from agent_log_capture.core.capture import Reason
-from agent_log_capture.core.credentials import parse_credentials
-from agent_log_capture.core.decision import TemporaryError, Trouble
+from agent_log_capture.domain.auth_token import AuthToken, TokenFormatError, parse_auth_token
+from agent_log_capture.domain.capture import Reason
+from agent_log_capture.domain.circuit_breaker import CircuitBreaker
+from agent_log_capture.domain.credentials import parse_credentials
+from agent_log_capture.domain.responses import Failure, RetryableError
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 _CACHED_SECONDS = 300
 
 
-class TokenError(TemporaryError):
+class TokenError(RetryableError):
     """There is no auth token that the API takes; the message names the secret and shows nothing of its content.
 
-    It is temporary: whoever owns the secret may have mended it by the next time.
+    It is temporary: whoever owns the secret may have fixed it by the next time.
     """
 
     def __init__(self, reason: Reason, secret_arn: str, problem: str) -> None:
-        super().__init__(Trouble(reason=reason, message=f"the secret {secret_arn} {problem}"))
+        super().__init__(Failure(reason=reason, message=f"the secret {secret_arn} {problem}"))
 
 
 class TokenSecret:
@@ -59,7 +59,7 @@ class TokenSecret:
         except GetParameterError as error:
             raise TokenError(Reason.TOKEN_UNAVAILABLE, self.arn, f"cannot be read: {error}") from error
         except TokenFormatError as error:
-            # Not kept: whoever mends the secret is not to wait until it is read again.
+            # Not kept: whoever fixes the secret is not to wait until it is read again.
             self._provider.store.clear()
             raise TokenError(Reason.TOKEN_UNAVAILABLE, self.arn, self._problem(secret, error)) from error
 
@@ -89,12 +89,12 @@ class InvocationToken:
     """The auth token as the workers of one invocation share it.
 
     The secret is read when the first worker needs it, and once more when the API refuses the token: by one worker,
-    for all. Where that gives no token that the API takes, the brake is pulled.
+    for all. Where that gives no token that the API takes, the breaker is pulled.
     """
 
-    def __init__(self, secret: TokenSecret, brake: Brake) -> None:
+    def __init__(self, secret: TokenSecret, breaker: CircuitBreaker) -> None:
         self._secret = secret
-        self._brake = brake
+        self._brake = breaker
         self._lock = Lock()
         self._token: AuthToken | None = None
         self._error: TokenError | None = None
@@ -106,7 +106,7 @@ class InvocationToken:
         return self._token.project_id if self._token else None
 
     def current(self) -> AuthToken:
-        """Return the token; TokenError when there is none to read, NotTriedError once the brake is on."""
+        """Return the token; TokenError when there is none to read, NotTriedError once the breaker is on."""
         with self._lock:
             self._brake.check()
             if self._token is None:
@@ -139,5 +139,5 @@ class InvocationToken:
 
     def _pulled(self, error: TokenError) -> TokenError:
         self._error = error
-        self._brake.pull(error.trouble)
+        self._brake.pull(error.failure)
         return error

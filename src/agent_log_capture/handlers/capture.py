@@ -1,19 +1,19 @@
-"""The door that Lambda knows: any event in, the answer that its source expects out."""
+"""The source that Lambda knows: any event in, the answer that its source expects out."""
 
 from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools.metrics import MetricUnit
 
 from agent_log_capture import bootstrap
-from agent_log_capture.core.answers import ANSWER_CLASSES, NO_ANSWER
-from agent_log_capture.core.capture import Reason, Status
-from agent_log_capture.core.envelope import is_sqs_event
+from agent_log_capture.domain.capture import Reason, Status
+from agent_log_capture.domain.events.envelopes import is_sqs_event
+from agent_log_capture.domain.response_counts import NO_RESPONSE, RESPONSE_CLASSES
 
 if TYPE_CHECKING:
     from aws_lambda_powertools import Metrics
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-    from agent_log_capture.saving import Report
+    from agent_log_capture.service.result_writer import Report
 
 METRICS = {
     "requested": "CapturesRequested",
@@ -24,12 +24,12 @@ METRICS = {
     "expired": "CapturesExpired",
     "duplicate": "CapturesDuplicate",
 }
-ANSWERS = {name: f"ApiAnswers{name}" for name in ANSWER_CLASSES} | {NO_ANSWER: "ApiNoAnswer"}
+ANSWERS = {name: f"ApiResponses{name}" for name in RESPONSE_CLASSES} | {NO_RESPONSE: "ApiNoResponse"}
 CAPTURES_ASKED = "CapturesAsked"
 CAPTURE_SECONDS = "CaptureSeconds"
 TOKEN_REFUSED = "TokenRefused"  # noqa: S105 (the name of a metric)
-NOTICES_PUBLISHED = "NoticesPublished"
-NOTICES_FAILED = "NoticesFailed"
+NOTIFICATIONS_PUBLISHED = "NotificationsPublished"
+NOTIFICATIONS_FAILED = "NotificationsFailed"
 ACTIVATIONS_FAILED = "ActivationsFailed"
 JOBS_DONE = "JobsDone"
 JOB_COUNTS_FAILED = "JobCountsFailed"
@@ -51,7 +51,7 @@ def lambda_handler(event: object, context: "LambdaContext") -> dict[str, Any]:
     """
     function = bootstrap.capture_function()
     function.logger.append_keys(function_request_id=context.aws_request_id)
-    report = function.workflow.run(
+    report = function.service.run(
         event,
         request_id=context.aws_request_id,
         remaining_millis=context.get_remaining_time_in_millis,
@@ -66,8 +66,8 @@ def _measure(report: "Report", metrics: "Metrics") -> None:
         CAPTURES_ASKED: report.new,
         **{metric: report.counts[name] for name, metric in METRICS.items()},
         **{metric: report.answers[name] for name, metric in ANSWERS.items()},
-        TOKEN_REFUSED: int(report.trouble is not None and report.trouble.reason in _NO_TOKEN),
-        NOTICES_FAILED: report.notices_failed,
+        TOKEN_REFUSED: int(report.failure is not None and report.failure.reason in _NO_TOKEN),
+        NOTIFICATIONS_FAILED: report.notifications_failed,
         ACTIVATIONS_FAILED: report.activations_failed,
         JOBS_DONE: len(report.jobs_done),
         JOB_COUNTS_FAILED: report.not_counted,
@@ -78,7 +78,7 @@ def _measure(report: "Report", metrics: "Metrics") -> None:
     for outcome in report.outcomes:
         if outcome.status is Status.CAPTURED:
             metrics.add_metric(CAPTURE_SECONDS, MetricUnit.Seconds, (outcome.at - outcome.asked_at).total_seconds())
-    metrics.add_metric(NOTICES_PUBLISHED, MetricUnit.Count, report.notices_published)
+    metrics.add_metric(NOTIFICATIONS_PUBLISHED, MetricUnit.Count, report.notifications_published)
     metrics.flush_metrics()
 
 

@@ -1,4 +1,4 @@
-"""The door that Secrets Manager knows: one step of a rotation at a time."""
+"""The source that Secrets Manager knows: one step of a rotation at a time."""
 
 from typing import TYPE_CHECKING
 

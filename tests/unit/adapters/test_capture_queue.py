@@ -5,8 +5,8 @@ import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
 from agent_log_capture.adapters.capture_queue import MAX_BYTES, CaptureQueue, DeadLetter
-from agent_log_capture.core.capture import Reason, Status, Trigger, TriggerType
-from agent_log_capture.core.intake import Reader
+from agent_log_capture.domain.capture import Reason, Status, Trigger, TriggerType
+from agent_log_capture.domain.events.parser import EventParser
 
 # Of a batch: what is around each body counts a little.
 FULL = MAX_BYTES - 2000
@@ -49,29 +49,29 @@ def agents_of(body):
 
 def test_captures_that_wait_equally_long_share_a_message(queue, waiting, captures):
     one, two, three = captures(3)
-    assert queue.put_back([(one, 30), (two, 60), (three, 30)]) == {}
+    assert queue.requeue([(one, 30), (two, 60), (three, 30)]) == {}
     assert waiting.bodies(after_seconds=29) == []
     assert [agents_of(body) for body in waiting.bodies(after_seconds=31)] == [["agent-0", "agent-2"]]
     assert [agents_of(body) for body in waiting.bodies(after_seconds=61)] == [["agent-1"]]
 
 
 def test_nothing_to_put_back_is_nothing_to_send(queue, queue_entries):
-    assert (queue.put_back([]), queue.give_up([]), queue_entries.calls) == ({}, {}, [])
+    assert (queue.requeue([]), queue.give_up([]), queue_entries.calls) == ({}, {}, [])
 
 
 @pytest.mark.parametrize("delay_seconds", [0, 5, 900])
 def test_the_delay_is_the_queues_own(queue, queue_entries, captures, delay_seconds):
-    queue.put_back([(capture, delay_seconds) for capture in captures(1)])
+    queue.requeue([(capture, delay_seconds) for capture in captures(1)])
     assert [entry["DelaySeconds"] for [entry] in queue_entries.calls] == [delay_seconds]
 
 
 def test_a_message_holds_up_to_100_captures_and_a_call_ten_messages(queue, queue_entries, waiting, captures):
-    put_back = captures(1201)
-    assert queue.put_back([(capture, 0) for capture in put_back]) == {}
+    requeue = captures(1201)
+    assert queue.requeue([(capture, 0) for capture in requeue]) == {}
     assert [len(call) for call in queue_entries.calls] == [10, 3]
     bodies = waiting.bodies()
     assert [len(body["captures"]) for body in bodies] == [100] * 12 + [1]
-    assert [agent for body in bodies for agent in agents_of(body)] == [capture.agent_id for capture in put_back]
+    assert [agent for body in bodies for agent in agents_of(body)] == [capture.agent_id for capture in requeue]
 
 
 def test_a_capture_comes_back_as_it_went(queue, waiting, a_capture, now):
@@ -79,12 +79,12 @@ def test_a_capture_comes_back_as_it_went(queue, waiting, a_capture, now):
         a_capture(attempts=3, replays=1, force=True, unconfirmed_since=now, region="SYD"),
         a_capture(agent_id="other", trigger=Trigger(TriggerType.SQS, "id é \U0001f600", None)),
     ]
-    queue.put_back([(capture, 0) for capture in away])
+    queue.requeue([(capture, 0) for capture in away])
     [message] = waiting.messages()
     record = {"eventSource": "aws:sqs", "messageId": message["MessageId"], "body": message["Body"]}
-    reader = Reader(default_region="DFW")
-    [arrival] = reader.read({"Records": [record]}, request_id="r", now=datetime(2030, 1, 1, tzinfo=UTC))
-    assert (arrival.captures, arrival.refused, arrival.dead_letter) == (away, [], None)
+    reader = EventParser(default_region="DFW")
+    [parsed] = reader.read({"Records": [record]}, request_id="r", now=datetime(2030, 1, 1, tzinfo=UTC))
+    assert (parsed.captures, parsed.refused, parsed.dead_letter) == (away, [], None)
 
 
 def test_a_dead_letter_tells_why_it_lies_there(queue, dead, a_letter):
@@ -147,7 +147,7 @@ def test_a_body_that_no_message_can_hold_is_reported_and_spoils_no_other(queue, 
 
 def test_an_entry_that_fails_inside_a_success_is_sent_again(queue, queue_entries, waiting, captures, pauses):
     queue_entries.fail(lambda entry: entry["DelaySeconds"] == 7)
-    assert queue.put_back(list(zip(captures(3), [6, 7, 8], strict=True))) == {}
+    assert queue.requeue(list(zip(captures(3), [6, 7, 8], strict=True))) == {}
     assert [[entry["DelaySeconds"] for entry in call] for call in queue_entries.calls] == [[6, 7, 8], [7]]
     assert [agents_of(body) for body in waiting.bodies(after_seconds=10)] == [["agent-0"], ["agent-2"], ["agent-1"]]
     assert pauses == [0.2]
@@ -157,7 +157,7 @@ def test_captures_are_reported_by_their_own_index_when_their_message_keeps_faili
     queue, queue_entries, waiting, captures, pauses
 ):
     queue_entries.fail(lambda entry: entry["DelaySeconds"] == 7, calls=3)
-    failed = queue.put_back(list(zip(captures(5), [7, 6, 7, 6, 7], strict=True)))
+    failed = queue.requeue(list(zip(captures(5), [7, 6, 7, 6, 7], strict=True)))
     assert failed == dict.fromkeys([0, 2, 4], "Throttled: slow down")
     assert [agents_of(body) for body in waiting.bodies(after_seconds=10)] == [["agent-1", "agent-3"]]
     assert pauses == [0.2, 0.6]
@@ -165,7 +165,7 @@ def test_captures_are_reported_by_their_own_index_when_their_message_keeps_faili
 
 def test_an_entry_that_is_the_senders_fault_is_not_sent_again(queue, queue_entries, captures, pauses):
     queue_entries.fail(lambda entry: entry["DelaySeconds"] == 7, is_sender_fault=True)
-    failed = queue.put_back(list(zip(captures(3), [6, 7, 7], strict=True)))
+    failed = queue.requeue(list(zip(captures(3), [6, 7, 7], strict=True)))
     assert failed == dict.fromkeys([1, 2], "Throttled: slow down")
     assert (len(queue_entries.calls), pauses) == (1, [])
 
@@ -193,11 +193,11 @@ def test_an_entry_may_fail_in_more_than_one_way(queue, queue_entries, dead, a_le
 )
 def test_a_call_that_fails_as_a_whole_is_reported_for_each_and_not_repeated(queue, broken_wire, captures, error, why):
     calls = broken_wire(error)
-    assert queue.put_back([(capture, 0) for capture in captures(101)]) == dict.fromkeys(range(101), why)
+    assert queue.requeue([(capture, 0) for capture in captures(101)]) == dict.fromkeys(range(101), why)
     assert len(calls) == 1
 
 
 def test_a_queue_that_is_gone_is_reported(sqs, dead, a_capture, a_letter):
     queue = CaptureQueue(sqs, f"{dead.url}-gone", dead.url)
-    assert "NonExistentQueue" in queue.put_back([(a_capture(), 5)])[0]
+    assert "NonExistentQueue" in queue.requeue([(a_capture(), 5)])[0]
     assert queue.give_up([a_letter(json.dumps({"captures": []}))]) == {}

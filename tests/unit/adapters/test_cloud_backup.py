@@ -12,9 +12,9 @@ from urllib3.exceptions import ProtocolError
 
 from agent_log_capture.adapters.cloud_backup import CloudBackup
 from agent_log_capture.adapters.http_session import CONNECT_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS, build_session
-from agent_log_capture.core.auth_token import AuthToken
-from agent_log_capture.core.capture import REGIONS, LogFile, Reason
-from agent_log_capture.core.decision import TemporaryError, is_pending
+from agent_log_capture.domain.auth_token import AuthToken
+from agent_log_capture.domain.capture import REGIONS, LogFile, Reason
+from agent_log_capture.domain.responses import RetryableError, is_pending
 
 AGENT = "8f135b4f-7a69-4b8a-947f-5e80d772fd97"
 LOG_FILE = "a533a845-4279-4838-af13-276114e90234"
@@ -70,10 +70,10 @@ def read_status(api, capture):
     return lambda: api.read_status(TOKEN, capture)
 
 
-def trouble_of(call):
-    with pytest.raises(TemporaryError) as caught:
+def failure_of(call):
+    with pytest.raises(RetryableError) as caught:
         call()
-    return caught.value.trouble
+    return caught.value.failure
 
 
 @pytest.mark.parametrize("region", sorted(REGIONS))
@@ -365,7 +365,7 @@ def broken(error):
     return requests.ConnectionError(ProtocolError("Connection aborted.", error))
 
 
-NO_ANSWER = pytest.mark.parametrize(
+NO_RESPONSE = pytest.mark.parametrize(
     "error",
     [
         requests.ReadTimeout("Read timed out. (read timeout=10)"),
@@ -378,18 +378,18 @@ NO_ANSWER = pytest.mark.parametrize(
 )
 
 
-@NO_ANSWER
+@NO_RESPONSE
 def test_an_answer_that_never_came_leaves_a_request_unconfirmed(wire, ask, now, error):
     wire.post(URL, body=error)
-    trouble = trouble_of(ask)
-    assert (trouble.reason, trouble.unconfirmed_since) == (Reason.UNCONFIRMED, now)
+    failure = failure_of(ask)
+    assert (failure.reason, failure.unconfirmed_since) == (Reason.UNCONFIRMED, now)
 
 
-@NO_ANSWER
+@NO_RESPONSE
 def test_an_answer_that_never_came_leaves_a_look_no_more_than_temporary(wire, look, error):
     wire.get(URL, body=error)
-    trouble = trouble_of(look)
-    assert (trouble.reason, trouble.unconfirmed_since) == (Reason.TEMPORARY, None)
+    failure = failure_of(look)
+    assert (failure.reason, failure.unconfirmed_since) == (Reason.TEMPORARY, None)
 
 
 def test_the_moment_before_a_request_is_sent_is_the_one_that_counts(wire, capture, now):
@@ -397,7 +397,7 @@ def test_the_moment_before_a_request_is_sent_is_the_one_that_counts(wire, captur
     wire.post(URL, body=requests.ReadTimeout())
     with build_session(1) as session:
         api = CloudBackup(session, "https://{region}.backup.api.rackspacecloud.com", lambda: next(moments))
-        assert trouble_of(lambda: api.request_log_file(TOKEN, capture)).unconfirmed_since == now
+        assert failure_of(lambda: api.request_log_file(TOKEN, capture)).unconfirmed_since == now
 
 
 @pytest.mark.parametrize(
@@ -410,9 +410,9 @@ def test_the_moment_before_a_request_is_sent_is_the_one_that_counts(wire, captur
 )
 def test_what_cannot_have_reached_the_api_needs_no_confirmation(wire, call, method, error):
     wire.add(method, URL, body=error)
-    trouble = trouble_of(call[method])
-    assert (trouble.reason, trouble.unconfirmed_since) == (Reason.NOT_CONNECTED, None)
-    assert str(error) in trouble.message
+    failure = failure_of(call[method])
+    assert (failure.reason, failure.unconfirmed_since) == (Reason.NOT_CONNECTED, None)
+    assert str(error) in failure.message
 
 
 def test_a_host_without_an_address_is_not_connected(monkeypatch, call, method):
@@ -420,17 +420,17 @@ def test_a_host_without_an_address_is_not_connected(monkeypatch, call, method):
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", fail)
-    assert trouble_of(call[method]).reason is Reason.NOT_CONNECTED
+    assert failure_of(call[method]).reason is Reason.NOT_CONNECTED
 
 
 @pytest.mark.parametrize("error", [requests.ReadTimeout("timed out"), requests.exceptions.SSLError("x" * 9000)])
 def test_an_error_is_short_and_does_not_show_the_token(wire, call, method, error):
     wire.add(method, URL, body=error)
-    with pytest.raises(TemporaryError) as caught:
+    with pytest.raises(RetryableError) as caught:
         call[method]()
-    chain = [caught.value, caught.value.__cause__, caught.value.trouble]
+    chain = [caught.value, caught.value.__cause__, caught.value.failure]
     assert not [link for link in chain if TOKEN.value in repr(link) + str(link)]
-    assert len(caught.value.trouble.message) <= 500
+    assert len(caught.value.failure.message) <= 500
     assert TOKEN.value not in repr(TOKEN)
 
 
@@ -466,9 +466,9 @@ def test_no_log_file_may_be_wanted(wire, look, body):
 )
 def test_a_list_that_cannot_be_read_is_no_empty_list(wire, look, body):
     wire.get(URL, body=body)
-    trouble = trouble_of(look)
-    assert (trouble.reason, trouble.unconfirmed_since) == (Reason.TEMPORARY, None)
-    assert "could not be read" in trouble.message
+    failure = failure_of(look)
+    assert (failure.reason, failure.unconfirmed_since) == (Reason.TEMPORARY, None)
+    assert "could not be read" in failure.message
 
 
 def test_a_body_is_read_up_to_1_mib_and_no_further(wire, ask):
@@ -516,11 +516,11 @@ def test_a_look_that_is_redirected_is_not_followed(wire, read):
     assert (read().http_status, len(wire.calls)) == (302, 1)
 
 
-@NO_ANSWER
+@NO_RESPONSE
 def test_a_look_that_nobody_answers_is_temporary(wire, read, error):
     wire.get(f"{URL}/{LOG_FILE}", body=error)
-    trouble = trouble_of(read)
-    assert (trouble.reason, trouble.unconfirmed_since) == (Reason.TEMPORARY, None)
+    failure = failure_of(read)
+    assert (failure.reason, failure.unconfirmed_since) == (Reason.TEMPORARY, None)
 
 
 # ------------------------------------------------------------------ an agent's status
@@ -553,7 +553,7 @@ def test_an_error_says_nothing_about_an_agent(wire, read_status, status):
 
 def test_a_status_that_nobody_answers_is_temporary(wire, read_status):
     wire.get(STATUS_URL, body=requests.ReadTimeout())
-    assert trouble_of(read_status).unconfirmed_since is None
+    assert failure_of(read_status).unconfirmed_since is None
 
 
 # ------------------------------------------------------------------ signed links that are not to be kept
@@ -576,8 +576,8 @@ def unsigned_api(now):
     ],
     ids=["as documented", "by its name", "by its signature", "without a name"],
 )
-@pytest.mark.parametrize("door", ["request", "read", "find"])
-def test_a_signed_link_is_dropped_where_it_comes_in(wire, unsigned_api, capture, signed, door):
+@pytest.mark.parametrize("source", ["request", "read", "find"])
+def test_a_signed_link_is_dropped_where_it_comes_in(wire, unsigned_api, capture, signed, source):
     body = BODY | {"links": [SELF, signed, OBJECT]}
     wire.post(URL, status=202, json=body)
     wire.get(f"{URL}/{LOG_FILE}", json=body)
@@ -586,5 +586,5 @@ def test_a_signed_link_is_dropped_where_it_comes_in(wire, unsigned_api, capture,
         "request": lambda: unsigned_api.request_log_file(TOKEN, capture),
         "read": lambda: unsigned_api.read_log_file(TOKEN, capture, LOG_FILE),
         "find": lambda: unsigned_api.find_log_file(TOKEN, capture, is_pending),
-    }[door]
+    }[source]
     assert call().log_file.links == (SELF, OBJECT)

@@ -1,4 +1,4 @@
-"""Whatever the APIs answer: an answer or a trouble, and nothing that is told, logged or kept is unfit for it."""
+"""Whatever the APIs answer: an answer or a failure, and nothing that is told, logged or kept is unfit for it."""
 
 import json
 import math
@@ -10,8 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from agent_log_capture.adapters.capture_queue import CAPTURES_IN_A_MESSAGE, CaptureQueue
-from agent_log_capture.core.auth_token import AuthToken
-from agent_log_capture.core.capture import Following, Trigger, TriggerType
+from agent_log_capture.domain.auth_token import AuthToken
+from agent_log_capture.domain.capture import Polling, Trigger, TriggerType
 from tests.fuzz.answers import (
     ACCEPTED_HEAD,
     API,
@@ -102,7 +102,7 @@ RECEIVED = on_the_wire() | st.builds(bytes.__add__, st.sampled_from([HEAD, ACCEP
 
 
 @given(call=st.sampled_from(CALLS), received=RECEIVED | st.builds(bytes.__add__, RECEIVED, RECEIVED) | st.binary())
-def test_whatever_the_api_answers_is_an_answer_or_a_trouble(call, received):
+def test_whatever_the_api_answers_is_an_answer_or_a_failure(call, received):
     check_call(call, [received])
 
 
@@ -150,7 +150,7 @@ WIDE = ["\\", '"', "\x00", "𝄞", "é", "\ud800", "\u202e"]
     [*(("texts", character) for character in WIDE), ("links", '"'), ("log files", '"'), ("fields", "𝄞")],
     ids=ascii,
 )
-def test_no_answer_makes_a_notice_too_large(character, most):
+def test_no_answer_makes_a_notification_too_large(character, most):
     text = character * 10_000
     links = [
         {"rel": text, "href": text + "temp_url_sig"},
@@ -197,9 +197,9 @@ def test_a_full_message_of_captures_fits_into_the_queue(queue: CaptureQueue, wai
         agent_id="a" * 128,
         trigger=Trigger(TriggerType.EVENTBRIDGE, wide * 512, wide * 256),
         unconfirmed_since=NOW,
-        following=Following(log_file_id="l" * 128, requested_at=NOW, activated_at=NOW, activations=10**6),
+        polling=Polling(log_file_id="l" * 128, requested_at=NOW, activated_at=NOW, activations=10**6),
     )
-    assert queue.put_back([(capture, 0)] * CAPTURES_IN_A_MESSAGE) == {}
+    assert queue.requeue([(capture, 0)] * CAPTURES_IN_A_MESSAGE) == {}
     [message] = waiting.messages()
     assert len(message["Body"].encode()) < MIB
 

@@ -7,14 +7,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent_log_capture.adapters.batches import always, send_in_batches
-from agent_log_capture.core.capture import Reason
-from agent_log_capture.core.decision import Deferred, Trouble
-from agent_log_capture.saving import Report, Saving
+from agent_log_capture.domain.capture import Reason
+from agent_log_capture.domain.responses import Deferred, Failure
+from agent_log_capture.service.result_writer import Report, ResultWriter
 from tests.fuzz.checks import check_text
 from tests.fuzz.intake import from_queue, read
 
 TEXTS = st.text(max_size=300) | st.text(st.sampled_from('\n\r\x00\x1b\u2028\u202e\u2066\ufeff\ud800\u0301"\\é𝄞 ,'))
-TROUBLE = Trouble(reason=Reason.TEMPORARY, message="Service Unavailable", http_status=503)
+TROUBLE = Failure(reason=Reason.TEMPORARY, message="Service Unavailable", http_status=503)
 
 
 def alarm(name, moment, agent_ids):
@@ -37,13 +37,13 @@ def strings(value):
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_event_can_forge_a_log_line_or_stop_what_is_told_and_kept(queue, topic, logger, log, event):
     report = Report(asked=1, ignored=None)
-    saving = Saving(queue, topic, logger, report, always)
-    arrivals = read(event)
-    saving.refuse(arrivals)
-    for arrival in arrivals:
-        for capture in arrival.captures:
-            saving.add(arrival, Deferred(capture, 5, TROUBLE))
-    saving.finish()
+    writer = ResultWriter(queue, topic, logger, report, always)
+    parsed_records = read(event)
+    writer.refuse(parsed_records)
+    for parsed in parsed_records:
+        for capture in parsed.captures:
+            writer.add(parsed, Deferred(capture, 5, TROUBLE))
+    writer.finish()
     assert not report.unsaved
     lines = log.getvalue().splitlines()
     for text in strings([json.loads(line) for line in lines]):

@@ -10,7 +10,7 @@ import pytest
 
 from agent_log_capture.adapters import http_session
 from agent_log_capture.adapters.http_session import MAX_ANSWER_BYTES, MAX_BODY_BYTES, build_session
-from agent_log_capture.core.capture import LogFile, Reason
+from agent_log_capture.domain.capture import LogFile, Reason
 from tests.fuzz.answers import API, CALLS, CAPTURE, CREDENTIALS, POSTS, TOKEN, check_authentication, check_call
 from tests.fuzz.wire import answering
 
@@ -245,4 +245,4 @@ def test_no_answer_to_a_request_leaves_it_unconfirmed_whatever_came_instead(ask)
     for call in CALLS:
         with pytest.raises(Exception, match="ConnectionError") as caught:
             ask(b"garbage\r\n\r\n", call)
-        assert caught.value.trouble.reason is (Reason.UNCONFIRMED if call in POSTS else Reason.TEMPORARY)
+        assert caught.value.failure.reason is (Reason.UNCONFIRMED if call in POSTS else Reason.TEMPORARY)

@@ -6,8 +6,8 @@ import requests
 
 from agent_log_capture.adapters.http_session import CONNECT_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS, build_session
 from agent_log_capture.adapters.identity import Identity, IdentityError
-from agent_log_capture.core.auth_token import AuthToken
-from agent_log_capture.core.credentials import Credentials, IssuedToken
+from agent_log_capture.domain.auth_token import AuthToken
+from agent_log_capture.domain.credentials import Credentials, IssuedToken
 
 URL = "https://identity.api.rackspacecloud.com/v2.0/tokens"
 CREDENTIALS = Credentials("backup-bot", "the-api-key-itself")

@@ -6,7 +6,7 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 
 from agent_log_capture.adapters.batches import always
 from agent_log_capture.adapters.jobs import AGENTS_IN_A_TRANSACTION, JobsError
-from agent_log_capture.core.capture import Job, Status, Trigger, TriggerType
+from agent_log_capture.domain.capture import Job, Status, Trigger, TriggerType
 
 TRIGGER = Trigger(TriggerType.SQS, "a-message")
 OTHER = Trigger(TriggerType.SQS, "another-message")
@@ -251,7 +251,7 @@ def test_a_trigger_lives_on_with_what_is_replayed_of_it(asked, jobs, end, job_it
     assert [item["open"] for item in job_items("job")] == ["0"]
 
 
-# ------------------------------------------------------------------ trouble
+# ------------------------------------------------------------------ failure
 
 
 def test_whoever_is_in_the_way_is_waited_for(asked, end, jobs_client, pauses):
@@ -264,7 +264,7 @@ def test_whoever_is_in_the_way_is_waited_for(asked, end, jobs_client, pauses):
     assert pauses == [0.1, 0.2, 0.1]
 
 
-def test_whoever_is_in_the_way_all_the_time_is_trouble_of_one_job(asked, end, jobs_client):
+def test_whoever_is_in_the_way_all_the_time_is_failure_of_one_job(asked, end, jobs_client):
     break_once(jobs_client, "TransactWriteItems", *[cancelled("TransactionConflict", "None")] * 10)
     with pytest.raises(JobsError, match="cancelled") as raised:
         end(asked("one"))
@@ -272,7 +272,7 @@ def test_whoever_is_in_the_way_all_the_time_is_trouble_of_one_job(asked, end, jo
 
 
 @pytest.mark.parametrize("code", ["AccessDeniedException", "ProvisionedThroughputExceededException", "Else"])
-def test_a_table_that_does_not_work_is_trouble_of_all(asked, end, jobs_table, code, pauses):
+def test_a_table_that_does_not_work_is_failure_of_all(asked, end, jobs_table, code, pauses):
     jobs_table.fail("TransactWriteItems", code)
     with pytest.raises(JobsError, match="it is broken") as raised:
         end(asked("one"))

@@ -4,9 +4,9 @@ import pytest
 from botocore.exceptions import ClientError
 
 from agent_log_capture.adapters.outcome_topic import MAX_BYTES, OutcomeTopic
-from agent_log_capture.core.capture import Reason, Status
-from agent_log_capture.core.chat import to_chat
-from agent_log_capture.core.notice import to_json
+from agent_log_capture.domain.capture import Reason, Status
+from agent_log_capture.domain.notifications.chat import to_chat
+from agent_log_capture.domain.notifications.notification import to_json
 
 
 @pytest.fixture
@@ -14,8 +14,8 @@ def outcomes(an_outcome):
     return lambda count, **changes: [an_outcome(agent_id=f"agent-{number}", **changes) for number in range(count)]
 
 
-def agents_of(notices):
-    return [notice["agent_id"] for notice in notices]
+def agents_of(notifications):
+    return [notification["agent_id"] for notification in notifications]
 
 
 def size_of(entry):
@@ -35,7 +35,7 @@ def test_nothing_to_tell_is_nothing_to_send(topic, topic_entries):
     assert (topic.publish([]), topic_entries.calls) == ({}, [])
 
 
-def test_a_subscriber_reads_the_notice_and_can_filter_by_its_attributes(topic, told, an_outcome):
+def test_a_subscriber_reads_the_notification_and_can_filter_by_its_attributes(topic, told, an_outcome):
     outcome = an_outcome(message="é \U0001f600")
     topic.publish([outcome])
     [message] = told.messages()
@@ -64,7 +64,7 @@ def test_a_message_has_one_text_for_programs_and_one_for_people(topic, topic_ent
     assert outcome.agent_id in texts["email"]
 
 
-def test_with_a_chat_an_https_subscriber_gets_its_form_and_a_queue_the_notice(
+def test_with_a_chat_an_https_subscriber_gets_its_form_and_a_queue_the_notification(
     sns, topic_arn, topic_entries, told, an_outcome
 ):
     outcome = an_outcome()
@@ -84,7 +84,7 @@ def test_a_filter_policy_picks_a_status(sns, topic, told, an_outcome):
         AttributeValue=json.dumps({"status": ["rejected", "failed"]}),
     )
     topic.publish([an_outcome(status=status) for status in (Status.REQUESTED, Status.REJECTED, Status.FAILED)])
-    assert [notice["status"] for notice in told.bodies()] == ["rejected", "failed"]
+    assert [notification["status"] for notification in told.bodies()] == ["rejected", "failed"]
 
 
 def test_an_outcome_without_an_agent_has_no_empty_attribute(topic, told, an_outcome):

@@ -8,8 +8,8 @@ from threading import Barrier, Lock
 import pytest
 from botocore.exceptions import ClientError, ConnectTimeoutError
 
-from agent_log_capture.core.capture import LogFile, Reason, Trigger, TriggerType
-from agent_log_capture.core.decision import Accepted, Answer, TemporaryError, Trouble
+from agent_log_capture.domain.capture import LogFile, Reason, Trigger, TriggerType
+from agent_log_capture.domain.responses import Accepted, ApiResponse, Failure, RetryableError
 
 WORKERS = 32
 KEY = "110011#DFW#an-agent"
@@ -26,7 +26,7 @@ def accepted(now):
         trigger=Trigger(TriggerType.ALARM, "arn@time", "an alarm"),
         replays=1,
         requested_at=now,
-        answer=Answer(http_status=202, log_file=log_file),
+        answer=ApiResponse(http_status=202, log_file=log_file),
     )
 
 
@@ -53,7 +53,7 @@ class Request:
 def outcome_of(recent, request, key=KEY):
     try:
         return recent.once(key, request)
-    except TemporaryError as error:
+    except RetryableError as error:
         return error
 
 
@@ -63,7 +63,7 @@ def warnings_in(log):
 
 
 def refused():
-    return TemporaryError(Trouble(reason=Reason.TEMPORARY, message="Busy."))
+    return RetryableError(Failure(reason=Reason.TEMPORARY, message="Busy."))
 
 
 # ------------------------------------------------------------------ what is remembered
@@ -184,7 +184,7 @@ def test_of_two_askers_at_the_same_time_one_asks_and_the_other_one_comes_again(
 
     assert recent.once(KEY, first) == accepted
     [error] = results
-    assert error.trouble == Trouble(
+    assert error.failure == Failure(
         reason=Reason.IN_PROGRESS,
         message="another invocation is asking this agent right now",
         unconfirmed_since=now - timedelta(seconds=300),
@@ -208,7 +208,7 @@ def test_nobody_waits_for_an_invocation_that_was_killed(build_recent, accepted, 
 def test_who_writes_at_the_same_time_as_another_invocation_comes_again(recent, table, request_):
     table.fail("PutItem", "TransactionConflictException")
     error = outcome_of(recent, request_)
-    assert (error.trouble.reason, request_.times) == (Reason.IN_PROGRESS, 0)
+    assert (error.failure.reason, request_.times) == (Reason.IN_PROGRESS, 0)
 
 
 def test_threads_do_not_mix_up_their_records(recent, accepted, remembered):

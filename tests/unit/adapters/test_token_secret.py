@@ -8,10 +8,10 @@ from aws_lambda_powertools.utilities.parameters import base as parameters_base
 from botocore.exceptions import EndpointConnectionError
 
 from agent_log_capture.adapters.token_secret import InvocationToken, TokenError, TokenSecret
-from agent_log_capture.core.auth_token import AuthToken
-from agent_log_capture.core.brake import Brake
-from agent_log_capture.core.capture import Reason
-from agent_log_capture.core.decision import NotTriedError
+from agent_log_capture.domain.auth_token import AuthToken
+from agent_log_capture.domain.capture import Reason
+from agent_log_capture.domain.circuit_breaker import CircuitBreaker
+from agent_log_capture.domain.responses import NotTriedError
 
 WORKERS = 32
 NOT_TRIED = "not tried"
@@ -31,13 +31,13 @@ def put_token(put):
 
 
 @pytest.fixture
-def brake():
-    return Brake(WORKERS, lambda: 0.5)
+def breaker():
+    return CircuitBreaker(WORKERS, lambda: 0.5)
 
 
 @pytest.fixture
-def token(secret, brake):
-    return InvocationToken(secret, brake)
+def token(secret, breaker):
+    return InvocationToken(secret, breaker)
 
 
 @pytest.fixture
@@ -61,9 +61,9 @@ def outcome_of(function):
     try:
         return function()
     except TokenError as error:
-        return error.trouble.reason
+        return error.failure.reason
     except NotTriedError as error:
-        return NOT_TRIED, error.trouble.reason
+        return NOT_TRIED, error.failure.reason
 
 
 def error_of(function):
@@ -120,24 +120,24 @@ def test_a_secret_holds_a_token_alone_or_json(secrets, value, default, read):
 def test_an_unusable_secret_is_named_with_what_is_wrong_and_never_shown(secret, secret_arn, put, value, problem):
     put(**value)
     error = error_of(lambda: secret.read(anew=False))
-    assert error.trouble.reason is Reason.TOKEN_UNAVAILABLE
-    assert error.trouble.message.startswith(f"the secret {secret_arn} ")
-    assert problem in error.trouble.message
+    assert error.failure.reason is Reason.TOKEN_UNAVAILABLE
+    assert error.failure.message.startswith(f"the secret {secret_arn} ")
+    assert problem in error.failure.message
     assert "my-content" not in everything_said(error)
 
 
 def test_a_secret_that_is_missing_is_named(secrets):
     arn = "arn:aws:secretsmanager:us-east-1:123456789012:secret:Missing-AbCdEf"
     error = error_of(lambda: TokenSecret(secrets, arn, None).read(anew=False))
-    assert error.trouble.reason is Reason.TOKEN_UNAVAILABLE
-    assert error.trouble.message.startswith(f"the secret {arn} cannot be read: ")
-    assert "ResourceNotFoundException" in error.trouble.message
+    assert error.failure.reason is Reason.TOKEN_UNAVAILABLE
+    assert error.failure.message.startswith(f"the secret {arn} cannot be read: ")
+    assert "ResourceNotFoundException" in error.failure.message
 
 
 def test_a_secret_without_a_value_is_named(secrets):
     arn = secrets.create_secret(Name="Empty")["ARN"]
     error = error_of(lambda: TokenSecret(secrets, arn, None).read(anew=False))
-    assert (error.trouble.reason, arn in error.trouble.message) == (Reason.TOKEN_UNAVAILABLE, True)
+    assert (error.failure.reason, arn in error.failure.message) == (Reason.TOKEN_UNAVAILABLE, True)
 
 
 def test_a_secret_is_read_once_in_five_minutes(monkeypatch, secret, put_token, reads):
@@ -197,7 +197,7 @@ def test_the_same_token_again_is_refused_for_all_without_further_reads(token, se
     assert at_once(token.current) == [(NOT_TRIED, Reason.TOKEN_REFUSED)] * WORKERS
     assert (len(reads), token.project_id) == (2, "110011")
     error = error_of(lambda: token.renewed(FIRST))
-    assert error.trouble.message == f"the secret {secret_arn} holds a token that the API refuses; put another one"
+    assert error.failure.message == f"the secret {secret_arn} holds a token that the API refuses; put another one"
     assert FIRST.value not in everything_said(error)
 
 
@@ -235,7 +235,7 @@ def test_a_secret_that_is_gone_when_it_is_read_again_is_unavailable_for_all(toke
 
 def test_the_next_invocation_may_find_the_secret_mended(secret, put, put_token):
     def an_invocation():
-        return InvocationToken(secret, Brake(WORKERS, lambda: 0.5))
+        return InvocationToken(secret, CircuitBreaker(WORKERS, lambda: 0.5))
 
     put(SecretString="{")
     assert outcome_of(an_invocation().current) is Reason.TOKEN_UNAVAILABLE
@@ -260,14 +260,14 @@ CREDENTIALS = '{"username": "someone", "api_key": "the-api-key"}'
 
 
 def test_a_rotation_is_asked_for_once_where_there_are_credentials_and_no_token(
-    *, rotated, brake, put, secret_calls, at_once
+    *, rotated, breaker, put, secret_calls, at_once
 ):
     put(SecretString=CREDENTIALS)
-    token = InvocationToken(rotated, brake)
+    token = InvocationToken(rotated, breaker)
     results = at_once(token.current)
     assert results.count(Reason.TOKEN_UNAVAILABLE) == 1
     assert secret_calls.calls["RotateSecret"] == 1
-    assert brake.trouble.message.endswith(" has no 'token'; its rotation was asked for")
+    assert breaker.failure.message.endswith(" has no 'token'; its rotation was asked for")
 
 
 @pytest.mark.parametrize("value", ["{}", '{"username": "someone"}', "{", "a b"])
@@ -300,11 +300,11 @@ def test_a_rotation_that_nobody_answers_is_told_too(rotated, secret_calls):
     assert "secretsmanager.example" in rotated.ask_for_rotation()
 
 
-def test_all_workers_ask_for_one_rotation(*, rotated, brake, secret_arn, secret_calls, at_once):
-    token = InvocationToken(rotated, brake)
+def test_all_workers_ask_for_one_rotation(*, rotated, breaker, secret_arn, secret_calls, at_once):
+    token = InvocationToken(rotated, breaker)
     token.current()
     assert at_once(lambda: token.renewed(FIRST)) == [Reason.TOKEN_REFUSED] * WORKERS
     assert secret_calls.calls["RotateSecret"] == 1
-    assert error_of(lambda: token.renewed(FIRST)).trouble.message == (
+    assert error_of(lambda: token.renewed(FIRST)).failure.message == (
         f"the secret {secret_arn} holds a token that the API refuses; its rotation was asked for"
     )

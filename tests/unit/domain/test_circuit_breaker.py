@@ -1,0 +1,78 @@
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from agent_log_capture.domain.capture import Reason
+from agent_log_capture.domain.circuit_breaker import CircuitBreaker
+from agent_log_capture.domain.responses import Failure, NotTriedError
+
+BUSY = Failure(reason=Reason.TEMPORARY, message="busy", http_status=503)
+REFUSED = Failure(reason=Reason.TOKEN_REFUSED, message="refused")
+WORKERS = 4
+
+
+@pytest.fixture
+def breaker():
+    return CircuitBreaker(WORKERS, lambda: 0.5)
+
+
+def fail(breaker, times, failure=BUSY):
+    for _ in range(times):
+        breaker.failed(failure)
+
+
+def error_of(breaker):
+    with pytest.raises(NotTriedError) as caught:
+        breaker.check()
+    return caught.value
+
+
+def test_as_many_failures_in_a_row_as_workers_do_not_pull_it(breaker):
+    fail(breaker, WORKERS)
+    breaker.check()
+    assert breaker.failure is None
+
+
+def test_one_more_does(breaker):
+    fail(breaker, WORKERS + 1)
+    assert (error_of(breaker).failure, breaker.failure) == (BUSY, BUSY)
+
+
+def test_an_answer_ends_the_row(breaker):
+    for _ in range(10):
+        fail(breaker, WORKERS)
+        breaker.answered()
+    breaker.check()
+
+
+def test_what_has_pulled_it_first_counts_and_nothing_lets_it_go(breaker):
+    breaker.pull(REFUSED)
+    fail(breaker, WORKERS + 1)
+    breaker.answered()
+    assert breaker.failure == REFUSED
+
+
+@pytest.mark.parametrize(
+    ("random", "retry_after", "delay"),
+    [(0.0, 0, 60), (0.5, 0, 90), (1.0, 0, 120), (0.5, 60, 90), (0.5, 600, 600), (0.5, 86_400, 900)],
+)
+def test_what_is_not_tried_waits_a_minute_or_two_or_as_long_as_the_api_says(random, retry_after, delay):
+    breaker = CircuitBreaker(WORKERS, lambda: random)
+    breaker.pull(Failure(reason=Reason.TEMPORARY, message="busy", retry_after_seconds=retry_after))
+    assert error_of(breaker).delay_seconds == delay
+
+
+def test_everything_that_is_not_tried_waits_equally_long():
+    delays = iter([0.1, 0.9])
+    breaker = CircuitBreaker(WORKERS, lambda: next(delays))
+    fail(breaker, 3 * WORKERS)
+    assert error_of(breaker).delay_seconds == error_of(breaker).delay_seconds == 66
+
+
+def test_failures_of_many_threads_are_all_counted():
+    breaker = CircuitBreaker(999, lambda: 0.5)
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(breaker.failed, [BUSY] * 999))
+    breaker.check()
+    breaker.failed(BUSY)
+    assert breaker.failure == BUSY
