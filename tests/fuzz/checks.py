@@ -6,7 +6,8 @@ import unicodedata
 from datetime import UTC, datetime
 
 from agent_log_capture.adapters.capture_queue import CAPTURES_IN_A_MESSAGE, DeadLetter, _dead_entry, _entry
-from agent_log_capture.domain.capture import REGIONS, Capture, Outcome, is_agent_id
+from agent_log_capture.domain.capture import REGIONS, Capture, is_agent_id
+from agent_log_capture.domain.outcome import Outcome
 from agent_log_capture.domain.notifications.chat import to_chat
 from agent_log_capture.domain.notifications.notification import email, sns_message
 

@@ -8,7 +8,7 @@ import pytest
 
 from agent_log_capture import bootstrap
 from agent_log_capture.adapters.jobs import AGENTS_IN_A_TRANSACTION
-from agent_log_capture.domain.capture import Reason, Status
+from agent_log_capture.domain.outcome import Reason, Status
 from agent_log_capture.domain.events.parser import EventParser
 from agent_log_capture.domain.job import COUNTED
 from agent_log_capture.domain.notifications.job_summary import JOB_DONE

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from agent_log_capture.adapters.batches import Entry, HasTime, always, send_in_batches
-from agent_log_capture.domain.capture import Outcome
 from agent_log_capture.domain.job import JobSummary
 from agent_log_capture.domain.notifications import job_summary, notification
+from agent_log_capture.domain.outcome import Outcome
 
 if TYPE_CHECKING:
     from mypy_boto3_sns import SNSClient

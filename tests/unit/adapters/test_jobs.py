@@ -6,7 +6,9 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 
 from agent_log_capture.adapters.batches import always
 from agent_log_capture.adapters.jobs import AGENTS_IN_A_TRANSACTION, JobsError
-from agent_log_capture.domain.capture import Job, Status, Trigger, TriggerType
+from agent_log_capture.domain.capture import Job
+from agent_log_capture.domain.outcome import Status
+from agent_log_capture.domain.trigger import Trigger, TriggerType
 
 TRIGGER = Trigger(TriggerType.SQS, "a-message")
 OTHER = Trigger(TriggerType.SQS, "another-message")

@@ -4,7 +4,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from agent_log_capture.adapters.outcome_topic import MAX_BYTES, OutcomeTopic
-from agent_log_capture.domain.capture import Reason, Status
+from agent_log_capture.domain.outcome import Reason, Status
 from agent_log_capture.domain.notifications.chat import to_chat
 from agent_log_capture.domain.notifications.notification import to_json
 

@@ -6,18 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_log_capture.domain.capture import (
-    Capture,
-    Job,
-    LogFile,
-    Polling,
-    Status,
-    Trigger,
-    TriggerType,
-    is_agent_id,
-    readable,
-    timestamp,
-)
+from agent_log_capture.domain.capture import Capture, Job, Polling, is_agent_id
+from agent_log_capture.domain.outcome import LogFile, Status, readable, timestamp
+from agent_log_capture.domain.trigger import Trigger, TriggerType
 from agent_log_capture.domain.printable import printable
 
 NOW = datetime(2026, 11, 23, 3, 12, 40, tzinfo=UTC)

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_log_capture.domain.capture import Status
+from agent_log_capture.domain.outcome import Status
 from agent_log_capture.domain.job import COUNTED, OPEN, Remembered, asking_again, counting, keep_seconds
 
 CAPTURED, EXPIRED, FAILED = Status.CAPTURED, Status.EXPIRED, Status.FAILED

@@ -8,25 +8,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_log_capture.domain.capture import Capture, LogFile, Outcome, Reason, Status, Trigger, TriggerType
+from agent_log_capture.domain.capture import Capture
+from agent_log_capture.domain.outcome import LogFile, Outcome, Reason, Status
+from agent_log_capture.domain.trigger import Trigger, TriggerType
 from agent_log_capture.domain.responses import (
     Accepted,
     ApiResponse,
     Deferred,
-    Failure,
     GivenUp,
     ResponseClass,
-    RetryableError,
-    RetryPolicy,
     busy,
     classify,
-    duplicate,
     is_dated_since,
     is_pending,
-    rejected,
     requested,
     retry_after_seconds,
 )
+from agent_log_capture.domain.failure import Failure, RetryableError
+from agent_log_capture.domain.retry import RetryPolicy
+from agent_log_capture.domain.claim import duplicate
+from agent_log_capture.domain.step import rejected
 
 NOW = datetime(2026, 11, 23, 3, 12, 40, tzinfo=UTC)
 DAY = 86_400

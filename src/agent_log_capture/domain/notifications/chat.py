@@ -5,10 +5,11 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from agent_log_capture.domain.capture import LogFile, Outcome, Trigger, readable
 from agent_log_capture.domain.job import JobSummary
 from agent_log_capture.domain.notifications.texts import VERSION, asked_by, reason, words
+from agent_log_capture.domain.outcome import LogFile, Outcome, readable
 from agent_log_capture.domain.printable import printable
+from agent_log_capture.domain.trigger import Trigger
 
 # The schema is that of https://docs.aws.amazon.com/chatbot/latest/adminguide/custom-notifs.html. Cut at these, texts
 # from outside keep a description far below 8,000 characters, and a summary below the 250 of a title.

@@ -4,11 +4,11 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from agent_log_capture.domain.capture import Status, readable, timestamp
-from agent_log_capture.domain.job import COUNTED, JobSummary
+from agent_log_capture.domain.job import JobSummary
 from agent_log_capture.domain.notifications.chat import summary_to_chat
 from agent_log_capture.domain.notifications.notification import fact_line, message_attributes, subject_line
 from agent_log_capture.domain.notifications.texts import VERSION, asked_by
+from agent_log_capture.domain.outcome import FINAL_STATUSES, Status, readable, timestamp
 
 JOB_DONE = "job_done"
 _HAPPENED = "Everything that was asked for has come to an end."
@@ -31,7 +31,7 @@ def to_json(done: JobSummary) -> dict[str, Any]:
         "job_id": done.job_id,
         "revision": done.revision,
         "asked": done.asked,
-        **{status.value: done.counts.get(status, 0) for status in COUNTED},
+        **{status.value: done.counts.get(status, 0) for status in FINAL_STATUSES},
         "seconds": round((done.at - done.asked_at).total_seconds(), 3),
         "message": message(done),
         "trigger": done.trigger.to_json(),
@@ -57,7 +57,7 @@ def sns_message(done: JobSummary, *, has_chat: bool = False) -> dict[str, Any]:
 
 def message(done: JobSummary) -> str:
     """Return the sum in a sentence; what nothing came to is left out."""
-    counted = [f"{done.counts[status]:,} {status.value}" for status in COUNTED if done.counts.get(status)]
+    counted = [f"{done.counts[status]:,} {status.value}" for status in FINAL_STATUSES if done.counts.get(status)]
     agents = "agent" if done.asked == 1 else "agents"
     return f"of the {done.asked:,} {agents} asked for: {', '.join(counted)}; nothing is missing"
 
@@ -74,7 +74,11 @@ def email(done: JobSummary) -> str:
     facts = {
         "Job": done.job_id,
         "Asked": f"{done.asked:,}",
-        **{status.value.capitalize(): f"{done.counts[status]:,}" for status in COUNTED if done.counts.get(status)},
+        **{
+            status.value.capitalize(): f"{done.counts[status]:,}"
+            for status in FINAL_STATUSES
+            if done.counts.get(status)
+        },
         label: f"{kind}{name}",
         "Asked at": readable(done.asked_at),
         "Ended at": readable(done.at),

@@ -5,9 +5,9 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from agent_log_capture.domain.capture import LogFile, Outcome, readable, timestamp
 from agent_log_capture.domain.notifications.chat import to_chat
 from agent_log_capture.domain.notifications.texts import VERSION, asked_by, reason, words
+from agent_log_capture.domain.outcome import LogFile, Outcome, readable, timestamp
 from agent_log_capture.domain.printable import printable
 
 _SUBJECT_CHARACTERS = 100  # the most that SNS takes

@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from agent_log_capture.domain.capture import Outcome, Reason, Status, Trigger, TriggerType
+from agent_log_capture.domain.outcome import Outcome, Reason, Status
+from agent_log_capture.domain.trigger import Trigger, TriggerType
 
 VERSION = "1"  # of what is published
 

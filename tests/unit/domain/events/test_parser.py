@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from agent_log_capture.domain.capture import Capture, Job, Outcome, Polling, Reason, Status, Trigger, TriggerType
+from agent_log_capture.domain.capture import Capture, Job, Polling
+from agent_log_capture.domain.outcome import Outcome, Reason, Status
+from agent_log_capture.domain.trigger import Trigger, TriggerType
 from agent_log_capture.domain.events import finder, parser
 from agent_log_capture.domain.events.parser import EventParser
 from agent_log_capture.domain.job import JobSummary

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_log_capture.domain.capture import LogFile, Outcome, Reason, Status, Trigger, TriggerType
+from agent_log_capture.domain.outcome import LogFile, Outcome, Reason, Status
+from agent_log_capture.domain.trigger import Trigger, TriggerType
 from agent_log_capture.domain.notifications.chat import to_chat
 from agent_log_capture.domain.printable import printable
 

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_log_capture.domain.capture import Status, Trigger, TriggerType
+from agent_log_capture.domain.outcome import Status
+from agent_log_capture.domain.trigger import Trigger, TriggerType
 from agent_log_capture.domain.job import COUNTED, JobSummary
 from agent_log_capture.domain.notifications.job_summary import email, message, sns_message, subject, to_json
 from agent_log_capture.domain.printable import printable

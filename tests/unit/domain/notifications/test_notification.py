@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_log_capture.domain.capture import Capture, LogFile, Outcome, Polling, Reason, Status, Trigger, TriggerType
+from agent_log_capture.domain.capture import Capture, Polling
+from agent_log_capture.domain.outcome import LogFile, Outcome, Reason, Status
+from agent_log_capture.domain.trigger import Trigger, TriggerType
 from agent_log_capture.domain.events.parser import EventParser
 from agent_log_capture.domain.notifications import texts as wording
 from agent_log_capture.domain.notifications.chat import to_chat
@@ -15,7 +17,10 @@ from agent_log_capture.domain.notifications.notification import email, sns_messa
 from agent_log_capture.domain.notifications.texts import words
 from agent_log_capture.domain.polling import Poll, PollPolicy
 from agent_log_capture.domain.printable import printable
-from agent_log_capture.domain.responses import Accepted, ApiResponse, Failure, duplicate, rejected
+from agent_log_capture.domain.responses import Accepted, ApiResponse
+from agent_log_capture.domain.failure import Failure
+from agent_log_capture.domain.claim import duplicate
+from agent_log_capture.domain.step import rejected
 
 OUTCOMES = Path(__file__).parents[4] / "events" / "outcomes"
 ASKED_AT = datetime(2026, 11, 23, 3, 12, 41, 31_000, tzinfo=UTC)
