@@ -94,7 +94,7 @@ class InvocationToken:
 
     def __init__(self, secret: TokenSecret, breaker: CircuitBreaker) -> None:
         self._secret = secret
-        self._brake = breaker
+        self._breaker = breaker
         self._lock = Lock()
         self._token: AuthToken | None = None
         self._error: TokenError | None = None
@@ -117,7 +117,10 @@ class InvocationToken:
     def current(self) -> AuthToken:
         """Return the token; TokenError when there is none to read, NotTriedError when the circuit breaker is open."""
         with self._lock:
-            self._brake.check()
+            if self._unreported:
+                error, self._unreported = self._unreported, None
+                raise error.with_traceback(None)
+            self._breaker.check()
             if self._token is None:
                 self._token = self._read(is_fresh=False)
             return self._token
@@ -148,5 +151,5 @@ class InvocationToken:
 
     def _opened(self, error: TokenError) -> TokenError:
         self._error = error
-        self._brake.open(error.failure)
+        self._breaker.open(error.failure)
         return error
