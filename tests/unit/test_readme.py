@@ -10,7 +10,7 @@ from agent_log_capture import bootstrap
 from agent_log_capture.adapters.jobs import AGENTS_IN_A_TRANSACTION
 from agent_log_capture.domain.outcome import Reason, Status
 from agent_log_capture.domain.events.parser import EventParser
-from agent_log_capture.domain.job import COUNTED
+from agent_log_capture.domain.outcome import FINAL_STATUSES
 from agent_log_capture.domain.notifications.job_summary import JOB_DONE
 from agent_log_capture.handlers import capture, rotate_token
 from local.template import translate
@@ -109,7 +109,7 @@ def test_the_event_that_is_shown_asks_for_the_agent_that_the_notification_names(
 def test_the_sum_that_is_shown_is_one_that_is_published_and_adds_up():
     [shown] = json_blocks(section("Jobs"))
     assert shown == json.loads((ROOT / "events/outcomes/job-done.json").read_text(encoding="utf-8"))["default"]
-    assert shown["asked"] == sum(shown[status.value] for status in COUNTED)
+    assert shown["asked"] == sum(shown[status.value] for status in FINAL_STATUSES)
 
 
 def test_what_a_job_costs_is_what_is_written_for_it():

@@ -5,9 +5,9 @@ import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
 from agent_log_capture.adapters.capture_queue import MAX_BYTES, CaptureQueue, DeadLetter
+from agent_log_capture.domain.events.parser import EventParser
 from agent_log_capture.domain.outcome import Reason, Status
 from agent_log_capture.domain.trigger import Trigger, TriggerType
-from agent_log_capture.domain.events.parser import EventParser
 
 # Of a batch: what is around each body counts a little.
 FULL = MAX_BYTES - 2000

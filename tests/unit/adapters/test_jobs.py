@@ -2,10 +2,10 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from agent_log_capture.adapters.jobs import AGENTS_IN_A_TRANSACTION, JobsError
 from botocore.exceptions import ClientError, EndpointConnectionError
 
 from agent_log_capture.adapters.batches import always
-from agent_log_capture.adapters.jobs import AGENTS_IN_A_TRANSACTION, JobsError
 from agent_log_capture.domain.capture import Job
 from agent_log_capture.domain.outcome import Status
 from agent_log_capture.domain.trigger import Trigger, TriggerType

@@ -8,10 +8,10 @@ from threading import Barrier, Lock
 import pytest
 from botocore.exceptions import ClientError, ConnectTimeoutError
 
-from agent_log_capture.domain.outcome import LogFile, Reason
-from agent_log_capture.domain.trigger import Trigger, TriggerType
-from agent_log_capture.domain.responses import Accepted, ApiResponse
 from agent_log_capture.domain.failure import Failure, RetryableError
+from agent_log_capture.domain.outcome import LogFile, Reason
+from agent_log_capture.domain.responses import Accepted, ApiResponse
+from agent_log_capture.domain.trigger import Trigger, TriggerType
 
 WORKERS = 32
 KEY = "110011#DFW#an-agent"

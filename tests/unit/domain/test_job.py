@@ -3,7 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_log_capture.domain.outcome import Status
-from agent_log_capture.domain.job import COUNTED, OPEN, Remembered, asking_again, counting, keep_seconds
+from agent_log_capture.domain.outcome import FINAL_STATUSES
+from agent_log_capture.domain.job import OPEN, Remembered, asking_again, counting, keep_seconds
 
 CAPTURED, EXPIRED, FAILED = Status.CAPTURED, Status.EXPIRED, Status.FAILED
 
@@ -43,7 +44,7 @@ def test_what_a_replay_means_for_what_is_remembered(replays, remembered, changes
     assert asking_again(replays, remembered) == changes
 
 
-EVENTS = st.tuples(st.integers(0, 3), st.none() | st.sampled_from(COUNTED), st.integers(0, 3))
+EVENTS = st.tuples(st.integers(0, 3), st.none() | st.sampled_from(FINAL_STATUSES), st.integers(0, 3))
 
 
 @given(asked=st.integers(1, 4), rejected=st.integers(0, 3), events=st.lists(EVENTS))

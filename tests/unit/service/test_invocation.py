@@ -903,7 +903,7 @@ def test_a_replayed_failure_corrects_the_sum(*, run, unfollowed, answers, ends, 
     )
     [first] = sums(ends.told.bodies())
     assert (first["revision"], first["failed"], first["requested"]) == (1, 1, 1)
-    assert first["message"] == "of the 2 agents asked for: 1 failed, 1 requested; nothing is missing"
+    assert first["message"] == "2 agents: 1 failed, 1 requested"
     answers["overdue"] = 503
     [letter] = ends.dead.messages()
     run(sqs_event(replayed=letter["Body"]), unfollowed)
