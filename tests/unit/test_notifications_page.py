@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from agent_log_capture.domain.outcome import Reason, Status
-from agent_log_capture.domain.outcome import FINAL_STATUSES
 from agent_log_capture.domain.notifications.job_summary import JOB_DONE
+from agent_log_capture.domain.outcome import FINAL_STATUSES, Reason, Status
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "notifications.md"

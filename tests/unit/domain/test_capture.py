@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from agent_log_capture.domain.capture import Capture, Job, Polling, is_agent_id
 from agent_log_capture.domain.outcome import LogFile, Status, readable, timestamp
-from agent_log_capture.domain.trigger import Trigger, TriggerType
 from agent_log_capture.domain.printable import printable
+from agent_log_capture.domain.trigger import Trigger, TriggerType
 
 NOW = datetime(2026, 11, 23, 3, 12, 40, tzinfo=UTC)
 CAPTURE = Capture(

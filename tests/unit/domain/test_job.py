@@ -2,9 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_log_capture.domain.outcome import Status
-from agent_log_capture.domain.outcome import FINAL_STATUSES
 from agent_log_capture.domain.job import OPEN, Remembered, asking_again, counting, keep_seconds
+from agent_log_capture.domain.outcome import FINAL_STATUSES, Status
 
 CAPTURED, EXPIRED, FAILED = Status.CAPTURED, Status.EXPIRED, Status.FAILED
 

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_log_capture.domain.capture import Capture
+from agent_log_capture.domain.claim import duplicate
+from agent_log_capture.domain.failure import Failure, RetryableError
 from agent_log_capture.domain.outcome import LogFile, Outcome, Reason, Status
-from agent_log_capture.domain.trigger import Trigger, TriggerType
 from agent_log_capture.domain.responses import (
     Accepted,
     ApiResponse,
@@ -24,10 +25,9 @@ from agent_log_capture.domain.responses import (
     requested,
     retry_after_seconds,
 )
-from agent_log_capture.domain.failure import Failure, RetryableError
 from agent_log_capture.domain.retry import RetryPolicy
-from agent_log_capture.domain.claim import duplicate
 from agent_log_capture.domain.step import rejected
+from agent_log_capture.domain.trigger import Trigger, TriggerType
 
 NOW = datetime(2026, 11, 23, 3, 12, 40, tzinfo=UTC)
 DAY = 86_400
