@@ -180,7 +180,7 @@ def test_every_metric_is_named():
     assert sorted(first_names(table(section(OPERATIONS, "Metrics"), "metric"))) == sorted(
         [
             *capture.METRICS.values(),
-            *capture.ANSWERS.values(),
+            *capture.RESPONSES.values(),
             capture.CAPTURES_ASKED,
             capture.CAPTURE_SECONDS,
             capture.NOTIFICATIONS_PUBLISHED,

@@ -23,7 +23,7 @@ MEASURED = {
         "service",
         {
             *capture.METRICS.values(),
-            *capture.ANSWERS.values(),
+            *capture.RESPONSES.values(),
             *(
                 capture.CAPTURES_ASKED,
                 capture.CAPTURE_SECONDS,
