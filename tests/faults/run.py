@@ -519,7 +519,7 @@ def _message_event(body, message_id):
 
 def _keys(event, request_id="?", *, has_ended=False):
     """Return the captures that an event asks for; those that `has_ended` wait only to be counted."""
-    parsed_records = _READER.read(event, request_id=request_id, now=datetime.now(UTC) + timedelta(days=365))
+    parsed_records = _READER.parse(event, request_id=request_id, now=datetime.now(UTC) + timedelta(days=365))
     captures = [
         item for parsed in parsed_records for item in parsed.captures if (item.ended is not None) is has_ended
     ]

@@ -100,7 +100,7 @@ def test_the_mail_that_is_shown_is_one_that_is_sent():
 
 def test_the_event_that_is_shown_asks_for_the_agent_that_the_notification_names():
     event, notification = json_blocks(section("One input, and what it gives"))
-    [parsed] = EventParser(default_region="ORD").read(event, request_id="request", now=None)
+    [parsed] = EventParser(default_region="ORD").parse(event, request_id="request", now=None)
     assert [(asked.agent_id, asked.region) for asked in parsed.captures] == [
         (notification["agent_id"], notification["region"])
     ]

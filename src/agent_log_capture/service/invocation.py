@@ -60,10 +60,10 @@ class CaptureService:
         if self.recent:
             self.recent.begin(remaining_millis)
         now = self.now()
-        parsed_records = self.reader.read(event, request_id=request_id, now=now)
+        parsed_records = self.reader.parse(event, request_id=request_id, now=now)
         came = [(parsed, capture) for parsed in parsed_records for capture in parsed.captures]
         work = [(parsed, capture) for parsed, capture in came if not capture.ended]
-        refused = sum(each.count for parsed in parsed_records for each in parsed.refused)
+        refused = sum(each.count for parsed in parsed_records for each in parsed.rejections)
         report = Report(
             asked=len(work) + refused,
             # What was in the queue already was seen earlier.

@@ -105,15 +105,15 @@ class ResultWriter:
 
     def refuse(self, parsed_records: Sequence[ParsedRecord]) -> None:
         """Keep what cannot be read in the dead-letter queue, and tell it."""
-        unreadable = [parsed for parsed in parsed_records if parsed.refused]
-        letters = [DeadLetter(parsed.dead_letter or "", parsed.refused[0].outcome) for parsed in unreadable]
+        unreadable = [parsed for parsed in parsed_records if parsed.rejections]
+        letters = [DeadLetter(parsed.dead_letter or "", parsed.rejections[0].outcome) for parsed in unreadable]
         not_kept = self._queue.give_up(letters, self._has_time)
         for index, parsed in enumerate(unreadable):
             if why := not_kept.get(index):
                 self._keep(parsed, f"the dead letter was not sent: {why}")
-                self._report.counts[_DEFERRED] += sum(refused.count for refused in parsed.refused)
+                self._report.counts[_DEFERRED] += sum(refused.count for refused in parsed.rejections)
                 continue
-            for refused in parsed.refused:
+            for refused in parsed.rejections:
                 self._tell(_Telling(parsed=parsed, outcome=refused.outcome, count=refused.count))
         self._publish()
 
@@ -124,7 +124,7 @@ class ResultWriter:
 
     def is_kept(self, parsed: ParsedRecord) -> bool:
         """Tell whether an parsed comes again, with all that it holds."""
-        return parsed.message_id in self._report.unsaved
+        return parsed.record_id in self._report.unsaved
 
     def leave(self, count: int) -> None:
         """Note that so many captures are not worked on, because their source brings them again."""
@@ -172,7 +172,7 @@ class ResultWriter:
     def _keep(self, parsed: ParsedRecord, why: str) -> None:
         """Note that an parsed must come again."""
         if not self.is_kept(parsed):
-            self._report.unsaved[parsed.message_id] = why
+            self._report.unsaved[parsed.record_id] = why
             self._logger.error("not saved: its source brings it again", reason=why, correlation_id=parsed.trigger.id)
 
     def _defer(self, parsed: ParsedRecord, capture: Capture, delay_seconds: int) -> None:

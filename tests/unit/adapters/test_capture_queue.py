@@ -83,8 +83,8 @@ def test_a_capture_comes_back_as_it_went(queue, waiting, a_capture, now):
     [message] = waiting.messages()
     record = {"eventSource": "aws:sqs", "messageId": message["MessageId"], "body": message["Body"]}
     reader = EventParser(default_region="DFW")
-    [parsed] = reader.read({"Records": [record]}, request_id="r", now=datetime(2030, 1, 1, tzinfo=UTC))
-    assert (parsed.captures, parsed.refused, parsed.dead_letter) == (away, [], None)
+    [parsed] = reader.parse({"Records": [record]}, request_id="r", now=datetime(2030, 1, 1, tzinfo=UTC))
+    assert (parsed.captures, parsed.rejections, parsed.dead_letter) == (away, [], None)
 
 
 def test_a_dead_letter_tells_why_it_lies_there(queue, dead, a_letter):

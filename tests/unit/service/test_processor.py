@@ -95,7 +95,7 @@ def renew(secrets, secret_arn):
 
 
 def a_turn(capture, remaining_millis=300_000):
-    [parsed] = EventParser(default_region="DFW").read({}, request_id="request-id", now=capture.asked_at)
+    [parsed] = EventParser(default_region="DFW").parse({}, request_id="request-id", now=capture.asked_at)
     return Task(parsed, capture, TimeLeft(lambda: remaining_millis))
 
 

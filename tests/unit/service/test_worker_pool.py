@@ -40,7 +40,7 @@ def release():
 
 def turns_of(count, time_left=PLENTY):
     event = {"agent_ids": [f"agent-{number}" for number in range(count)]}
-    [parsed] = EventParser(default_region="DFW").read(event, request_id="request-id", now=NOW)
+    [parsed] = EventParser(default_region="DFW").parse(event, request_id="request-id", now=NOW)
     return [Task(parsed, capture, time_left) for capture in parsed.captures]
 
 
@@ -96,7 +96,7 @@ def test_turns_that_request_a_log_file_of_one_agent_are_taken_one_after_the_othe
         {"eventSource": "aws:sqs", "messageId": message_id, "body": json.dumps([agent_id])}
         for message_id, agent_id in {"first": "twice", "second": "twice", "third": "once"}.items()
     ]
-    parsed_records = EventParser(default_region="DFW").read({"Records": records}, request_id="request-id", now=NOW)
+    parsed_records = EventParser(default_region="DFW").parse({"Records": records}, request_id="request-id", now=NOW)
     taken_in_order, other_was_taken = [], Event()
 
     def work_on(task):

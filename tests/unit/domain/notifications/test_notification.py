@@ -359,8 +359,8 @@ def test_a_notification_that_names_50_hostile_values_fits_into_a_message(charact
         "detail": {"alarmName": hostile, "state": {"value": "ALARM", "timestamp": hostile}},
         hostile + "agent_ids": [hostile] * 50,
     }
-    (parsed,) = EventParser(default_region="DFW").read(event, request_id="a-request", now=AT)
-    (refused,) = parsed.refused
+    (parsed,) = EventParser(default_region="DFW").parse(event, request_id="a-request", now=AT)
+    (refused,) = parsed.rejections
     assert refused.count == 50
     assert refused.outcome.trigger.type is TriggerType.ALARM
     assert len(json.dumps(sns_message(refused.outcome, has_chat=True), ensure_ascii=False).encode()) < 256 * 1024
