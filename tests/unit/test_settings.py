@@ -9,7 +9,7 @@ REQUIRED = {
     "OUTCOME_TOPIC_ARN": "arn:aws:sns:us-east-1:123456789012:outcomes",
     "CAPTURE_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/123456789012/captures",
     "DEAD_LETTER_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/123456789012/dead-letters",
-    "RECENT_CAPTURES_TABLE": "recent-captures",
+    "CAPTURES_TABLE": "captures",
     "CLOUD_BACKUP_REGION": "DFW",
 }
 
@@ -20,8 +20,7 @@ def test_what_is_not_set_has_a_default():
         outcome_topic_arn=REQUIRED["OUTCOME_TOPIC_ARN"],
         capture_queue_url=REQUIRED["CAPTURE_QUEUE_URL"],
         dead_letter_queue_url=REQUIRED["DEAD_LETTER_QUEUE_URL"],
-        recent_captures_table="recent-captures",
-        jobs_table=None,
+        captures_table="captures",
         cloud_backup_url="https://{region}.backup.api.rackspacecloud.com",
         cloud_backup_region="DFW",
         cloud_backup_project_id=None,
