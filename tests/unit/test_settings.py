@@ -94,17 +94,6 @@ def test_a_missing_setting_names_itself(name):
             Settings.from_environment(environment)
 
 
-@pytest.mark.parametrize("table", ["", "recent-captures"])
-def test_without_a_cool_down_no_table_is_needed_or_used(table):
-    settings = Settings.from_environment(REQUIRED | {"COOL_DOWN_SECONDS": "0", "RECENT_CAPTURES_TABLE": table})
-    assert (settings.cool_down_seconds, settings.recent_captures_table) == (0, None)
-
-
-@pytest.mark.parametrize(("value", "table"), [("", None), (" ", None), ("jobs", "jobs")])
-def test_without_a_table_no_sums_of_jobs_are_told(value, table):
-    assert Settings.from_environment(REQUIRED | {"JOBS_TABLE": value}).jobs_table == table
-
-
 NOT_OVER_HTTPS = (
     "http://backup.example.com",
     "HTTP://BACKUP.EXAMPLE.COM",

@@ -664,9 +664,9 @@ CAPTURE = {
     "asked_at": "2026-11-23T00:12:40.000Z",
     "retry_from": None,
     "attempts": 0,
+    "part_of_job": None,
     "replays": 0,
     "force": False,
-    "part_of_job": None,
     "phase": {"name": "requesting", "unconfirmed_since": None},
 }
 
@@ -684,7 +684,7 @@ def test_the_last_value_of_a_key_that_is_there_twice_counts():
         '"AgentId": "b"',
         '"more": {"agent_id": "b"}',
         '"trigger": {"type": "alarm", "id": "arn@time", "name": null, "agent_id": "b"}',
-        '"phase": {"name": "requesting", "unconfirmed_since": null, "agent_id": "b"}',
+        '"part_of_job": {"name": null, "agent_id": "b"}',
     ],
 )
 def test_an_agent_that_was_added_to_a_waiting_capture_is_captured_too(further):
