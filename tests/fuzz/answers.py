@@ -115,11 +115,12 @@ def check_authentication(received: Iterable[bytes]) -> IssuedToken | None:
 
 
 def check_chain(error: BaseException | None, secret: str) -> None:
-    """Check that an error and those that are chained to it show no secret."""
-    while error:
+    """Check that an error, and what is chained to it, holds no request and shows no secret."""
+    if error:
+        assert not hasattr(error, "request")
         assert secret not in f"{error} {error!r} {vars(error)}"
-        assert error.__context__ in {error.__cause__, None}
-        error = error.__cause__
+        check_chain(error.__cause__, secret)
+        check_chain(error.__context__, secret)
 
 
 def check_response(response: ApiResponse) -> None:

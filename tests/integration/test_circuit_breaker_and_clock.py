@@ -22,9 +22,10 @@ def _short_calls(monkeypatch):
 
 
 @pytest.mark.usefixtures("_short_calls")
-def test_a_request_whose_answer_does_not_come_to_an_end_is_given_up_and_its_log_file_found(api, cloud):
+@pytest.mark.parametrize("drips_head", [False, True], ids=["body", "head"])
+def test_a_request_whose_response_drips_is_abandoned_and_its_log_file_found(api, cloud, drips_head):
     api.add_agents("agent", "other")
-    api.inject("agent", Fault(drip_seconds=0.05))
+    api.inject("agent", Fault(drip_seconds=0.05, drips_head=drips_head))
     cloud.send('["agent", "other"]')
     cloud.poll()
     assert [notification["agent_id"] for notification in cloud.notifications()] == ["other"]

@@ -75,7 +75,7 @@ def exchange(
 ) -> tuple[requests.Response, bytes]:
     """Send one request; return the response, whose status may be any, and at most 1 MiB of its body.
 
-    NoResponseError when there is none.
+    NoResponseError if there is no response.
     """
     with _send(session, requests.Request(method, url, headers=headers, json=json)) as response:
         if response.status_code < HTTPStatus.OK:
@@ -93,7 +93,7 @@ def _send(session: requests.Session, request: requests.Request) -> requests.Resp
     try:
         prepared = session.prepare_request(request)
         return session.get_adapter(request.url).send(prepared, stream=True, timeout=timeout)
-    except (RequestException, HTTPError) as error:
+    except RequestException as error:
         no_response = _no_response(error)
     raise no_response
 
@@ -123,7 +123,7 @@ def _is_of_connecting(error: BaseException) -> bool:
 
 
 def _read(response: requests.Response) -> bytes:
-    """Return at most 1 MiB of the body; of a body that breaks off, what was received.
+    """Return at most 1 MiB of the body; if it breaks off, what was received.
 
     The status line already decides: a 202 whose body is lost is an accepted request.
     """

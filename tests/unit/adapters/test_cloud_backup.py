@@ -403,14 +403,17 @@ def test_a_request_is_unconfirmed_since_before_it_was_sent(wire, capture, now):
         assert failure_of(lambda: api.request_log_file(TOKEN, capture)).unconfirmed_since == now
 
 
-def test_a_connect_timeout_is_not_connected(monkeypatch, call, method):
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_connect_timeout_is_not_connected(monkeypatch, capture, now, scheme):
     def time_out(*_, **__):
         raise TimeoutError
 
     monkeypatch.setattr("urllib3.util.connection.create_connection", time_out)
-    failure = failure_of(call[method])
+    with build_session(1) as session:
+        api = CloudBackup(session, f"{scheme}://api.example", lambda: now)
+        failure = failure_of(lambda: api.request_log_file(TOKEN, capture))
     assert (failure.reason, failure.unconfirmed_since) == (Reason.NOT_CONNECTED, None)
-    assert failure.message.startswith("ConnectTimeout: HTTPSConnectionPool(host='dfw.backup.api.rackspacecloud.com'")
+    assert failure.message.startswith(f"ConnectTimeout: {scheme.upper()}ConnectionPool(host='api.example'")
     assert "timed out. (connect timeout=3.05)" in failure.message
 
 

@@ -94,6 +94,13 @@ def test_a_body_that_breaks_off_is_read_as_far_as_it_was_received(request_log_fi
     assert (response.http_status, response.log_file.id) == (202, "in-the-body")
 
 
+@pytest.mark.parametrize("head", [ACCEPTED + b"\r\n", CHUNKED + b"-1\r\n"], ids=["plain", "in a chunk of size -1"])
+def test_a_body_is_cut_at_1_mib(head):
+    with build_session(1) as session, responding(chain([head], repeat(b" " * 10_000))):
+        _, received = http_session.exchange(session, "GET", "http://api.example/")
+    assert len(received) == MAX_BODY_BYTES
+
+
 def test_100_continue_is_skipped(request_log_file):
     response, _ = request_log_file(b"HTTP/1.1 100 Continue\r\n\r\n" * 2 + RESPONSE)
     assert (response.http_status, response.log_file.id) == (202, "in-the-body")
