@@ -34,7 +34,7 @@ EVENTS = {
     },
 }
 event = json.loads(json.dumps(EVENTS[sys.argv[1]]()))
-parsed_records = EventParser(default_region="DFW").read(event, request_id="r", now=datetime.now(UTC))
+parsed_records = EventParser(default_region="DFW").parse(event, request_id="r", now=datetime.now(UTC))
 client = boto3.client("sqs", region_name="us-east-1", aws_access_key_id="a", aws_secret_access_key="b")
 answer = type("Response", (), {"status_code": 200}), {"Successful": []}
 client.meta.events.register("before-call.sqs.SendMessageBatch", lambda **_: answer)

@@ -7,8 +7,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent_log_capture.adapters.batches import always, send_in_batches
-from agent_log_capture.domain.capture import Reason
-from agent_log_capture.domain.responses import Deferred, Failure
+from agent_log_capture.domain.failure import Failure
+from agent_log_capture.domain.outcome import Reason
+from agent_log_capture.domain.responses import Deferred
 from agent_log_capture.service.result_writer import Report, ResultWriter
 from tests.fuzz.checks import check_text
 from tests.fuzz.intake import from_queue, read

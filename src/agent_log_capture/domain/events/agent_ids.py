@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from agent_log_capture.domain.capture import JOB_NAME_CHARACTERS, REGIONS, Reason, is_agent_id
+from agent_log_capture.domain.capture import JOB_NAME_CHARACTERS, REGIONS, is_agent_id
+from agent_log_capture.domain.outcome import Reason
 from agent_log_capture.domain.printable import printable
 
 _ATTRIBUTE_VALUES = frozenset({"value", "stringvalue"})

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeGuard
 
-from agent_log_capture.domain.capture import TRIGGER_ID_CHARACTERS, TRIGGER_NAME_CHARACTERS, Trigger, TriggerType
 from agent_log_capture.domain.printable import printable
+from agent_log_capture.domain.trigger import TRIGGER_ID_CHARACTERS, TRIGGER_NAME_CHARACTERS, Trigger, TriggerType
 
 _ALARM_CHANGE = "CloudWatch Alarm State Change"
 _CONTRIBUTOR_CHANGE = "CloudWatch Alarm Contributor State Change"

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from agent_log_capture.domain.capture import Capture, Reason, Trigger, is_agent_id
+from agent_log_capture.domain.capture import Capture, is_agent_id
 from agent_log_capture.domain.events.agent_ids import (
     NOTHING_BESIDE,
     Beside,
@@ -23,6 +23,9 @@ from agent_log_capture.domain.events.agent_ids import (
     split,
 )
 from agent_log_capture.domain.events.envelopes import OWN_NOTIFICATION, Recognized, recognize
+from agent_log_capture.domain.outcome import Reason
+from agent_log_capture.domain.queue_message import from_json
+from agent_log_capture.domain.trigger import Trigger
 
 # An event that fails after a replay lies five levels deeper each time. JSON inside a string counts as one level more.
 MAX_DEPTH = 64
@@ -153,7 +156,7 @@ class AgentFinder:
         """Read what this function itself put into the queue; what it did not write is read as any event is."""
         for item in items:
             try:
-                yield Finding(trigger, Capture.from_json(self._counted(item), self._now))
+                yield Finding(trigger, from_json(self._counted(item), self._now))
             except ValueError:
                 yield from self._message(self._visit(item, trigger, depth + 1), Recognized(trigger))
 

@@ -9,10 +9,12 @@ from datetime import UTC, datetime, timedelta
 from itertools import batched
 from typing import Any
 
-from agent_log_capture.domain.capture import Capture, Job, Outcome, Reason, Status, Trigger, TriggerType
+from agent_log_capture.domain.capture import Capture, Job, Requesting
 from agent_log_capture.domain.events.agent_ids import Beside, Content, Found, InvalidValue
 from agent_log_capture.domain.events.envelopes import is_sqs_event, recognize
 from agent_log_capture.domain.events.finder import MAX_VALUES, AgentFinder, Finding, Ignored, TooManyValuesError
+from agent_log_capture.domain.outcome import Outcome, Reason, Status
+from agent_log_capture.domain.trigger import Trigger, TriggerType
 
 # So many refused values are named in one notification: it stays readable, and far below the 256 KiB that SNS carries.
 _NAMED_IN_ONE_NOTICE = 50
@@ -46,9 +48,9 @@ class ParsedRecord:
     """
 
     trigger: Trigger
-    message_id: str | None
+    record_id: str | None
     captures: Sequence[Capture]
-    refused: Sequence[Rejection]
+    rejections: Sequence[Rejection]
     dead_letter: str | None
     ignored: str | None
     first_received_at: datetime | None = None
@@ -58,7 +60,7 @@ class ParsedRecord:
 
         SQS forgets that a message was received, and what its ID was, when it is redriven.
         """
-        if self.first_received_at is None or capture.polling or capture.ended:
+        if self.first_received_at is None or not isinstance(capture.phase, Requesting):
             return False
         return capture.unconfirmed_since == self.first_received_at
 
@@ -70,7 +72,7 @@ class EventParser:
     default_region: str
     agent_id_keys: Collection[str] = ()
 
-    def read(self, event: object, *, request_id: str, now: datetime) -> list[ParsedRecord]:
+    def parse(self, event: object, *, request_id: str, now: datetime) -> list[ParsedRecord]:
         """Read any event: an parsed for each SQS record, one for any other event. Raises nothing.
 
         Each agent comes once for each trigger, in the order in which the event names them.
@@ -84,14 +86,14 @@ class EventParser:
         captures = dict(gathered.waiting)
         for key, capture in _in_jobs(gathered, now):
             captures.setdefault(key, capture)
-        new = [_come_again(each, record.first_received_at) for key, each in captures.items() if key not in seen]
+        new = [_come_again(each, record) for key, each in captures.items() if key not in seen]
         seen.update(captures)
         refused = gathered.refused
         return ParsedRecord(
             trigger=gathered.trigger,
-            message_id=record.message_id,
+            record_id=record.message_id,
             captures=new,
-            refused=list(_outcomes(refused, now)),
+            rejections=list(_outcomes(refused, now)),
             dead_letter=_dead_letter(record, refused, is_whole=not captures) if refused else None,
             ignored=None if new or refused else next(iter(gathered.ignored), "another record names the same agents"),
             first_received_at=record.first_received_at,
@@ -222,11 +224,11 @@ def _in_jobs(gathered: _Gathered, now: datetime) -> Iterator[tuple[_Key, Capture
         )
 
 
-def _come_again(capture: Capture, first_received_at: datetime | None) -> Capture:
-    """Note that an earlier delivery may have asked the agent before it broke off."""
-    if first_received_at is None:
-        return capture
-    return replace(capture, unconfirmed_since=min(first_received_at, capture.unconfirmed_since or first_received_at))
+def _come_again(capture: Capture, record: _Record) -> Capture:
+    """Note the record of a capture, and that an earlier delivery may have requested its log file."""
+    capture = replace(capture, record_id=record.message_id)
+    is_redelivered = record.first_received_at and isinstance(capture.phase, Requesting)
+    return capture.requesting(record.first_received_at) if is_redelivered else capture
 
 
 def _outcomes(refusals: Sequence[_Refused], now: datetime) -> Iterator[Rejection]:

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from agent_log_capture.domain.capture import Capture, Job, Outcome, Polling, Reason, Status, Trigger, TriggerType
+from agent_log_capture.domain.capture import Capture, Job, Polling
 from agent_log_capture.domain.events import finder, parser
 from agent_log_capture.domain.events.parser import EventParser
 from agent_log_capture.domain.job import JobSummary
 from agent_log_capture.domain.notifications import job_summary
 from agent_log_capture.domain.notifications.notification import sns_message, to_json
+from agent_log_capture.domain.outcome import Outcome, Reason, Status
+from agent_log_capture.domain.trigger import Trigger, TriggerType
 
 EVENTS = Path(__file__).parents[4] / "events"
 NOW = datetime(2026, 11, 23, 3, 12, 40, tzinfo=UTC)
