@@ -14,19 +14,9 @@ from agent_log_capture.domain.credentials import Credentials, IssuedToken
 from agent_log_capture.domain.failure import Failure, RetryableError
 from agent_log_capture.domain.outcome import LogFile, Reason
 from agent_log_capture.domain.polling import Poll, PollPolicy
-from agent_log_capture.domain.responses import (
-    Accepted,
-    ApiResponse,
-    Deferred,
-    ResponseClass,
-    busy,
-    classify,
-    is_dated_since,
-    is_pending,
-    requested,
-)
+from agent_log_capture.domain.responses import ApiResponse, ResponseClass, classify, is_dated_since
 from agent_log_capture.domain.retry import MAX_DELAY_SECONDS, MIN_DELAY_SECONDS, RetryPolicy
-from agent_log_capture.domain.step import rejected
+from agent_log_capture.domain.step import Step, rejected
 from agent_log_capture.domain.trigger import Trigger, TriggerType
 from tests.fuzz.checks import NOW, check_capture, check_outcome, check_text
 from tests.fuzz.transport import FakeConnection, responding
@@ -40,9 +30,9 @@ CAPTURE = Capture(
     asked_at=NOW,
     retry_from=NOW,
 )
-FOLLOWING = Polling(log_file_id=None, requested_at=NOW)
+POLLING = Polling(log_file_id=None, requested_at=NOW)
 RETRIES = RetryPolicy(window_seconds=3600, random=lambda: 0.5)
-FOLLOW = PollPolicy(deadline_seconds=3600, grace_seconds=3600)
+POLLS = PollPolicy(deadline_seconds=3600, grace_seconds=3600)
 SESSION = build_session(1)
 API = CloudBackup(SESSION, "http://{region}.api.example", lambda: NOW)
 IDENTITY = Identity(SESSION, "http://identity.example")
@@ -59,7 +49,7 @@ CALLS: list[Callable[[], ApiResponse]] = [
     lambda: API.request_log_file(TOKEN, CAPTURE),
     lambda: API.read_log_file(TOKEN, CAPTURE, "a-log-file"),
     lambda: API.read_status(TOKEN, CAPTURE),
-    lambda: API.find_log_file(TOKEN, CAPTURE, is_pending),
+    lambda: API.find_log_file(TOKEN, CAPTURE, lambda log_file: log_file.is_pending),
     lambda: API.find_log_file(TOKEN, CAPTURE, lambda log_file: is_dated_since(log_file, NOW)),
     lambda: API.activate_agents(TOKEN, "DFW"),
 ]
@@ -130,25 +120,28 @@ def check_response(response: ApiResponse) -> None:
     assert TOKEN.value not in str(response)
     assert len(response.message or "") <= MOST_MESSAGE_CHARACTERS
     _check_log_file(response.log_file or LogFile())
-    accepted = Accepted(trigger=CAPTURE.trigger, replays=0, requested_at=NOW, answer=response)
-    remembered = json.dumps(accepted.to_json())
-    assert len(remembered) < DYNAMODB_BYTES
-    assert Accepted.from_json(json.loads(remembered)).answer.log_file == response.log_file
+    log_file = json.dumps(response.log_file.to_json()) if response.log_file else ""
+    assert len(log_file) < DYNAMODB_BYTES
     if classify(response.http_status) is ResponseClass.ACCEPTED:
-        check_outcome(requested(CAPTURE, accepted, now=NOW, project_id="110011"))
-        first_poll = FOLLOW.first_poll(CAPTURE, accepted)
-        assert first_poll
-        check_capture(first_poll.capture)
+        requested = POLLS.requested(CAPTURE, response, requested_at=NOW, at=NOW, project_id="110011")
+        assert requested.next
+        _check_step(requested)
     else:
-        check_outcome(rejected(CAPTURE, response, now=NOW, project_id="110011"))
-        _check_failure(busy(response))
+        _check_step(rejected(CAPTURE, response, at=NOW, project_id="110011"))
+        _check_failure(response.failure)
     for at in (NOW, NOW + timedelta(hours=2)):
-        look = Poll(policy=FOLLOW, capture=CAPTURE, polling=FOLLOWING, at=at, project_id="110011")
-        looked = look.answered(response, is_online=False)
-        if hasattr(looked, "outcome"):
-            check_outcome(looked.outcome)
-        else:
-            check_capture(looked.capture)
+        poll = Poll(policy=POLLS, capture=CAPTURE, phase=POLLING, at=at, project_id="110011")
+        _check_step(poll.answered(response, is_online=False))
+
+
+def _check_step(step: Step) -> None:
+    assert step.outcome or step.next
+    if step.outcome:
+        check_outcome(step.outcome)
+    if step.next:
+        check_capture(step.next)
+    if step.recorded:
+        check_capture(step.recorded)
 
 
 def _check_failure(failure: Failure) -> None:
@@ -157,10 +150,10 @@ def _check_failure(failure: Failure) -> None:
     assert TOKEN.value not in failure.message
     assert failure.retry_after_seconds >= 0
     assert (failure.unconfirmed_since is not None) == (failure.reason is Reason.UNCONFIRMED)
-    deferred = RETRIES.defer(CAPTURE, failure, now=NOW, project_id=None)
-    assert isinstance(deferred, Deferred)
-    assert MIN_DELAY_SECONDS <= deferred.delay_seconds <= MAX_DELAY_SECONDS
-    check_capture(deferred.capture)
+    retry = RETRIES.retry(CAPTURE, failure, now=NOW, project_id=None)
+    assert retry.next
+    assert MIN_DELAY_SECONDS <= retry.delay_seconds <= MAX_DELAY_SECONDS
+    _check_step(retry)
 
 
 def _check_log_file(log_file: LogFile) -> None:

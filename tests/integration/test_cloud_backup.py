@@ -2,6 +2,7 @@ import json
 import socket
 from dataclasses import replace
 from datetime import UTC, datetime
+from operator import attrgetter
 
 import pytest
 
@@ -12,10 +13,11 @@ from agent_log_capture.domain.auth_token import AuthToken
 from agent_log_capture.domain.capture import Capture
 from agent_log_capture.domain.failure import RetryableError
 from agent_log_capture.domain.outcome import Reason
-from agent_log_capture.domain.responses import is_dated_since, is_pending
+from agent_log_capture.domain.responses import is_dated_since
 from agent_log_capture.domain.trigger import Trigger, TriggerType
 from local.fake_api import FakeApi, Fault
 
+is_pending = attrgetter("is_pending")
 AGENT = "8f135b4f-7a69-4b8a-947f-5e80d772fd97"
 NOW = datetime(2026, 11, 23, 3, 12, 40, tzinfo=UTC)
 HOURS = 3600

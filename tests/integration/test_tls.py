@@ -26,7 +26,6 @@ from agent_log_capture.domain.capture import Capture
 from agent_log_capture.domain.credentials import Credentials
 from agent_log_capture.domain.failure import RetryableError
 from agent_log_capture.domain.outcome import Reason
-from agent_log_capture.domain.responses import is_pending
 from agent_log_capture.domain.trigger import Trigger, TriggerType
 from tests.fuzz.answers import check_chain
 
@@ -196,7 +195,7 @@ def request_log_file(session, url):
 
 
 def find_log_file(session, url):
-    return CloudBackup(session, url, lambda: NOW).find_log_file(TOKEN, CAPTURE, is_pending)
+    return CloudBackup(session, url, lambda: NOW).find_log_file(TOKEN, CAPTURE, lambda log_file: log_file.is_pending)
 
 
 def authenticate(session, url):

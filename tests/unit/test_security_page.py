@@ -14,7 +14,7 @@ from agent_log_capture.adapters.http_session import (
     MESSAGE_CHARACTERS,
     READ_TIMEOUT_SECONDS,
 )
-from agent_log_capture.domain.events.finder import MAX_DEPTH, MAX_VALUES
+from agent_log_capture.domain.events.agent_ids import MAX_DEPTH, MAX_VALUES
 from agent_log_capture.service.invocation import CAPTURES_IN_AN_INVOCATION
 from agent_log_capture.service.worker_pool import CALL_SECONDS
 from local.template import translate

@@ -200,7 +200,6 @@ def test_a_full_message_of_captures_fits_into_the_queue(queue: CaptureQueue, wai
         CAPTURE,
         agent_id="a" * 128,
         trigger=Trigger(TriggerType.EVENTBRIDGE, wide * 512, wide * 256),
-        unconfirmed_since=NOW,
         phase=Polling(log_file_id="l" * 128, requested_at=NOW, activated_at=NOW, activations=10**6),
     )
     assert queue.requeue([(capture, 0)] * CAPTURES_IN_A_MESSAGE) == {}

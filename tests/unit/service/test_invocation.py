@@ -250,7 +250,7 @@ def test_of_an_event_with_good_and_bad_ids_only_the_bad_ones_are_kept(run, ends)
     assert counted(report) == {"requested": 1, "rejected": 60}
     assert agents_of(ends.told.bodies()) == ["", "", "one"]
     [letter] = ends.dead.bodies()
-    assert letter == {"refused": [{"agent_ids": bad}]}
+    assert letter == {"rejected": [{"agent_ids": bad}]}
 
 
 def test_what_is_given_up_is_told_and_can_be_replayed(run, answers, overdue, now, ends):
