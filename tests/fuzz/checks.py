@@ -1,4 +1,4 @@
-"""What holds for everything that is told, logged or kept, whatever came in."""
+"""What holds for all that is published, logged or saved, for any input."""
 
 import json
 import re
