@@ -188,7 +188,7 @@ def test_an_event_that_names_nobody_is_no_error(invoke, event):
     "name",
     [
         *("TOKEN_SECRET_ARN", "OUTCOME_TOPIC_ARN", "CAPTURE_QUEUE_URL", "DEAD_LETTER_QUEUE_URL"),
-        *("RECENT_CAPTURES_TABLE", "CLOUD_BACKUP_REGION"),
+        *("CAPTURES_TABLE", "CLOUD_BACKUP_REGION"),
     ],
 )
 def test_a_setting_that_is_missing_is_named(monkeypatch, invoke, name):
