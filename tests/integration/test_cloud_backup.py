@@ -11,10 +11,10 @@ from agent_log_capture.adapters.cloud_backup import CloudBackup
 from agent_log_capture.adapters.http_session import MAX_BODY_BYTES, build_session
 from agent_log_capture.domain.auth_token import AuthToken
 from agent_log_capture.domain.capture import Capture
-from agent_log_capture.domain.failure import RetryableError
+from agent_log_capture.domain.responses import RetryableError
 from agent_log_capture.domain.outcome import Reason
 from agent_log_capture.domain.responses import is_dated_since
-from agent_log_capture.domain.trigger import Trigger, TriggerType
+from agent_log_capture.domain.outcome import Trigger, TriggerType
 from local.fake_api import FakeApi, Fault
 
 is_pending = attrgetter("is_pending")

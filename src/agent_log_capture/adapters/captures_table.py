@@ -15,8 +15,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from agent_log_capture.domain.claim import Claim
 from agent_log_capture.domain.job import Counts, Fact, JobItems, Report, TriggerPart
-from agent_log_capture.domain.outcome import LogFile, Reason, Status, timestamp
-from agent_log_capture.domain.trigger import Trigger, TriggerType
+from agent_log_capture.domain.outcome import LogFile, Reason, Status, Trigger, TriggerType, timestamp
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

@@ -10,8 +10,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 from agent_log_capture.domain.auth_token import AuthToken, TokenFormatError, parse_auth_token
 from agent_log_capture.domain.circuit_breaker import CircuitBreaker
 from agent_log_capture.domain.credentials import parse_credentials
-from agent_log_capture.domain.failure import Failure, RetryableError
 from agent_log_capture.domain.outcome import Reason
+from agent_log_capture.domain.responses import Failure, RetryableError
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient

@@ -4,8 +4,7 @@ import re
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from agent_log_capture.domain.outcome import Outcome, Reason, Status
-from agent_log_capture.domain.trigger import Trigger
+from agent_log_capture.domain.outcome import Outcome, Reason, Status, Trigger
 
 # The six regions that the Cloud Backup API runs in.
 REGIONS = frozenset({"DFW", "ORD", "IAD", "LON", "SYD", "HKG"})

@@ -5,9 +5,8 @@ from datetime import UTC, datetime, timedelta
 from enum import Enum, auto
 
 from agent_log_capture.domain.capture import Capture
-from agent_log_capture.domain.outcome import LogFile, Reason, Status, readable
+from agent_log_capture.domain.outcome import LogFile, Reason, Status, Trigger, readable
 from agent_log_capture.domain.step import Step
-from agent_log_capture.domain.trigger import Trigger
 
 LAPSED = datetime.fromtimestamp(0, UTC)
 

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from agent_log_capture.domain.capture import Capture, Job, Recorded
-from agent_log_capture.domain.outcome import FINAL_STATUSES, Reason, Status
-from agent_log_capture.domain.trigger import Trigger
+from agent_log_capture.domain.outcome import FINAL_STATUSES, Reason, Status, Trigger
 
 SHARDS = 10
 _AGENTS_IN_ONE_SHARD = 500

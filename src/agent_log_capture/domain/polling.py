@@ -6,9 +6,8 @@ from http import HTTPStatus
 from math import ceil
 
 from agent_log_capture.domain.capture import Capture, Polling
-from agent_log_capture.domain.failure import Failure
 from agent_log_capture.domain.outcome import LogFile, Reason, Status, readable
-from agent_log_capture.domain.responses import ApiResponse, ResponseClass, classify
+from agent_log_capture.domain.responses import ApiResponse, Failure, ResponseClass, classify
 from agent_log_capture.domain.retry import MAX_DELAY_SECONDS
 from agent_log_capture.domain.step import Step, rejected
 

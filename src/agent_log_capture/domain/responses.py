@@ -1,4 +1,4 @@
-"""What a response of the Cloud Backup API means."""
+"""What a response of the Cloud Backup API, or a call without one, means."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -6,11 +6,12 @@ from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from http import HTTPStatus
 
-from agent_log_capture.domain.failure import Failure
 from agent_log_capture.domain.outcome import LogFile, Reason
 
 # The API's clock and this function's differ by less.
 CLOCK_SKEW = timedelta(seconds=10)
+RESPONSE_CLASSES = ("2xx", "3xx", "4xx", "5xx")
+NO_RESPONSE = "none"
 
 _RETRYABLE = frozenset(
     {
@@ -46,6 +47,34 @@ def classify(http_status: int) -> ResponseClass:
             return ResponseClass.RETRYABLE
     by_class = {2: ResponseClass.ACCEPTED, 3: ResponseClass.REDIRECTED, 4: ResponseClass.REFUSED}
     return by_class.get(http_status // 100, ResponseClass.RETRYABLE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """A failure that may not last; `unconfirmed_since` is set when the request may have been served."""
+
+    reason: Reason
+    message: str
+    http_status: int | None = None
+    retry_after_seconds: float = 0
+    unconfirmed_since: datetime | None = None
+
+
+class RetryableError(Exception):
+    """A call failed, and may succeed later."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
+class NotTriedError(Exception):
+    """A capture is not tried in this invocation, for a reason that is not its own: it is requeued as it is."""
+
+    def __init__(self, failure: Failure, delay_seconds: int) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+        self.delay_seconds = delay_seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

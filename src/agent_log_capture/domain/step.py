@@ -4,9 +4,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from agent_log_capture.domain.capture import Capture, Recorded
-from agent_log_capture.domain.failure import Failure
 from agent_log_capture.domain.outcome import Outcome, Reason, Status
-from agent_log_capture.domain.responses import ApiResponse, ResponseClass, classify, phrase
+from agent_log_capture.domain.responses import ApiResponse, Failure, ResponseClass, classify, phrase
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 from agent_log_capture.adapters.captures_table import CLAIMS_IN_A_TRANSACTION, CapturesTable, TableError
 from agent_log_capture.domain.capture import Capture, Requesting
 from agent_log_capture.domain.claim import Claim, ClaimPolicy, Found, duplicate
-from agent_log_capture.domain.failure import Failure
 from agent_log_capture.domain.outcome import Reason
 from agent_log_capture.domain.polling import PollPolicy
-from agent_log_capture.domain.responses import ApiResponse
+from agent_log_capture.domain.responses import ApiResponse, Failure
 from agent_log_capture.domain.step import Step, not_tried
 
 if TYPE_CHECKING:

@@ -79,8 +79,10 @@ class CaptureService:
     def _to_process(records: Sequence[ParsedRecord], writer: ResultWriter) -> Sequence[Capture]:
         """Return the captures that this invocation processes; others are requeued, or left to their source."""
         left = [record for record in records if not writer.is_kept(record.record_id)]
-        kept = [record for record in records if writer.is_kept(record.record_id)]
-        writer.leave(sum(_is_asked(capture) for record in kept for capture in record.captures))
+        for record in records:
+            if writer.is_kept(record.record_id):
+                for capture in record.captures:
+                    writer.lose(capture, "its record is kept")
         # Requeued at once, in the function's own form: a redrive would lose that they were received before.
         again = [each for record in left for each in record.captures if record.must_be_requeued(each)]
         others = [each for record in left for each in record.captures if not record.must_be_requeued(each)]
@@ -111,7 +113,7 @@ class CaptureService:
             claims.settle()
 
     def _note_api(self, processor: Processor, result: InvocationResult) -> None:
-        result.responses, result.failure = processor.responses.counts(), processor.breaker.failure
+        result.responses, result.failure = processor.breaker.responses, processor.breaker.failure
         result.activations_failed = len(processor.failed_activations)
         for error in processor.failed_activations:
             self.logger.warning("agents were not activated", detail=error)
@@ -132,7 +134,7 @@ class CaptureService:
     def _claims(self, processor: Processor, time_left: TimeLeft) -> Claims:
         """Return the claims of this invocation; without a token, or with no cool-down, it makes none."""
         project_id = processor.token.try_project_id() if self.cool_down else None
-        remaining = timedelta(seconds=time_left.seconds)
+        remaining = timedelta(milliseconds=time_left.remaining_millis())
         policy = project_id and ClaimPolicy(
             project_id=project_id,
             claim_id=uuid4().hex,

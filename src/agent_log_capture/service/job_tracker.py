@@ -19,7 +19,7 @@ from agent_log_capture.domain.job import JobSummary, TriggerPart, fact_of, progr
 if TYPE_CHECKING:
     from aws_lambda_powertools import Logger
 
-    from agent_log_capture.domain.trigger import Trigger
+    from agent_log_capture.domain.outcome import Trigger
 
 # So many jobs are recorded at the same time: with one after the other, the alarms of one invocation would take half a
 # minute.

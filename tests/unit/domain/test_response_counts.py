@@ -2,7 +2,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from agent_log_capture.domain.response_counts import ResponseCounts
+from agent_log_capture.domain.responses import ResponseCounts
 
 
 @pytest.mark.parametrize(

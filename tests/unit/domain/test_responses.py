@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_log_capture.domain.failure import Failure, RetryableError
+from agent_log_capture.domain.responses import Failure, RetryableError
 from agent_log_capture.domain.outcome import LogFile, Reason
 from agent_log_capture.domain.responses import (
     ApiResponse,
