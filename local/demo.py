@@ -25,7 +25,7 @@ from rich.text import Text
 
 from agent_log_capture.domain.events.parser import EventParser, ParsedRecord
 from local.clock import Clock
-from local.fake_api import FakeApi, Fault
+from local.fake_api import FakeApi
 
 if TYPE_CHECKING:
     from local.cloud import EmbeddedCloud
@@ -177,11 +177,11 @@ def _story(api: FakeApi, cloud: "EmbeddedCloud", run: Run) -> Iterator[str]:
     )
     fleet = [str(uuid.uuid5(_FLEET, f"agent {number}")) for number in range(24)]
     forbidden, busy, late, gone, slow, _unknown, *others = fleet
-    api.add_agents(busy, *others)
+    api.add_agents(*others)
+    api.add_agents(busy, retry_after_seconds=60)
     api.add_agents(slow, pick_up_seconds=240)
     api.add_agents(forbidden, forbidden=True)
     api.add_agents(late, gone, online=False)
-    api.inject(busy, Fault(status=503, message="Down for maintenance.", headers={"Retry-After": "60"}))
     run.returning = late
     alarmed = _expect(api, run, alarm)
     run.asked += len(fleet) + len(alarmed)

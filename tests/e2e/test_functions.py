@@ -12,7 +12,7 @@ import boto3
 import pytest
 
 from local.emulator import Emulator, FunctionError
-from local.fake_api import Fault
+from tests.faults.faulty_api import Fault
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="AWS's emulator is a Linux program")
 

@@ -12,7 +12,7 @@ from agent_log_capture.adapters.cloud_backup import CloudBackup
 from agent_log_capture.adapters.http_session import MAX_BODY_BYTES, build_session
 from agent_log_capture.domain.capture import Reason
 from agent_log_capture.domain.responses import RetryableError
-from local.fake_api import FakeApi, Fault
+from tests.faults.faulty_api import Fault, FaultyApi
 from tests.fuzz.answers import CAPTURE, TOKEN
 
 ENDLESS = b"Transfer-Encoding: chunked\r\n\r\n", b"ffff\r\n" + b" " * 0xFFFF + b"\r\n"
@@ -91,7 +91,7 @@ def test_a_server_that_never_begins_is_hung_up_on(ask):
 def drip(monkeypatch):
     """An API that sends a byte every few milliseconds, asked by a client that has waited for so long."""
     monkeypatch.setattr(http_session, "ANSWER_TIMEOUT_SECONDS", 0.2)
-    with FakeApi() as fake_api:
+    with FaultyApi() as fake_api:
         fake_api.add_agents(CAPTURE.agent_id)
         token = replace(TOKEN, value=fake_api.issue_token())
 
