@@ -1,46 +1,32 @@
-"""The embedded cloud: moto, set up from template.yaml, with the function and the fake API APIs in one process."""
+"""The embedded cloud: moto, set up from template.yaml, with the functions and the fake API in one process."""
 
-import contextlib
-import copy
 import json
-import logging
 import math
 import os
 import re
-import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
-from types import SimpleNamespace, TracebackType
-from typing import Any, Self, cast, override
+from types import TracebackType
+from typing import Any, Self, cast
 from unittest.mock import patch
 
 import boto3
-import requests
-from botocore.awsrequest import AWSPreparedRequest
-from moto import mock_aws
-from moto.core.config import DefaultConfig
-from moto.core.models import botocore_stubber
-from moto.dynamodb.models import DynamoDBBackend
-from moto.dynamodb.models.table import Table
-from moto.moto_server.werkzeug_app import DomainDispatcherApplication
 from moto.secretsmanager.models import FakeSecret, secretsmanager_backends
-from moto.server import ThreadedMotoServer
 from moto.sqs.models import Message, Queue, sqs_backends
-from moto.sqs.responses import SQSResponse
 
 from agent_log_capture import bootstrap
 from agent_log_capture.domain.events.envelopes import is_sqs_event
 from agent_log_capture.domain.notifications.job_summary import JOB_DONE
 from agent_log_capture.handlers import capture, rotate_token
+from local.aws import Transport, embedded_aws
 from local.clock import Clock
 from local.fake_api import FakeApi
 from local.lambda_service import AsynchronousInvocations, Context, EventSourceMapping, delete
 from local.lineage import traced
-from local.move_tasks import MoveTasks
 from local.rotation import Rotations
 from local.rules import is_eventbridge_event
+from local.sqs import MoveTasks
 from local.template import STACK, translate
 
 _STEP_SECONDS = 30  # fewer than the status of an agent can be believed for, and messages come in batches
@@ -60,62 +46,32 @@ _COOL_DOWN_CLOCKS = (
     "aws_lambda_powertools.utilities.idempotency.persistence.datarecord.dt",
     "aws_lambda_powertools.utilities.idempotency.persistence.dynamodb.dt",
 )
-_CREDENTIALS = {
-    "AWS_ACCESS_KEY_ID": "embedded",
-    "AWS_SECRET_ACCESS_KEY": "embedded",
-    "AWS_DEFAULT_REGION": "us-east-1",
-}
-# What moto is to leave alone in the process: the requests to the fake API.
-_LOOPBACK: DefaultConfig = {
-    "core": {"mock_credentials": False, "passthrough": {"urls": ["http://127.0.0.1"], "services": []}}
-}
-
 type Handler = Callable[[Any, Any], Any]
-type Served = tuple[int, Mapping[str, str], str | bytes] | None
-type Serve = Callable[[AWSPreparedRequest], Served]
-
-
-class _OneAtATime(DomainDispatcherApplication):
-    """moto's server, which takes requests side by side; moto itself knows nothing of threads.
-
-    A condition and its write would be two steps, and a message that is sent while another one is deleted be lost.
-    """
-
-    @override
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self._turn = threading.Lock()
-
-    @override
-    def __call__(self, *arguments: Any) -> Any:
-        with self._turn:
-            return super().__call__(*arguments)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interference:
-    """What stands between the function and the cloud, for whoever wants to see, or break, what passes.
+    """Hooks between the functions and the cloud, with which a test observes calls or makes them fail.
 
-    `wire` gets every `request` of every AWS client, and what is to `serve` it; `around` gets the handler, the event
-    and the context of every invocation. `mapping` builds what reads the queue.
+    `transport` gets the requests of all AWS clients: see `embedded_aws`. `around` gets the handler, the event and the
+    context of every invocation. `mapping` builds the event source mapping.
     """
 
-    wire: Callable[..., Served]
+    transport: Transport
     around: Callable[[Handler, object, Context], Any]
     mapping: Callable[..., EventSourceMapping] = EventSourceMapping
 
 
 class EmbeddedCloud:
-    """The stack of template.yaml on this machine, for as long as the `with` block lasts.
+    """The stack of template.yaml on this machine, for the duration of the `with` block.
 
-    Queues, topic, table, rules and the functions' environment come from the template; only CLOUD_BACKUP_URL and
-    IDENTITY_URL are the fake API's. The rules deliver into a queue beside it, from which `poll` invokes the function,
-    since moto runs no code. `secret` is what the secret holds; None leaves it without a value.
+    Queues, topic, tables, rules and the functions' environment come from the template; only CLOUD_BACKUP_URL and
+    IDENTITY_URL are the fake API's. moto runs no code: the rules deliver into a queue of their own, and `poll`
+    invokes the function. `secret` is the secret's value; None leaves it without one.
 
-    `recursive_loop` says what Lambda does about a recursive loop of the capture function: `Allow`, or, where the
-    template says nothing, `Terminate`.
+    `recursive_loop` is the capture function's: `Allow`, or Lambda's default, `Terminate`.
 
-    moto is a server, as AWS is many, unless there is an `interference`: then it answers in the process.
+    moto is a server at `endpoint_url`, unless there is an `interference`: then it answers in this process.
     """
 
     def __init__(
@@ -127,7 +83,7 @@ class EmbeddedCloud:
         parameters: Mapping[str, str] | None = None,
         interference: Interference | None = None,
     ) -> None:
-        self._stand_in = fake_api
+        self._api = fake_api
         self._clock = clock
         self._secret = secret
         self._parameters = parameters or {}
@@ -136,15 +92,11 @@ class EmbeddedCloud:
 
     def __enter__(self) -> Self:
         with self._exits:
-            if self._interference:
-                self._start_moto_in_process(self._interference)
-            else:
-                self._start_moto()
-            self._exits.enter_context(_one_copy_for_a_transaction())
-            self._share_the_clock()
             self.move_tasks = MoveTasks()
-            self._exits.enter_context(self.move_tasks.installed())
-            self._exits.enter_context(_sqs_that_keeps_trace_headers())
+            transport = self._interference.transport if self._interference else None
+            aws = embedded_aws(time=self._clock.time, move_tasks=self.move_tasks, transport=transport)
+            self.endpoint_url = self._exits.enter_context(aws)
+            self._share_the_clock()
             self._deploy()
             self._exits = self._exits.pop_all()
         return self
@@ -259,34 +211,8 @@ class EmbeddedCloud:
         account, name = self.queue_url.rsplit("/", 2)[1:]
         return sqs_backends[account][os.environ["AWS_DEFAULT_REGION"]].queues[name]
 
-    def _start_moto(self) -> None:
-        logging.getLogger("werkzeug").setLevel(logging.ERROR)
-        server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-        with patch("moto.moto_server.threaded_moto_server.DomainDispatcherApplication", _OneAtATime):
-            server.start()  # which waits until it is built
-        self._exits.callback(server.stop)
-        host, port = server.get_host_and_port()
-        self.endpoint_url = f"http://{host}:{port}"
-        # moto keeps its state in the process, and would hand it on to the next server.
-        requests.post(f"{self.endpoint_url}/moto-api/reset", timeout=10)
-        self._set_environment(AWS_ENDPOINT_URL=self.endpoint_url, **_CREDENTIALS)
-
-    def _start_moto_in_process(self, interference: Interference) -> None:
-        self._set_environment(**_CREDENTIALS)
-        self._exits.enter_context(mock_aws(config=_LOOPBACK))
-        process = botocore_stubber.process_request
-        lock = threading.RLock()
-
-        def serve(request: AWSPreparedRequest) -> Served:
-            with lock:  # as _OneAtATime
-                return process(request)
-
-        wired = partial(interference.wire, serve=serve)
-        self._exits.enter_context(patch.object(botocore_stubber, "process_request", wired))
-
     def _share_the_clock(self) -> None:
-        """Let delays, hidden messages and the function go by one clock, which a demo may run faster."""
-        self._exits.enter_context(patch("moto.sqs.models.unix_time_millis", lambda: self._clock.time() * 1000))
+        """Let the functions use the clock of the queues and the fake API, which a demo may run faster."""
         self._exits.enter_context(patch.object(bootstrap, "now", self._clock.now))
         for name in _COOL_DOWN_CLOCKS:
             self._exits.enter_context(patch(name, self._clock.datetime_module()))
@@ -330,7 +256,7 @@ class EmbeddedCloud:
         self.dead_letter_queue_url = values["DEAD_LETTER_QUEUE_URL"]
         self.topic_arn = values["OUTCOME_TOPIC_ARN"]
         values["AWS_LAMBDA_FUNCTION_NAME"] = _FUNCTION
-        self._set_environment(**values | {"CLOUD_BACKUP_URL": self._stand_in.url, "IDENTITY_URL": self._stand_in.url})
+        self._set_environment(**values | {"CLOUD_BACKUP_URL": self._api.url, "IDENTITY_URL": self._api.url})
         self._connect(resources)
         for built in (bootstrap.capture_function, bootstrap.token_rotation):
             built.cache_clear()
@@ -404,53 +330,6 @@ class EmbeddedCloud:
 
     def _set_environment(self, **variables: str) -> None:
         self._exits.enter_context(patch.dict(os.environ, variables))
-
-
-@contextlib.contextmanager
-def _one_copy_for_a_transaction() -> Iterator[None]:
-    """Let moto copy a table once for each transaction, and not once for each of its hundred items."""
-    transact = DynamoDBBackend.transact_write_items
-    copies: dict[int, Any] = {}
-
-    def transact_anew(backend: DynamoDBBackend, items: list[dict[str, Any]]) -> None:
-        copies.clear()
-        transact(backend, items)
-
-    def copied(value: Any) -> Any:  # noqa: ANN401 (whatever moto copies)
-        if not isinstance(value, Table):
-            return copy.deepcopy(value)
-        if id(value) not in copies:
-            copies[id(value)] = copy.deepcopy(value)
-        return copies[id(value)]
-
-    with (
-        patch.object(DynamoDBBackend, "transact_write_items", transact_anew),
-        patch("moto.dynamodb.models.copy", SimpleNamespace(deepcopy=copied, copy=copy.copy)),
-    ):
-        yield
-
-
-@contextlib.contextmanager
-def _sqs_that_keeps_trace_headers() -> Iterator[None]:
-    """Let moto keep the trace header of a request with the messages that it sends, for Lambda to read."""
-
-    def keeping(send: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        def send_and_keep(response: Any) -> Any:  # noqa: ANN401 (moto's own)
-            queue = response.sqs_backend.queues.get(response._get_queue_name())  # noqa: SLF001
-            before = len(queue._messages) if queue else 0  # noqa: SLF001 (what moto shows is what is visible)
-            answer = send(response)
-            if header := response.headers.get("X-Amzn-Trace-Id"):
-                for message in queue._messages[before:]:  # noqa: SLF001
-                    message.system_attributes.setdefault("AWSTraceHeader", {"StringValue": header})
-            return answer
-
-        return send_and_keep
-
-    with (
-        patch.object(SQSResponse, "send_message", keeping(SQSResponse.send_message)),
-        patch.object(SQSResponse, "send_message_batch", keeping(SQSResponse.send_message_batch)),
-    ):
-        yield
 
 
 def _create_stack(template: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, str]:

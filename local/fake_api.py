@@ -288,7 +288,7 @@ class FakeApi:
                 return Response(204)
             case "GET", ["status"]:
                 return Response(200, self._status(agent))
-            case ("GET" | "DELETE"), ["logfiles", _]:
+            case (("GET" | "DELETE"), ["logfiles", _]):
                 raise _RefusedError(404)
             case _, [] | ["logfiles"] | ["logfiles", _] | ["status"]:
                 raise _RefusedError(405)

@@ -194,7 +194,7 @@ class Run:
                     secret=self._secret(),
                     parameters=plan.parameters,
                     interference=Interference(
-                        wire=AwsTransport(self.schedule, self._note_unknown, self._say),
+                        transport=AwsTransport(self.schedule, self._note_unknown, self._say),
                         around=self.sandbox,
                         mapping=lambda **options: UnreliableMapping(**options, run=self),
                     ),
