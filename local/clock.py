@@ -7,9 +7,9 @@ from types import SimpleNamespace
 
 
 class Clock:
-    """A clock that runs `factor` times as fast as the one on the wall, and can be advanced by hand.
+    """A clock that runs `factor` times as fast as real time, and can be advanced.
 
-    The queues, the fake API and the function share it, so that a delay is as long for each of them.
+    The queues, the fake API and the function share it.
     """
 
     def __init__(self, factor: float = 1.0) -> None:
@@ -28,7 +28,7 @@ class Clock:
         return datetime.fromtimestamp(self.time(), UTC)
 
     def datetime_module(self) -> SimpleNamespace:
-        """Return as much of the module `datetime` as tells the time, by this clock and without a zone."""
+        """Return a replacement of the module `datetime` that uses this clock."""
         clock = self
 
         class Now(datetime):
@@ -39,6 +39,6 @@ class Clock:
         return SimpleNamespace(datetime=Now, timedelta=timedelta)
 
     def advance(self, seconds: float) -> None:
-        """Let `seconds` pass at once."""
+        """Advance the clock by `seconds`."""
         with self._lock:
             self._advanced_seconds += seconds

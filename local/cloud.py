@@ -7,12 +7,10 @@ import re
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, Self
 from unittest.mock import patch
 
 import boto3
-from moto.secretsmanager.models import FakeSecret, secretsmanager_backends
 from moto.sqs.models import Message, Queue, sqs_backends
 
 from agent_log_capture import bootstrap
@@ -29,17 +27,15 @@ from local.rules import is_eventbridge_event
 from local.sqs import MoveTasks
 from local.template import STACK, translate
 
-_STEP_SECONDS = 30  # fewer than the status of an agent can be believed for, and messages come in batches
+# Shorter than the time for which an agent's status is meaningful, and long enough that messages come in batches.
+_STEP_SECONDS = 30
 _FUNCTION = "CaptureFunction"
 _ROTATION = "RotateTokenFunction"
-# What moto's CloudFormation creates as the template has it; the rest it skips, or cannot run.
+# What moto's CloudFormation creates with all properties; it skips the others, or cannot run them.
 _CREATED_BY_MOTO = frozenset(
-    {
-        *("AWS::SQS::Queue", "AWS::SNS::Topic", "AWS::Events::Rule", "AWS::DynamoDB::Table"),
-        "AWS::Logs::LogGroup",
-    }
+    {"AWS::SQS::Queue", "AWS::SNS::Topic", "AWS::Events::Rule", "AWS::DynamoDB::Table", "AWS::Logs::LogGroup"}
 )
-# The modules of Powertools that ask for the time when a record of the cool-down expires.
+# The modules of Powertools Idempotency that ask for the time. Not needed once no adapter uses it.
 _COOL_DOWN_CLOCKS = (
     "aws_lambda_powertools.utilities.idempotency.base.dt",
     "aws_lambda_powertools.utilities.idempotency.persistence.base.dt",
@@ -47,6 +43,10 @@ _COOL_DOWN_CLOCKS = (
     "aws_lambda_powertools.utilities.idempotency.persistence.dynamodb.dt",
 )
 type Handler = Callable[[Any, Any], Any]
+
+
+def _invoke(handler: Handler, event: object, context: Context) -> Any:  # noqa: ANN401 (the handler's answer)
+    return handler(event, context)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,8 +57,8 @@ class Interference:
     context of every invocation. `mapping` builds the event source mapping.
     """
 
-    transport: Transport
-    around: Callable[[Handler, object, Context], Any]
+    transport: Transport | None = None
+    around: Callable[[Handler, object, Context], Any] = _invoke
     mapping: Callable[..., EventSourceMapping] = EventSourceMapping
 
 
@@ -71,7 +71,7 @@ class EmbeddedCloud:
 
     `recursive_loop` is the capture function's: `Allow`, or Lambda's default, `Terminate`.
 
-    moto is a server at `endpoint_url`, unless there is an `interference`: then it answers in this process.
+    moto is a server at `endpoint_url`, unless the `interference` has a transport: then it answers in this process.
     """
 
     def __init__(
@@ -87,26 +87,24 @@ class EmbeddedCloud:
         self._clock = clock
         self._secret = secret
         self._parameters = parameters or {}
-        self._interference = interference
+        self._interference = interference or Interference()
         self._exits = ExitStack()
 
     def __enter__(self) -> Self:
         with self._exits:
             self.move_tasks = MoveTasks()
-            transport = self._interference.transport if self._interference else None
-            aws = embedded_aws(time=self._clock.time, move_tasks=self.move_tasks, transport=transport)
+            self.rotations = Rotations(self._clock)
+            aws = embedded_aws(
+                time=self._clock.time, move_tasks=self.move_tasks, transport=self._interference.transport
+            )
             self.endpoint_url = self._exits.enter_context(aws)
+            self._exits.enter_context(self.rotations.installed())
             self._share_the_clock()
             self._deploy()
             self._exits = self._exits.pop_all()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._exits.close()
 
     def send(self, body: str, **attributes: str) -> str:
@@ -152,13 +150,13 @@ class EmbeddedCloud:
         return self._asynchronous.invoke(self.invoke, event)
 
     def rotate_secret(self) -> None:
-        """Ask for a rotation of the secret, as a user does after the deployment; `poll` does it."""
+        """Start a rotation of the secret, as a user does after the deployment; `poll` carries it out."""
         boto3.client("secretsmanager").rotate_secret(SecretId=self.secret_arn)
 
     def poll(self, handler: Callable[[Any], Any] | None = None) -> int:
-        """Deliver one batch of the queue, every event that a rule has matched, and rotations that are due.
+        """Deliver one batch of the queue, all events that a rule has matched, and rotations that are due.
 
-        Returns how many there were. `handler` takes the batch in place of the function.
+        Returns the number of messages, events and rotations. `handler` replaces the function for the batch.
         """
         is_loop_allowed = self.recursive_loop == "Allow"
         delivered = self._mapping.poll(handler or self.invoke, is_loop_allowed=is_loop_allowed)
@@ -168,7 +166,7 @@ class EmbeddedCloud:
         return delivered + self.rotations.run(self._rotate)
 
     def drain(self, seconds: float = math.inf) -> None:
-        """Deliver until the queue is empty, or for so many seconds; time passes in steps, to the next message."""
+        """Deliver until the queue is empty or `seconds` have passed; the clock is advanced to the next message."""
         end = self._clock.time() + seconds
         while True:
             while self.poll():
@@ -180,16 +178,16 @@ class EmbeddedCloud:
 
     @property
     def waiting(self) -> int:
-        """How many messages are in `CaptureQueue`: visible, delayed or in flight."""
-        return self._depth(self.queue_url)
+        """The number of messages in `CaptureQueue`: visible, delayed or in flight."""
+        return len(self.messages)
 
     @property
     def messages(self) -> list[Message]:
-        """What is in `CaptureQueue`, whether it can be received now or not; moto's own objects."""
-        return list(self._queue._messages)  # noqa: SLF001 (what moto shows is what is visible)
+        """The messages in `CaptureQueue`: visible, delayed or in flight; moto's own objects."""
+        return list(self._queue._messages)  # noqa: SLF001 (its public list holds visible messages only)
 
     def deliver_again(self, message: Message, *, delay_seconds: int) -> None:
-        """Put a message into `CaptureQueue` beside the one that it is a copy of: SQS delivers at least once."""
+        """Add a copy of a message to `CaptureQueue`: SQS delivers at least once."""
         message.visible_at = 0.0
         message.delay(delay_seconds)
         self._queue.add_message(message)
@@ -199,7 +197,7 @@ class EmbeddedCloud:
         return [json.loads(message["Body"]) for message in self._receive(self._notifications_url)]
 
     def sums(self) -> list[dict[str, Any]]:
-        """Return the sums of jobs that were published since the last call, oldest first."""
+        """Return the job summaries that were published since the last call, oldest first."""
         return [json.loads(message["Body"]) for message in self._receive(self._sums_url)]
 
     def dead_letters(self) -> list[dict[str, Any]]:
@@ -217,26 +215,9 @@ class EmbeddedCloud:
         for name in _COOL_DOWN_CLOCKS:
             self._exits.enter_context(patch(name, self._clock.datetime_module()))
 
-    def _take_over_rotation(self, schedule: Mapping[str, Any]) -> None:
-        self.rotations = Rotations(self._clock)
-        if self._parameters.get("RotateToken") == "true":
-            hours = int(schedule["RotationRules"]["ScheduleExpression"].removeprefix("rate(").removesuffix(" hours)"))
-            region, account = self.secret_arn.split(":")[3:5]
-            secret = secretsmanager_backends[account][region].secrets[self.secret_arn]
-            self.rotations.schedule(cast("FakeSecret", secret), every_seconds=hours * 3600)
-
-        def rotate_secret(backend: Any, secret_id: str, **options: object) -> str:  # noqa: ANN401 (moto's own)
-            return self.rotations.rotate_secret(backend, secret_id, **options)
-
-        self._exits.enter_context(
-            patch("moto.secretsmanager.models.SecretsManagerBackend.rotate_secret", rotate_secret)
-        )
-
     def _run(self, handler: Handler, event: object, context: Context) -> Any:  # noqa: ANN401 (the handler's answer)
         with traced(event):
-            return (
-                self._interference.around(handler, event, context) if self._interference else handler(event, context)
-            )
+            return self._interference.around(handler, event, context)
 
     def _rotate(self, event: object) -> None:
         self._run(rotate_token.lambda_handler, event, Context.of(_ROTATION, self._timeout_seconds))
@@ -245,13 +226,15 @@ class EmbeddedCloud:
         self.secret_arn = self._create_secret()
         template = translate(parameters={**self._parameters, "TokenSecretArn": self.secret_arn})
         resources = template["Resources"]
-        self._take_over_rotation(resources["TokenRotation"]["Properties"])
-        functions = [resources[name]["Properties"] for name in (_FUNCTION, _ROTATION)]
-        asking, rotating = (function["Environment"]["Variables"] for function in functions)
-        values = _create_stack(template, rotating | asking | {"Deliveries": {"Ref": "Deliveries"}})
+        if self._parameters.get("RotateToken") == "true":
+            rules = resources["TokenRotation"]["Properties"]["RotationRules"]
+            self.rotations.schedule(self.secret_arn, rules["ScheduleExpression"])
+        function, rotation = (resources[name]["Properties"] for name in (_FUNCTION, _ROTATION))
+        variables = rotation["Environment"]["Variables"] | function["Environment"]["Variables"]
+        values = _create_stack(template, variables | {"Deliveries": {"Ref": "Deliveries"}})
         self._deliveries_url = values.pop("Deliveries")
-        self._timeout_seconds = functions[0]["Timeout"]
-        self.recursive_loop: str = functions[0].get("RecursiveLoop", "Terminate")
+        self._timeout_seconds = function["Timeout"]
+        self.recursive_loop: str = function.get("RecursiveLoop", "Terminate")
         self.queue_url = values["CAPTURE_QUEUE_URL"]
         self.dead_letter_queue_url = values["DEAD_LETTER_QUEUE_URL"]
         self.topic_arn = values["OUTCOME_TOPIC_ARN"]
@@ -270,12 +253,11 @@ class EmbeddedCloud:
         return arn
 
     def _connect(self, resources: Mapping[str, Any]) -> None:
-        """Do for the function what Lambda does, with the figures of the template."""
+        """Set up what Lambda does for the function, with the template's figures."""
         self.sqs = boto3.client("sqs")
         self._events = boto3.client("events")
         mapping = resources["CaptureFunctionCaptureQueue"]["Properties"]
-        build_mapping = self._interference.mapping if self._interference else EventSourceMapping
-        self._mapping = build_mapping(
+        self._mapping = self._interference.mapping(
             sqs=self.sqs,
             queue_url=self.queue_url,
             queue_arn=self._arn(self.queue_url),
@@ -290,13 +272,11 @@ class EmbeddedCloud:
         )
         self._notifications_url = self._subscribe("notifications", {"anything-but": [JOB_DONE]})
         self._sums_url = self._subscribe("sums", JOB_DONE)
-        for name in ("RECENT_CAPTURES_TABLE", "JOBS_TABLE"):
-            if table := os.environ[name]:
-                # moto reads what it knows of a service at its first call, and once for each thread that makes it.
-                boto3.client("dynamodb").get_item(TableName=table, Key={"id": {"S": "nothing"}})
+        # moto loads its model of a service at the first call, which takes longer than a call may.
+        boto3.client("dynamodb").list_tables()
 
     def _subscribe(self, name: str, status: object) -> str:
-        """Subscribe a new queue to the topic, as a user's own subscriber would be, for one status."""
+        """Subscribe a new queue to one status of the topic, as a user would; return its URL."""
         url: str = self.sqs.create_queue(QueueName=name)["QueueUrl"]
         boto3.client("sns").subscribe(
             TopicArn=self.topic_arn,
@@ -309,15 +289,6 @@ class EmbeddedCloud:
     def _arn(self, queue_url: str) -> str:
         answer = self.sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=["QueueArn"])
         return answer["Attributes"]["QueueArn"]
-
-    def _depth(self, queue_url: str) -> int:
-        names = [
-            "ApproximateNumberOfMessages",
-            "ApproximateNumberOfMessagesDelayed",
-            "ApproximateNumberOfMessagesNotVisible",
-        ]
-        answer = self.sqs.get_queue_attributes(QueueUrl=queue_url, AttributeNames=names)  # type: ignore[arg-type]
-        return sum(int(depth) for depth in answer["Attributes"].values())
 
     def _receive(self, queue_url: str) -> list[dict[str, Any]]:
         received: list[Any] = []
@@ -335,8 +306,8 @@ class EmbeddedCloud:
 def _create_stack(template: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, str]:
     """Create what moto can create of a template; return the values of `wanted`, which may refer to its resources.
 
-    The rules' targets become a queue named Deliveries. Outputs are how CloudFormation tells what a reference is; the
-    template's own are beside them, but for those of resources that are not there.
+    CloudFormation resolves references in outputs: each wanted value is one, in addition to the template's own outputs
+    of resources that exist. The rules' targets become a queue named Deliveries.
     """
     resources = {name: item for name, item in template["Resources"].items() if item["Type"] in _CREATED_BY_MOTO}
     for resource in resources.values():
@@ -347,7 +318,7 @@ def _create_stack(template: Mapping[str, Any], wanted: Mapping[str, Any]) -> dic
         "Conditions": template["Conditions"],
         "Resources": resources | {"Deliveries": {"Type": "AWS::SQS::Queue", "Properties": {}}},
         "Outputs": {
-            **{name: output for name, output in template["Outputs"].items() if _is_there(output, resources)},
+            **{name: output for name, output in template["Outputs"].items() if _is_resolvable(output, resources)},
             **{f"Wanted{index}": {"Value": value} for index, value in enumerate(wanted.values())},
         },
     }
@@ -358,8 +329,8 @@ def _create_stack(template: Mapping[str, Any], wanted: Mapping[str, Any]) -> dic
     return {name: values[f"Wanted{index}"] for index, name in enumerate(wanted)}
 
 
-def _is_there(output: Mapping[str, Any], resources: Mapping[str, Any]) -> bool:
-    """Tell whether all resources are there that an output takes an attribute of, or names in a text."""
+def _is_resolvable(output: Mapping[str, Any], resources: Mapping[str, Any]) -> bool:
+    """Return whether all resources exist that an output refers to."""
     names = re.findall(r"\$\{(\w+)\}", output["Value"].get("Fn::Sub", ""))
     names += output["Value"].get("Fn::GetAtt", [])[:1]
     return set(names) <= resources.keys()
