@@ -9,6 +9,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -113,9 +114,8 @@ def _measured(lines: Iterable[str]) -> Iterator[tuple[Key, float, float]]:
             continue
         header = fields.get("_aws", {}) if isinstance(fields, dict) else {}
         for directive in header.get("CloudWatchMetrics", []):
-            [names] = directive["Dimensions"]
-            dimensions = [part for name in names for part in (name, fields[name])]
-            for metric in directive["Metrics"]:
+            for names, metric in product(directive["Dimensions"], directive["Metrics"]):
+                dimensions = [part for name in names for part in (name, fields[name])]
                 key = (directive["Namespace"], metric["Name"], *dimensions)
                 for value in np.atleast_1d(fields[metric["Name"]]):
                     yield key, header["Timestamp"], float(value)
@@ -158,10 +158,10 @@ def draw(shown: Sequence[Widget]) -> str:
         figure = Figure((width, height))
         for widget, row, column in places:
             left, bottom = column * _COLUMN + _LEFT, height - (row + widget.height) * _ROW + _BOTTOM
-            size = widget.width * _COLUMN - _LEFT - _RIGHT, widget.height * _ROW - _TOP - _BOTTOM
-            _plot(
-                figure.add_axes((left / width, bottom / height, size[0] / width, size[1] / height)), widget, minutes
-            )
+            inner_width = widget.width * _COLUMN - _LEFT - _RIGHT
+            inner_height = widget.height * _ROW - _TOP - _BOTTOM
+            place = left / width, bottom / height, inner_width / width, inner_height / height
+            _plot(figure.add_axes(place), widget, minutes)
         picture = io.StringIO()
         figure.savefig(picture, format="svg", transparent=True, metadata=_METADATA)
     return picture.getvalue().replace("<defs>", f"{_DARK_MODE}\n <defs>", 1)

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 import uuid
 from collections import Counter
@@ -191,7 +192,8 @@ def _bad_night(api: FakeApi, cloud: "EmbeddedCloud", run: Run) -> Iterator[str]:
     yield f"the alarm {alarm['detail']['alarmName']}, about one of them, through AlarmRule"
     cloud.put_event(alarm)
     yield f"a test event with {len(run.expect(api, test))} agents, by hand"
-    report = cloud.invoke(test)
+    with _uninterrupted():
+        report = cloud.invoke(test)
     yield "  its response: " + ", ".join(f"{report[name]} {name}" for name in ("asked", *_COLOURS) if report[name])
 
 
@@ -199,17 +201,41 @@ def _own_event(event: object, api: FakeApi, cloud: "EmbeddedCloud", run: Run) ->
     """Send an event through its own source; the API has all of its agents."""
     run.expect(api, event)
     try:
-        yield f"your event, {cloud.deliver(event)}"
+        with _uninterrupted():
+            source = cloud.deliver(event)
+        yield f"your event, {source}"
     except (BotoCoreError, ClientError) as error:
         raise EventError(str(error)) from error
 
 
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Let Ctrl-C take effect at the end of the `with` block: the function's workers must not outlive their cloud."""
+    interrupted = threading.Event()
+
+    def interrupt(*_: object) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second Ctrl-C ends the demo at once
+        interrupted.set()
+
+    handler = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        if not interrupted.is_set():
+            signal.signal(signal.SIGINT, handler)
+    if interrupted.is_set():
+        raise KeyboardInterrupt
+
+
 def _watch(console: Console, api: FakeApi, cloud: "EmbeddedCloud", run: Run) -> None:
     """Deliver what arrives and show notifications, until every capture has a final status."""
-    # The live view would otherwise show what the function prints.
-    with Live(console=console, transient=True, redirect_stdout=False) as live:
+    with contextlib.ExitStack() as exits:
+        with _uninterrupted():
+            # The live view would otherwise show what the function prints.
+            live = exits.enter_context(Live(console=console, transient=True, redirect_stdout=False))
         while not run.is_complete and time.monotonic() - run.started < LONGEST_SECONDS:
-            cloud.poll()
+            with _uninterrupted():
+                cloud.poll()
             for notification in cloud.notifications():
                 run.add(notification)
                 if notification["status"] == "waiting" and notification["agent_id"] == run.returning:
