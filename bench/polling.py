@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from statistics import fmean, quantiles
 
-from agent_log_capture.domain.capture import Capture, LogFile, Trigger, TriggerType
+from agent_log_capture.domain.capture import Capture
+from agent_log_capture.domain.outcome import LogFile
 from agent_log_capture.domain.polling import Poll, PollPolicy
 from agent_log_capture.domain.responses import Accepted, ApiResponse, Deferred
+from agent_log_capture.domain.trigger import Trigger, TriggerType
 
 _AGENTS = 20_000
 _SEED = 11

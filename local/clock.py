@@ -2,8 +2,7 @@
 
 import threading
 import time
-from datetime import UTC, datetime, timedelta, tzinfo
-from types import SimpleNamespace
+from datetime import UTC, datetime
 
 
 class Clock:
@@ -26,17 +25,6 @@ class Clock:
     def now(self) -> datetime:
         """Return the moment, in UTC."""
         return datetime.fromtimestamp(self.time(), UTC)
-
-    def datetime_module(self) -> SimpleNamespace:
-        """Return a replacement of the module `datetime` that uses this clock."""
-        clock = self
-
-        class Now(datetime):
-            @classmethod
-            def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
-                return datetime.fromtimestamp(clock.time(), tz)
-
-        return SimpleNamespace(datetime=Now, timedelta=timedelta)
 
     def advance(self, seconds: float) -> None:
         """Advance the clock by `seconds`."""

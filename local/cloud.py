@@ -35,13 +35,7 @@ _ROTATION = "RotateTokenFunction"
 _CREATED_BY_MOTO = frozenset(
     {"AWS::SQS::Queue", "AWS::SNS::Topic", "AWS::Events::Rule", "AWS::DynamoDB::Table", "AWS::Logs::LogGroup"}
 )
-# The modules of Powertools Idempotency that ask for the time. Not needed once no adapter uses it.
-_COOL_DOWN_CLOCKS = (
-    "aws_lambda_powertools.utilities.idempotency.base.dt",
-    "aws_lambda_powertools.utilities.idempotency.persistence.base.dt",
-    "aws_lambda_powertools.utilities.idempotency.persistence.datarecord.dt",
-    "aws_lambda_powertools.utilities.idempotency.persistence.dynamodb.dt",
-)
+
 type Handler = Callable[[Any, Any], Any]
 
 
@@ -99,7 +93,7 @@ class EmbeddedCloud:
             )
             self.endpoint_url = self._exits.enter_context(aws)
             self._exits.enter_context(self.rotations.installed())
-            self._share_the_clock()
+            self._exits.enter_context(patch.object(bootstrap, "now", self._clock.now))
             self._deploy()
             self._exits = self._exits.pop_all()
         return self
@@ -208,12 +202,6 @@ class EmbeddedCloud:
     def _queue(self) -> Queue:
         account, name = self.queue_url.rsplit("/", 2)[1:]
         return sqs_backends[account][os.environ["AWS_DEFAULT_REGION"]].queues[name]
-
-    def _share_the_clock(self) -> None:
-        """Let the functions use the clock of the queues and the fake API, which a demo may run faster."""
-        self._exits.enter_context(patch.object(bootstrap, "now", self._clock.now))
-        for name in _COOL_DOWN_CLOCKS:
-            self._exits.enter_context(patch(name, self._clock.datetime_module()))
 
     def _run(self, handler: Handler, event: object, context: Context) -> Any:  # noqa: ANN401 (the handler's answer)
         with traced(event):

@@ -101,7 +101,7 @@ class Run:
         records = _parse(event)
         agents = [capture.agent_id for record in records for capture in record.captures]
         api.add_agents(*agents)
-        self.expected += len(agents) + sum(len(record.refused) for record in records)
+        self.expected += len(agents) + sum(len(record.rejections) for record in records)
         self.ignored += [record.ignored for record in records if record.ignored]
         return agents
 
@@ -147,7 +147,7 @@ def _read(name: str) -> object:
 
 
 def _parse(event: object) -> list[ParsedRecord]:
-    return EventParser(default_region="DFW").read(event, request_id="demo", now=datetime.now(UTC))
+    return EventParser(default_region="DFW").parse(event, request_id="demo", now=datetime.now(UTC))
 
 
 def _run(console: Console, story: Story) -> int:
