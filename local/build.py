@@ -1,4 +1,4 @@
-"""`make build`: the functions as `sam deploy` uploads them, and how large they are."""
+"""`make build`: pack the functions as `sam deploy` uploads them, and print their sizes."""
 
 import os
 import subprocess
@@ -17,7 +17,7 @@ _MEGABYTE = 1_000_000
 
 
 class BuildError(Exception):
-    """`sam build` has failed; the message is what it says."""
+    """`sam build` has failed; the message is its output."""
 
 
 def build(folder: Path = FOLDER) -> None:
@@ -25,12 +25,12 @@ def build(folder: Path = FOLDER) -> None:
     here = {
         # The Python of this environment, with its pip.
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        # sam wants one, and asks nobody there.
+        # sam needs a region, and makes no call to it.
         "AWS_DEFAULT_REGION": "us-east-1",
         "SAM_CLI_TELEMETRY": "0",
     }
     command = [sys.executable, "-m", "samcli", "build", "--build-dir", str(folder)]
-    result = subprocess.run(  # noqa: S603 (nothing in it comes from outside)
+    result = subprocess.run(  # noqa: S603 (no part of it is user input)
         command, cwd=ROOT, env=os.environ | here, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
     )
     if result.returncode:
@@ -49,7 +49,7 @@ def unzipped_bytes(artifact: Path) -> int:
 
 
 def main() -> int:
-    """Build, and say how large each function is; return the exit code."""
+    """Build, print the size of each function, and return the exit code."""
     try:
         build()
     except BuildError as error:

@@ -91,7 +91,7 @@ def test_each_client_calls_where_one_of_the_whole_of_botocore_does(run):
     ]
     assert {"us-east-1", "eu-west-1", "cn-north-1"} <= {region for _, region in given}
     names = {"given": given}
-    exec(ENDPOINTS, names)  # noqa: S102 (it stands above)
+    exec(ENDPOINTS, names)  # noqa: S102 (the constant above)
     expected = [list(each) for each in names["result"]]
     assert run(ENDPOINTS, given) == expected
     assert "https://sqs.cn-north-1.amazonaws.com.cn/" in {url for url, *_ in expected}

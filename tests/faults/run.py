@@ -26,10 +26,10 @@ from agent_log_capture.domain.notifications.job_summary import JOB_DONE
 from agent_log_capture.service import job_tracker
 from local.clock import Clock
 from local.cloud import EmbeddedCloud, Interference
-from local.fake_api import FakeApi
 from local.lambda_service import EventSourceMapping
 from tests.faults import fault_schedule
 from tests.faults.checks import key_of_notification, places
+from tests.faults.faulty_api import FaultyApi
 from tests.faults.record import Ended, Key, Letter, Record, Told
 from tests.faults.sandbox import Sandbox, agent_of_thread, instrumented
 from tests.faults.transports import CALL_SECONDS, READ_SECONDS, ApiFaults, ApiTransport, AwsTransport, no_sleep
@@ -181,7 +181,7 @@ class Run:
             exits.enter_context(patch.object(bootstrap, "random", SimpleNamespace(random=self._jitter)))
             exits.enter_context(self.api_wire.laid())
             self.api = exits.enter_context(
-                FakeApi(clock=self.clock.time, pick_up_seconds=self.dice.choice((0, 30, 400)))
+                FaultyApi(clock=self.clock.time, pick_up_seconds=self.dice.choice((0, 30, 400)))
             )
             self.api.add_account("operator", "the-api-key")
             self._add_agents()
@@ -192,7 +192,7 @@ class Run:
                     secret=self._secret(),
                     parameters=plan.parameters,
                     interference=Interference(
-                        wire=AwsTransport(self.schedule, self._note_unknown, self._say),
+                        transport=AwsTransport(self.schedule, self._note_unknown, self._say),
                         around=self.sandbox,
                         mapping=lambda **options: UnreliableMapping(**options, run=self),
                     ),

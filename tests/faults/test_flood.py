@@ -15,7 +15,7 @@ from agent_log_capture.service.invocation import CAPTURES_IN_AN_INVOCATION
 from local.clock import Clock
 from local.cloud import EmbeddedCloud
 from local.fake_api import FakeApi
-from local.instance import Instance
+from tests.faults.instance import Instance
 
 CONCURRENCY, MAXIMUM_CONCURRENCY = 8, 4
 MOST_MEMORY_MIB = 256

@@ -22,8 +22,8 @@ from urllib3.util import connection as urllib3_connection
 
 from agent_log_capture import bootstrap
 from agent_log_capture.adapters import cloud_backup
-from local.fake_api import Fault
 from tests.faults import fault_schedule
+from tests.faults.faulty_api import Fault
 from tests.faults.record import Post
 from tests.faults.sandbox import agent_of_thread, invocation_of_thread
 

@@ -13,7 +13,7 @@ from agent_log_capture import bootstrap
 from agent_log_capture.domain.events.parser import EventParser
 from local.clock import Clock
 from local.cloud import EmbeddedCloud
-from local.fake_api import FakeApi
+from tests.faults.faulty_api import FaultyApi
 
 EVENTS = Path(__file__).resolve().parents[2] / "events"
 SRC = Path(bootstrap.__file__).parent
@@ -33,7 +33,7 @@ def clock():
 @pytest.fixture
 def api(clock, samples):
     """The fake API, with every agent that a sample names."""
-    with FakeApi(clock=clock.time) as fake_api:
+    with FaultyApi(clock=clock.time) as fake_api:
         for event in samples.values():
             for parsed in EventParser(default_region="DFW").parse(event, request_id="request", now=clock.now()):
                 fake_api.add_agents(*(capture.agent_id for capture in parsed.captures))

@@ -17,8 +17,8 @@ from agent_log_capture.adapters.secret_versions import SecretVersions
 from local import demo
 from local.clock import Clock
 from local.cloud import EmbeddedCloud
-from local.fake_api import FakeApi, Fault
 from local.template import translate
+from tests.faults.faulty_api import Fault, FaultyApi
 
 REGION = "us-east-1"
 FUNCTIONS = ("CaptureFunction", "RotateTokenFunction")
@@ -220,7 +220,7 @@ def demonstrated(record_calls):
 def gone_wrong(record_calls):
     """What the demo does not show: a dead letter, a token that is refused, and a rotation that is given up."""
     clock = Clock()
-    with FakeApi(clock=clock.time) as api, record_calls() as recorded:
+    with FaultyApi(clock=clock.time) as api, record_calls() as recorded:
         api.add_account("operator", "an-api-key")
         secret = {"username": "operator", "api_key": "an-api-key", "token": "revoked", "project_id": api.project_id}
         with EmbeddedCloud(api, clock=clock, secret=json.dumps(secret), parameters=demo.PARAMETERS) as cloud:

@@ -8,8 +8,8 @@ import pytest
 
 from agent_log_capture.handlers.capture import NotSavedError, lambda_handler
 from local.cloud import EmbeddedCloud
-from local.fake_api import Fault
 from local.lambda_service import Context
+from tests.faults.faulty_api import Fault
 
 FLEET = [f"agent-{number:04}" for number in range(1000)]
 

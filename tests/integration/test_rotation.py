@@ -17,8 +17,8 @@ from agent_log_capture.adapters.http_session import build_session
 from agent_log_capture.domain.auth_token import parse_auth_token
 from agent_log_capture.handlers.rotate_token import lambda_handler
 from agent_log_capture.service.token_rotation import RotationError
-from local.fake_api import FakeApi, Fault
 from local.lambda_service import Context
+from tests.faults.faulty_api import Fault, FaultyApi
 
 NOW = datetime(2026, 11, 23, 3, 12, 40, tzinfo=UTC)
 STEPS = ("createSecret", "setSecret", "testSecret", "finishSecret")
@@ -28,7 +28,7 @@ CREDENTIALS = {"username": "backup-bot", "api_key": API_KEY}
 
 @pytest.fixture
 def fake_api():
-    with FakeApi(clock=NOW.timestamp) as fake_api:
+    with FaultyApi(clock=NOW.timestamp) as fake_api:
         fake_api.add_account("backup-bot", API_KEY)
         yield fake_api
 

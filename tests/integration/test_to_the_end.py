@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError
 
 from agent_log_capture.domain.outcome import Status
 from local.cloud import EmbeddedCloud
-from local.fake_api import Fault
+from tests.faults.faulty_api import Fault
 
 ROOT = Path(__file__).resolve().parents[2]
 ENDINGS = {status.value for status in Status} - {"requested", "waiting"}

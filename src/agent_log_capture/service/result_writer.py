@@ -243,7 +243,7 @@ class ResultWriter:
             delay_seconds=delay_seconds,
         )
 
-    def _log(self, message: str, about: Outcome | Capture, **details: Any) -> None:
+    def _log(self, message: str, about: Outcome | Capture, **details: Any) -> None:  # noqa: ANN401 (as the logger takes them)
         self._logger.info(
             message,
             correlation_id=about.trigger.id,
