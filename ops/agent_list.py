@@ -1,4 +1,4 @@
-"""A list of agents, as a person writes it: IDs between commas, semicolons, white space and lines."""
+"""A list of agents in plain text: IDs separated by commas, semicolons, white space or lines."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from ops.errors import OperatorError
 
 @dataclass(frozen=True, slots=True)
 class Bad:
-    """What stands where an agent ID should, fit to be shown, and the line that it stands in."""
+    """A word that is not an agent ID, in printable form, and its line."""
 
     line: int
     shown: str
@@ -17,7 +17,7 @@ class Bad:
 
 @dataclass(frozen=True, slots=True)
 class AgentList:
-    """What is in a list: each ID once, in the order of the list."""
+    """The content of a list: each ID once, in the order of the list."""
 
     ids: tuple[str, ...]
     bad: tuple[Bad, ...]
@@ -25,13 +25,13 @@ class AgentList:
 
 
 def read_list(content: bytes) -> AgentList:
-    """Read a list; OperatorError for what is no plain text."""
+    """Read a list; OperatorError when it is not plain text."""
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise OperatorError("the list is not a text in UTF-8") from error
     if begins_like_json(text):
-        raise OperatorError("the list is JSON, not plain text: send it as it is with aws sqs send-message")
+        raise OperatorError("the list is JSON, not plain text: send it with aws sqs send-message")
     words = [(number, word) for number, line in enumerate(text.split("\n"), 1) for word in split(line)]
     good = [word for _, word in words if _is_good(word)]
     ids = tuple(dict.fromkeys(good))
@@ -40,5 +40,5 @@ def read_list(content: bytes) -> AgentList:
 
 
 def _is_good(word: str) -> bool:
-    """Tell whether the function takes a word of a plain text for an agent ID."""
+    """Return whether the function reads a word of a plain text as an agent ID."""
     return is_agent_id(word) and has_digit(word)
