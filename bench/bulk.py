@@ -76,7 +76,7 @@ def _medians(runs: list[Run], agents: int) -> dict[str, Any]:
     """Return the medians of some runs; `api_load` shows whether the fake API was the bottleneck."""
 
     def middle(name: str, factor: float) -> float:
-        return round(factor * median(run[name] for run in runs), 3)
+        return round(factor * float(median(run[name] for run in runs)), 3)
 
     seconds = middle("seconds", 1)
     return {

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 _OURS, _NAIVE, _IDEAL = "#2f81f7", "#bc6c00", "#7d8590"
 _SECONDS = {0.1: "0.1 s", 1: "1 s", 10: "10 s", 60: "1 min", 600: "10 min"}
 _AGENTS = (1, 10, 100, 1000, 10_000)
-_LOOK: dict[str, Any] = {
+_LOOK: Any = {
     "font.sans-serif": ["DejaVu Sans"],
     "svg.fonttype": "none",
     "svg.hashsalt": "bulk",

@@ -1,8 +1,7 @@
 """The dead-letter queue: how many messages it has, and why they are there."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from itertools import batched
 from typing import TYPE_CHECKING, Any
 
@@ -25,21 +24,6 @@ _COUNTS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class DeadLetters:
-    """The number of dead letters, and the causes of those in the sample."""
-
-    total: int
-    causes: Counter[str]
-
-    def lines(self) -> Iterator[str]:
-        """Return a line for each cause."""
-        for cause, count in self.causes.most_common():
-            yield f"  {count:>6,}  {cause}"
-        if self.causes.total() < self.total:
-            yield f"  (a sample of {self.causes.total():,} from about {self.total:,})"
-
-
 def message_counts(sqs: "SQSClient", queue_url: str) -> dict[str, int]:
     """Return a queue's approximate number of messages in each state."""
     names: Any = list(_COUNTS.values())
@@ -47,8 +31,8 @@ def message_counts(sqs: "SQSClient", queue_url: str) -> dict[str, int]:
     return {state: int(attributes[name]) for state, name in _COUNTS.items()}
 
 
-def sample(sqs: "SQSClient", queue_url: str) -> DeadLetters:
-    """Read a sample of the dead letters, and leave them in the queue."""
+def describe(sqs: "SQSClient", queue_url: str) -> tuple[int, list[str]]:
+    """Return the number of dead letters, and lines with the causes of a sample; all of them stay in the queue."""
     counts = message_counts(sqs, queue_url)
     messages: list[MessageTypeDef] = []
     try:
@@ -56,7 +40,12 @@ def sample(sqs: "SQSClient", queue_url: str) -> DeadLetters:
             messages += more
     finally:
         _release(sqs, queue_url, messages)
-    return DeadLetters(max(sum(counts.values()), len(messages)), Counter(cause_of(message) for message in messages))
+    total = max(sum(counts.values()), len(messages))
+    causes = Counter(cause_of(message) for message in messages).most_common()
+    lines = [f"  {count:>6,}  {cause}" for cause, count in causes]
+    if len(messages) < total:
+        lines.append(f"  (a sample of {len(messages):,} from about {total:,})")
+    return total, lines
 
 
 def cause_of(message: Mapping[str, Any]) -> str:

@@ -17,15 +17,14 @@ def replay(stack: Stack, *, yes: bool) -> int:
     if _last_move(stack, source).get("Status") == "RUNNING":
         print("A replay is running already.")
         return _follow(stack, source)
-    letters = dead_letters.sample(stack.sqs, stack.output("CaptureDeadLetterQueueUrl"))
-    print(f"In the dead-letter queue of {stack.name}: {letters.total:,}")
-    print(*letters.lines(), sep="\n")
-    if not letters.total:
+    total, causes = dead_letters.describe(stack.client("sqs"), stack.output("CaptureDeadLetterQueueUrl"))
+    print(f"In the dead-letter queue of {stack.name}: {total:,}", *causes, sep="\n")
+    if not total:
         return WELL
     if not yes and not _is_confirmed(f"Move them to {destination.rsplit(':', 1)[1]}? [y/N] "):
         print("Nothing was moved.")
         return NEEDS_A_PERSON
-    stack.sqs.start_message_move_task(SourceArn=source, DestinationArn=destination)
+    stack.client("sqs").start_message_move_task(SourceArn=source, DestinationArn=destination)
     return _follow(stack, source)
 
 
@@ -56,5 +55,5 @@ def _follow(stack: Stack, source: str) -> int:
 
 
 def _last_move(stack: Stack, source: str) -> Mapping[str, Any]:
-    moves = stack.sqs.list_message_move_tasks(SourceArn=source, MaxResults=1).get("Results", [])
+    moves = stack.client("sqs").list_message_move_tasks(SourceArn=source, MaxResults=1).get("Results", [])
     return dict(moves[0]) if moves else {}

@@ -9,13 +9,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import batched
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from agent_log_capture.adapters.batches import MAX_ENTRIES, always, send_in_batches
 from agent_log_capture.adapters.capture_queue import MAX_BYTES
-from ops.agent_list import AgentList, read_list
-from ops.errors import USAGE, WELL, OperatorError
+from agent_log_capture.domain.capture import is_agent_id
+from agent_log_capture.domain.events.agent_ids import begins_like_json, has_digit, shown, split
+from ops.errors import WELL, OperatorError
 from ops.stack import Stack
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs import SQSClient
 
 # What one invocation processes: it would requeue the rest of a longer message. Ten such messages always fit into one
 # batch: 500 IDs of 128 characters are 64 KiB, and a batch may have 1 MiB.
@@ -60,20 +64,18 @@ class Progress:
 def send(stack: Stack, file: str, *, skip_bad: bool, backup_region: str | None, cache: Path) -> int:
     """Send the list in `file`, or the rest of it; return the exit code."""
     content = _content(file)
-    agents = read_list(content)
-    if not _is_sendable(agents, skip_bad=skip_bad):
-        return USAGE
+    ids = read_list(content, skip_bad=skip_bad)
     queue_url = stack.output("CaptureQueueUrl")
-    bodies = [_body(ids, backup_region) for ids in batched(agents.ids, IDS_IN_A_MESSAGE, strict=False)]
+    bodies = [_body(group, backup_region) for group in batched(ids, IDS_IN_A_MESSAGE, strict=False)]
     options = f"{queue_url}\0{backup_region}\0{IDS_IN_A_MESSAGE}\0"
     key = hashlib.sha256(options.encode() + content).hexdigest()
     progress = Progress.load(cache / f"send-{key[:32]}.json")
     if progress.sent:
         print(f"Continuing an interrupted list: {len(progress.sent)} of {len(bodies)} messages were sent.")
-    print(f"{len(agents.ids):,} agents in {len(bodies):,} messages to {queue_url}")
+    print(f"{len(ids):,} agents in {len(bodies):,} messages to {queue_url}")
     print(f"Progress is saved in {progress.path} until all are sent.")
     try:
-        _send(stack, queue_url, bodies, progress)
+        _send(stack.client("sqs"), queue_url, bodies, progress)
     except KeyboardInterrupt:
         raise OperatorError("interrupted: run the same command again to send the rest") from None
     progress.path.unlink(missing_ok=True)
@@ -93,25 +95,33 @@ def _content(file: str) -> bytes:
         raise OperatorError(f"FILE={file} cannot be read: {error.strerror}") from error
 
 
-def _is_sendable(agents: AgentList, *, skip_bad: bool) -> bool:
-    """Print the faults of a list; return whether it can be sent."""
-    for bad in agents.bad[:_BAD_SHOWN]:
-        print(f"line {bad.line}: {bad.shown} is not an agent ID", file=sys.stderr)
-    if agents.bad[_BAD_SHOWN:]:
-        print(f"and {len(agents.bad) - _BAD_SHOWN:,} more", file=sys.stderr)
-    if agents.bad and not skip_bad:
-        print(
-            "Nothing was sent. An agent ID is 1 to 128 characters of A-Z a-z 0-9 _ -, with a digit; fix the list, "
-            "or use SKIP_BAD=1 (--skip-bad) to send the rest.",
-            file=sys.stderr,
+def read_list(content: bytes, *, skip_bad: bool) -> list[str]:
+    """Return each agent ID of a list once, and print what is skipped; OperatorError when the list cannot be sent."""
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise OperatorError("the list is not a text in UTF-8") from error
+    if begins_like_json(text):
+        raise OperatorError("the list is JSON, not plain text: send it with aws sqs send-message")
+    words = [(number, word) for number, line in enumerate(text.split("\n"), 1) for word in split(line)]
+    # The function's own rule for plain text.
+    good = [word for _, word in words if is_agent_id(word) and has_digit(word)]
+    bad = [(number, word) for number, word in words if not (is_agent_id(word) and has_digit(word))]
+    for number, word in bad[:_BAD_SHOWN]:
+        print(f"line {number}: {shown(word)} is not an agent ID", file=sys.stderr)
+    if bad[_BAD_SHOWN:]:
+        print(f"and {len(bad) - _BAD_SHOWN:,} more", file=sys.stderr)
+    if bad and not skip_bad:
+        raise OperatorError(
+            "nothing was sent. An agent ID is 1 to 128 characters of A-Z a-z 0-9 _ -, with a digit; fix the list, "
+            "or use SKIP_BAD=1 (--skip-bad) to send the rest."
         )
-        return False
-    if not agents.ids:
-        print("Nothing was sent: there is no agent ID in the list.", file=sys.stderr)
-        return False
-    if agents.repeated:
-        print(f"{agents.repeated:,} IDs are repeated, and are sent once.")
-    return True
+    if not good:
+        raise OperatorError("nothing was sent: there is no agent ID in the list")
+    ids = list(dict.fromkeys(good))
+    if len(ids) < len(good):
+        print(f"{len(good) - len(ids):,} IDs are repeated, and are sent once.")
+    return ids
 
 
 def _body(ids: Sequence[str], backup_region: str | None) -> str:
@@ -129,9 +139,9 @@ def _record(body: str, trigger_id: str) -> str:
     return json.dumps({"Records": [record]}, separators=(",", ":"))
 
 
-def _send(stack: Stack, queue_url: str, bodies: Sequence[str], progress: Progress) -> None:
+def _send(sqs: "SQSClient", queue_url: str, bodies: Sequence[str], progress: Progress) -> None:
     def call(batch: list[dict[str, Any]]) -> Mapping[str, Any]:
-        return stack.sqs.send_message_batch(QueueUrl=queue_url, Entries=batch)  # type: ignore[arg-type]
+        return sqs.send_message_batch(QueueUrl=queue_url, Entries=batch)  # type: ignore[arg-type]
 
     # Before the first message: its trigger ID must be known even if the response is lost.
     progress.save()

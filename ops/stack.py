@@ -5,16 +5,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from boto3.session import Session
 from botocore.config import Config
 from botocore.exceptions import ClientError, NoRegionError
 
 from ops.errors import OperatorError, code_of
-
-if TYPE_CHECKING:
-    from mypy_boto3_sqs import SQSClient
 
 SAM_CONFIG = Path(__file__).resolve().parent.parent / "samconfig.toml"
 _CONFIG = Config(connect_timeout=5, read_timeout=30, retries={"mode": "standard", "total_max_attempts": 4})
@@ -68,12 +65,6 @@ class Stack:
     def parameters(self) -> Mapping[str, str]:
         """The parameters of the deployment, by name."""
         return {each["ParameterKey"]: each["ParameterValue"] for each in self._description.get("Parameters", [])}
-
-    @cached_property
-    def sqs(self) -> "SQSClient":
-        """The client for the queues."""
-        client: SQSClient = self.client("sqs")
-        return client
 
     def client(self, service: str) -> Any:  # noqa: ANN401 (each service has its own type)
         """Return a client of any service."""

@@ -20,15 +20,16 @@ _ADVICE = "put the token, or credentials and start the rotation (README, Deploy)
 def status(stack: Stack, now: datetime) -> int:
     """Print the status; return NEEDS_A_PERSON when there is a problem."""
     url = stack.output("CaptureQueueUrl")
-    letters = dead_letters.sample(stack.sqs, stack.output("CaptureDeadLetterQueueUrl"))
+    sqs = stack.client("sqs")
+    letters, causes = dead_letters.describe(sqs, stack.output("CaptureDeadLetterQueueUrl"))
     age = _age_of_oldest(stack, url.rsplit("/", 1)[1], now)
     token, token_problem = _token(stack, now)
-    counts = ", ".join(f"{count:,} {state}" for state, count in dead_letters.message_counts(stack.sqs, url).items())
+    counts = ", ".join(f"{count:,} {state}" for state, count in dead_letters.message_counts(sqs, url).items())
     print(f"{stack.name} in {stack.region}\n")
     print(f"CaptureQueue   {counts}; oldest message: {'unknown' if age is None else age}")
-    print(f"dead letters   {letters.total:,}", *letters.lines(), sep="\n")
+    print(f"dead letters   {letters:,}", *causes, sep="\n")
     print(f"token          {token}")
-    problems = [*_queue_problems(age, letters.total), *([token_problem] if token_problem else [])]
+    problems = [*_queue_problems(age, letters), *([token_problem] if token_problem else [])]
     print("\nNeeds attention:" if problems else "\nAll is well.")
     for problem in problems:
         print(f"  - {problem}")
