@@ -89,8 +89,6 @@ class Bench:
             "CAPTURE_QUEUE_URL": f"{self.aws.url}/123456789012/captures",
             "DEAD_LETTER_QUEUE_URL": f"{self.aws.url}/123456789012/dead-letters",
             "CAPTURES_TABLE": "captures",
-            "RECENT_CAPTURES_TABLE": "captures",
-            "JOBS_TABLE": "captures",
             "CLOUD_BACKUP_URL": self.api.url,
             "CLOUD_BACKUP_REGION": "DFW",
             "COOL_DOWN_SECONDS": "600",

@@ -364,10 +364,8 @@ class EmbeddedCloud:
         )
         self._notifications_url = self._subscribe("notifications", {"anything-but": [JOB_DONE]})
         self._sums_url = self._subscribe("sums", JOB_DONE)
-        for name in ("RECENT_CAPTURES_TABLE", "JOBS_TABLE"):
-            if table := os.environ[name]:
-                # moto reads what it knows of a service at its first call, and once for each thread that makes it.
-                boto3.client("dynamodb").get_item(TableName=table, Key={"id": {"S": "nothing"}})
+        # moto reads what it knows of a service at its first call, and once for each thread that makes it.
+        boto3.client("dynamodb").list_tables()
 
     def _subscribe(self, name: str, status: object) -> str:
         """Subscribe a new queue to the topic, as a user's own subscriber would be, for one status."""

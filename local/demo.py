@@ -208,13 +208,13 @@ def _expect(api: FakeApi, run: Run, event: object) -> list[str]:
     parsed_records = _arrivals(event)
     agents = [capture.agent_id for parsed in parsed_records for capture in parsed.captures]
     api.add_agents(*agents)
-    run.asked += len(agents) + sum(len(parsed.refused) for parsed in parsed_records)
+    run.asked += len(agents) + sum(len(parsed.rejections) for parsed in parsed_records)
     run.ignored += [parsed.ignored for parsed in parsed_records if parsed.ignored]
     return agents
 
 
 def _arrivals(event: object) -> list[ParsedRecord]:
-    return EventParser(default_region="DFW").read(event, request_id="demo", now=datetime.now(UTC))
+    return EventParser(default_region="DFW").parse(event, request_id="demo", now=datetime.now(UTC))
 
 
 @contextlib.contextmanager

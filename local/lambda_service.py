@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from itertools import batched
 from typing import TYPE_CHECKING, Any, Self
 
-from agent_log_capture.domain.capture import timestamp
+from agent_log_capture.domain.outcome import timestamp
 from local.lineage import MOST_INVOCATIONS, invocation_number
 
 if TYPE_CHECKING:

@@ -81,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     sending.add_argument("--backup-region", type=str.upper, choices=sorted(REGIONS), help="of all agents in the list")
     replaying = command("replay", "move the dead letters to CaptureQueue", lambda stack, o: replay(stack, yes=o.yes))
     replaying.add_argument("--yes", action="store_true", help="do not ask for confirmation")
-    reporting = command("job", "show the agents of a job", lambda stack, o: job(stack, o.job, csv=o.csv))
+    reporting = command("job", "show the agents of a job", lambda stack, o: job(stack, o.job, path=o.csv))
     reporting.add_argument("job", help="the name of the job, or the job_id of a notification")
     reporting.add_argument("--csv", type=Path, help="also write one line for each agent to this file")
     return parser

@@ -35,8 +35,8 @@ REMOVED = (
     "charset_normalizer/cli",
     "aws_lambda_powertools/event_handler",
 )
-# Of Powertools' utilities, those that are used.
-UTILITIES = {"idempotency", "jmespath_utils", "parameters"}
+# Of Powertools' utilities, those that are used (the logger imports jmespath_utils).
+UTILITIES = {"jmespath_utils", "parameters"}
 # The files that botocore reads for every client, beside endpoints.json.
 COMMON_FILES = ("_retry.json", "partitions.json", "sdk-default-configuration.json")
 # The files of a service that a client reads; the others are for paginators, waiters and examples.

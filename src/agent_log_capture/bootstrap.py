@@ -1,4 +1,4 @@
-"""The one place that reads the environment and builds what the functions are made of."""
+"""The one place that reads the environment and builds clients."""
 
 import gc
 import logging
@@ -7,7 +7,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 
 import boto3
@@ -16,36 +16,32 @@ from aws_lambda_powertools.metrics import MetricUnit
 from botocore.config import Config
 
 from agent_log_capture.adapters.capture_queue import CaptureQueue
+from agent_log_capture.adapters.captures_table import CapturesTable
 from agent_log_capture.adapters.cloud_backup import CloudBackup
 from agent_log_capture.adapters.http_session import build_session
 from agent_log_capture.adapters.identity import Identity
-from agent_log_capture.adapters.jobs import Jobs
 from agent_log_capture.adapters.outcome_topic import OutcomeTopic
-from agent_log_capture.adapters.recent_captures import RecentCaptures
 from agent_log_capture.adapters.token_secret import TokenSecret
 from agent_log_capture.domain.events.parser import EventParser
 from agent_log_capture.domain.job import keep_seconds
 from agent_log_capture.domain.polling import PollPolicy
-from agent_log_capture.domain.responses import RetryPolicy
+from agent_log_capture.domain.retry import RetryPolicy
 from agent_log_capture.service.invocation import CaptureService
 from agent_log_capture.service.token_rotation import TokenRotation
 from agent_log_capture.settings import RotationSettings, Settings
 
 COLD_STARTS = "ColdStarts"
 
-# With three tries and the pauses between them, a call takes less than SENDING_SECONDS of workers.py.
+# With three tries and the pauses between them, a call takes less than SENDING_SECONDS of worker_pool.py.
 _CONNECT_TIMEOUT_SECONDS = 2
 _READ_TIMEOUT_SECONDS = 5
 _TRIES = 3
-# The cool-down stands before every request, and it is better left out than waited for; but a call that is given up
-# too soon may have been served, and its second try then meets the first one's record.
-_TABLE_TIMEOUT_SECONDS = 5
 
 
 def build_early(build: Callable[[], object]) -> None:
-    """Build a function while Lambda starts it, with a whole CPU, and not in its first invocation.
+    """Build a function while Lambda initializes it, with a whole CPU, and not in its first invocation.
 
-    Elsewhere, whoever imports a handler has not set an environment for it.
+    Outside Lambda, a handler may be imported without its environment.
     """
     if "AWS_LAMBDA_RUNTIME_API" in os.environ:
         build()
@@ -76,7 +72,7 @@ def capture_function() -> CaptureFunction:
     """Build the capture function from the environment, once; SettingError for a setting that is missing or wrong."""
     settings = Settings.from_environment(os.environ)
     logger = _logger()
-    function = CaptureFunction(_workflow(settings, logger), logger, Metrics())
+    function = CaptureFunction(_service(settings, logger), logger, Metrics())
     # Written with what the first invocation measures.
     function.metrics.add_metric(COLD_STARTS, MetricUnit.Count, 1)
     return function
@@ -88,12 +84,12 @@ def _logger() -> Logger:
     return Logger()
 
 
-def _workflow(settings: Settings, logger: Logger) -> CaptureService:
+def _service(settings: Settings, logger: Logger) -> CaptureService:
     session = boto3.session.Session()
     config = _client_config()
     queues = settings.capture_queue_url, settings.dead_letter_queue_url
     return CaptureService(
-        reader=EventParser(default_region=settings.cloud_backup_region, agent_id_keys=settings.agent_id_keys),
+        parser=EventParser(default_region=settings.cloud_backup_region, agent_id_keys=settings.agent_id_keys),
         api=CloudBackup(
             build_session(settings.concurrency),
             settings.cloud_backup_url,
@@ -110,13 +106,13 @@ def _workflow(settings: Settings, logger: Logger) -> CaptureService:
         topic=OutcomeTopic(
             session.client("sns", config=config), settings.outcome_topic_arn, has_chat=settings.chat_messages
         ),
-        recent=_recent_captures(session, settings, logger),
+        table=_table(session, settings),
         retries=RetryPolicy(window_seconds=settings.retry_window_seconds, random=random.random),
-        follow=PollPolicy(
+        polls=PollPolicy(
             deadline_seconds=settings.capture_deadline_seconds,
             grace_seconds=settings.retry_window_seconds,
         ),
-        jobs=_jobs(session, settings),
+        cool_down=timedelta(seconds=settings.cool_down_seconds),
         concurrency=settings.concurrency,
         random=random.random,
         now=now,
@@ -132,33 +128,14 @@ def _client_config() -> Config:
     )
 
 
-def _recent_captures(session: boto3.session.Session, settings: Settings, logger: Logger) -> RecentCaptures | None:
-    if settings.recent_captures_table is None:
-        return None
-    config = Config(
-        connect_timeout=_TABLE_TIMEOUT_SECONDS,
-        read_timeout=_TABLE_TIMEOUT_SECONDS,
-        retries={"mode": "standard", "total_max_attempts": 2},
-        max_pool_connections=settings.concurrency,
+def _table(session: boto3.session.Session, settings: Settings) -> CapturesTable:
+    keep = keep_seconds(
+        retry_window_seconds=settings.retry_window_seconds, deadline_seconds=settings.capture_deadline_seconds
     )
-    return RecentCaptures(
-        session.client("dynamodb", config=config),
-        settings.recent_captures_table,
-        cool_down_seconds=settings.cool_down_seconds,
-        now=now,
-        logger=logger,
-    )
-
-
-def _jobs(session: boto3.session.Session, settings: Settings) -> Jobs | None:
-    if settings.jobs_table is None:
-        return None
-    return Jobs(
+    return CapturesTable(
         client=session.client("dynamodb", config=_client_config()),
-        table=settings.jobs_table,
-        keep_seconds=keep_seconds(
-            retry_window_seconds=settings.retry_window_seconds, deadline_seconds=settings.capture_deadline_seconds
-        ),
+        table=settings.captures_table,
+        keep=timedelta(seconds=keep),
         now=now,
         random=random.random,
         pause=time.sleep,
@@ -182,5 +159,5 @@ def token_rotation() -> RotationFunction:
 
 
 def now() -> datetime:
-    """Return the moment, in UTC: the clock of the functions."""
+    """Return the time in UTC: the clock of the functions."""
     return datetime.now(UTC)

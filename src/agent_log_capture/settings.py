@@ -1,4 +1,4 @@
-"""What the functions are told by their environment."""
+"""The settings of the functions, read from their environment."""
 
 import re
 from collections.abc import Mapping
@@ -35,16 +35,15 @@ class SettingError(ValueError):
 class Settings:
     """The capture function's settings; each field is the environment variable of the same name in upper case.
 
-    `jobs_table` is None when no sums of jobs are told. `recent_captures_table` is None only when `cool_down_seconds`
-    is 0, which switches the cool-down off; 0 for `capture_deadline_seconds` means that log files are not followed.
+    With 0 for `cool_down_seconds` agents are not claimed, with 0 for `capture_deadline_seconds` log files are not
+    polled.
     """
 
     token_secret_arn: str
     outcome_topic_arn: str
     capture_queue_url: str
     dead_letter_queue_url: str
-    recent_captures_table: str | None
-    jobs_table: str | None
+    captures_table: str
     cloud_backup_url: str
     cloud_backup_region: str
     cloud_backup_project_id: str | None
@@ -61,19 +60,17 @@ class Settings:
     def from_environment(cls, environment: Mapping[str, str]) -> Self:
         """Read the settings; SettingError for the first one that is missing or wrong."""
         read = _Reader(environment)
-        cool_down_seconds = read.integer("COOL_DOWN_SECONDS", 600, 0, _LONGEST_SECONDS)
         return cls(
             token_secret_arn=read.text("TOKEN_SECRET_ARN"),
             outcome_topic_arn=read.text("OUTCOME_TOPIC_ARN"),
             capture_queue_url=read.text("CAPTURE_QUEUE_URL"),
             dead_letter_queue_url=read.text("DEAD_LETTER_QUEUE_URL"),
-            recent_captures_table=read.text("RECENT_CAPTURES_TABLE") if cool_down_seconds else None,
-            jobs_table=read.optional_text("JOBS_TABLE"),
+            captures_table=read.text("CAPTURES_TABLE"),
             cloud_backup_url=read.url("CLOUD_BACKUP_URL", DEFAULT_CLOUD_BACKUP_URL),
             cloud_backup_region=read.region("CLOUD_BACKUP_REGION"),
             cloud_backup_project_id=read.project_id("CLOUD_BACKUP_PROJECT_ID"),
             agent_id_keys=tuple(read.words("AGENT_ID_KEYS")),
-            cool_down_seconds=cool_down_seconds,
+            cool_down_seconds=read.integer("COOL_DOWN_SECONDS", 600, 0, _LONGEST_SECONDS),
             retry_window_seconds=read.integer("RETRY_WINDOW_SECONDS", 86_400, 0, _LONGEST_SECONDS),
             capture_deadline_seconds=read.integer("CAPTURE_DEADLINE_SECONDS", 86_400, 0, _LONGEST_SECONDS),
             concurrency=read.integer("CONCURRENCY", 32, 1, _MOST_WORKERS),
@@ -111,9 +108,6 @@ class _Reader:
         if not value:
             raise SettingError(f"{name} is not set")
         return value
-
-    def optional_text(self, name: str) -> str | None:
-        return self._optional(name) or None
 
     def url(self, name: str, default: str) -> str:
         value = self._optional(name) or default

@@ -39,7 +39,7 @@ def embed(samples):
         with FakeApi(clock=clock.time) as api:
             api.add_account("operator", "the-api-key")
             for event in samples.values():
-                for parsed in EventParser(default_region="DFW").read(event, request_id="request", now=clock.now()):
+                for parsed in EventParser(default_region="DFW").parse(event, request_id="request", now=clock.now()):
                     api.add_agents(*(each.agent_id for each in parsed.captures))
             token = {"token": api.issue_token(lives_seconds=10**7), "project_id": api.project_id}
             with EmbeddedCloud(api, clock=clock, secret=json.dumps(secret or token)) as cloud:

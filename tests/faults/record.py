@@ -72,7 +72,7 @@ class Post:
 @dataclass(kw_only=True)
 class Record:
     """One run. `doublings` tells why there may be a second one of a capture; `jobs` has the names of jobs, by the
-    triggers that named one, None for a run that counts none, and `sums` what was told of them.
+    triggers that named one, and `sums` what was published of them.
 
     `asked` and `made` are the fake API's: POSTs for a log file that reached it, and log files that it made.
     `forced` are the agents that some trigger has forced, `forgotten` counts log files that were deleted, `offline`
@@ -87,7 +87,7 @@ class Record:
     refused: set[Key] = field(default_factory=set)
     doublings: defaultdict[Key, list[str]] = field(default_factory=lambda: defaultdict(list))
     notifications: list[dict] = field(default_factory=list)
-    jobs: dict[tuple[str, str], str] | None = None
+    jobs: dict[tuple[str, str], str] = field(default_factory=dict)
     sums: list[dict] = field(default_factory=list)
     letters: list[Letter] = field(default_factory=list)
     invocations: list[Ended] = field(default_factory=list)

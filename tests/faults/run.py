@@ -19,6 +19,7 @@ import boto3
 from agent_log_capture import bootstrap
 from agent_log_capture.adapters import http_session
 from agent_log_capture.adapters.batches import send_in_batches
+from agent_log_capture.domain.capture import Recorded
 from agent_log_capture.domain.events.envelopes import is_sqs_event
 from agent_log_capture.domain.events.parser import EventParser
 from agent_log_capture.domain.notifications.job_summary import JOB_DONE
@@ -35,7 +36,7 @@ from tests.faults.transports import CALL_SECONDS, READ_SECONDS, ApiFaults, ApiTr
 
 _READER = EventParser(default_region="DFW")
 _NOMINAL_SECONDS = 300
-_LIMITS = {"CALL_SECONDS": CALL_SECONDS, "SAVING_SECONDS": 0.3, "_ROUND_SECONDS": 0.05}
+_LIMITS = {"CALL_SECONDS": CALL_SECONDS, "SAVING_SECONDS": 0.3, "_CHECK_SECONDS": 0.05}
 # With less than that an invocation is an error from the start.
 _LEAST_SECONDS = _LIMITS["CALL_SECONDS"] + _LIMITS["SAVING_SECONDS"] + 0.05
 _PATIENCE_SECONDS = 10
@@ -77,8 +78,6 @@ class Plan:
         }
         # Dice of their own: what was found before there were jobs is found again by its seed.
         self.jobs_dice = random.Random(f"{seed} jobs")
-        self.has_jobs = self.jobs_dice.random() < 0.9
-        self.parameters["ReportJobs"] = "true" if self.has_jobs else "false"
         self.steps = dice.randint(3, 20)
         self.step_seconds = [dice.choice(_STEP_SECONDS) for _ in range(self.steps)]
         self.kill_rate = dice.choice((0, 0, 0.05, 0.15))
@@ -156,7 +155,6 @@ class Run:
             is_followed=self.plan.deadline_seconds > 0,
             cool_down_seconds=self.plan.cool_down_seconds,
             is_table_sound=True,
-            jobs={} if self.plan.has_jobs else None,
         )
         self._deliveries = Counter()
         self._jittered = Counter()
@@ -282,7 +280,7 @@ class Run:
         trigger_type, trigger_id = self._send(trigger)
         keys = {Key(trigger_type, trigger_id, agent_id) for agent_id in trigger.agents}
         self.record.keys |= keys
-        if trigger.job and self.record.jobs is not None:
+        if trigger.job:
             self.record.jobs[trigger_type, trigger_id] = trigger.job
         self.record.refused |= {Key(trigger_type, trigger_id, value) for value in trigger.refused}
         if trigger.is_twice:
@@ -519,9 +517,9 @@ def _message_event(body, message_id):
 
 def _keys(event, request_id="?", *, has_ended=False):
     """Return the captures that an event asks for; those that `has_ended` wait only to be counted."""
-    parsed_records = _READER.read(event, request_id=request_id, now=datetime.now(UTC) + timedelta(days=365))
+    parsed_records = _READER.parse(event, request_id=request_id, now=datetime.now(UTC) + timedelta(days=365))
     captures = [
-        item for parsed in parsed_records for item in parsed.captures if (item.ended is not None) is has_ended
+        item for parsed in parsed_records for item in parsed.captures if isinstance(item.phase, Recorded) is has_ended
     ]
     return [Key(capture.trigger.type.value, capture.trigger.id, capture.agent_id) for capture in captures]
 

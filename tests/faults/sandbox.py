@@ -156,16 +156,16 @@ class Sandbox:
 @contextmanager
 def instrumented():
     """Let threads know their invocation, reports reach it, and no thread complain that it was killed."""
-    start, measure, work_on = threading.Thread.start, capture._measure, Processor.work_on  # noqa: SLF001
+    start, measure, process = threading.Thread.start, capture._measure, Processor.process  # noqa: SLF001
 
     def start_as_child(thread):
         if not hasattr(thread, "invocation"):
             thread.invocation = invocation_of_thread()
         start(thread)
 
-    def work_on_agent(asking, task):
+    def process_agent(processor, task):
         threading.current_thread().agent_id = task.capture.agent_id
-        return work_on(asking, task)
+        return process(processor, task)
 
     def note_report(report, metrics):
         invocation_of_thread().report = report
@@ -178,7 +178,7 @@ def instrumented():
     with (
         patch.object(threading.Thread, "start", start_as_child),
         patch.object(capture, "_measure", note_report),
-        patch.object(Processor, "work_on", work_on_agent),
+        patch.object(Processor, "process", process_agent),
         patch.object(threading, "excepthook", excepthook),
     ):
         yield

@@ -133,7 +133,7 @@ def test_what_has_failed_is_kept(record):
 def test_a_refused_value_is_told_and_kept(record):
     record.refused = {BAD}
     assert "lost" in rules(record)
-    record.letters = [letter(keys=frozenset(), text='{"refused": ["no!id"]}', reason="invalid_agent_id")]
+    record.letters = [letter(keys=frozenset(), text='{"rejected": ["no!id"]}', reason="invalid_agent_id")]
     record.notifications.append(notification("rejected", key=KEY._replace(agent_id=""), message="'no!id'"))
     assert rules(record) == set()
     record.letters = []
@@ -377,7 +377,7 @@ def test_either_ending_of_a_doubled_capture_may_count(counted):
 
 def test_refused_values_belong_to_the_sum(counted):
     counted.refused = {BAD}
-    counted.letters = [letter(keys=frozenset(), text='{"refused": ["no!id"]}', reason="invalid_agent_id")]
+    counted.letters = [letter(keys=frozenset(), text='{"rejected": ["no!id"]}', reason="invalid_agent_id")]
     counted.notifications.append(notification("rejected", key=KEY._replace(agent_id=""), message="'no!id'"))
     assert rules(counted) == {"wrong sum"}
     counted.sums = [job_done(captured=1, rejected=1)]

@@ -24,7 +24,6 @@ PARAMETERS = {
     # What moto needs for its tables, and for looks, says nothing of a flood.
     "CoolDownSeconds": "0",
     "CaptureDeadlineSeconds": "0",
-    "ReportJobs": "false",
     "Concurrency": str(CONCURRENCY),
     "MaximumConcurrency": str(MAXIMUM_CONCURRENCY),
 }

@@ -9,26 +9,25 @@ from agent_log_capture.adapters.cloud_backup import CloudBackup
 from agent_log_capture.adapters.http_session import MAX_ANSWER_BYTES, build_session
 from agent_log_capture.adapters.identity import Identity, IdentityError
 from agent_log_capture.domain.auth_token import AuthToken
-from agent_log_capture.domain.capture import Capture, LogFile, Polling, Reason, Trigger, TriggerType, is_agent_id
+from agent_log_capture.domain.capture import Capture, Polling, is_agent_id
 from agent_log_capture.domain.credentials import Credentials, IssuedToken
+from agent_log_capture.domain.failure import Failure, RetryableError
+from agent_log_capture.domain.outcome import LogFile, Reason
 from agent_log_capture.domain.polling import Poll, PollPolicy
 from agent_log_capture.domain.responses import (
-    MAX_DELAY_SECONDS,
-    MIN_DELAY_SECONDS,
     Accepted,
     ApiResponse,
     Deferred,
-    Failure,
     ResponseClass,
-    RetryableError,
-    RetryPolicy,
     busy,
     classify,
     is_dated_since,
     is_pending,
-    rejected,
     requested,
 )
+from agent_log_capture.domain.retry import MAX_DELAY_SECONDS, MIN_DELAY_SECONDS, RetryPolicy
+from agent_log_capture.domain.step import rejected
+from agent_log_capture.domain.trigger import Trigger, TriggerType
 from tests.fuzz.checks import NOW, check_capture, check_outcome, check_text
 from tests.fuzz.wire import Wire, answering
 

@@ -6,9 +6,9 @@ import unicodedata
 from datetime import UTC, datetime
 
 from agent_log_capture.adapters.capture_queue import CAPTURES_IN_A_MESSAGE, DeadLetter, _dead_entry, _entry
-from agent_log_capture.domain.capture import REGIONS, Capture, Outcome, is_agent_id
-from agent_log_capture.domain.notifications.chat import to_chat
-from agent_log_capture.domain.notifications.notification import email, sns_message
+from agent_log_capture.domain.capture import REGIONS, Capture, is_agent_id
+from agent_log_capture.domain.notifications.notification import sns_message
+from agent_log_capture.domain.outcome import Outcome
 
 NOW = datetime(2026, 11, 23, 3, 12, 40, tzinfo=UTC)
 SNS_BYTES = 256 * 1024
@@ -35,12 +35,11 @@ def check_outcome(outcome: Outcome) -> None:
         check_text(text or "")
     message = sns_message(outcome, has_chat=True)
     _check_subject(message["Subject"])
-    for line in email(outcome).split("\n"):
-        check_text(line)
-    notification = json.loads(json.loads(message["Message"])["default"])
-    _check_json(notification)
-    for line in to_chat(outcome)["content"]["description"].split("\n"):
-        check_text(line)
+    bodies = json.loads(message["Message"])
+    _check_json(json.loads(bodies["default"]))
+    for text in (bodies["email"], json.loads(bodies["https"])["content"]["description"]):
+        for line in text.split("\n"):
+            check_text(line)
     assert all(attribute["StringValue"] for attribute in message["MessageAttributes"].values())
     assert len(json.dumps(message["MessageAttributes"])) + len(message["Message"].encode()) < SNS_BYTES
 

@@ -35,7 +35,7 @@ def api(clock, samples):
     """The fake API, with every agent that a sample names."""
     with FakeApi(clock=clock.time) as fake_api:
         for event in samples.values():
-            for parsed in EventParser(default_region="DFW").read(event, request_id="request", now=clock.now()):
+            for parsed in EventParser(default_region="DFW").parse(event, request_id="request", now=clock.now()):
                 fake_api.add_agents(*(capture.agent_id for capture in parsed.captures))
         yield fake_api
 

@@ -9,8 +9,11 @@ from agent_log_capture.adapters import http_session
 from agent_log_capture.adapters.cloud_backup import CloudBackup
 from agent_log_capture.adapters.http_session import MAX_BODY_BYTES, build_session
 from agent_log_capture.domain.auth_token import AuthToken
-from agent_log_capture.domain.capture import Capture, Reason, Trigger, TriggerType
-from agent_log_capture.domain.responses import RetryableError, is_dated_since, is_pending
+from agent_log_capture.domain.capture import Capture
+from agent_log_capture.domain.failure import RetryableError
+from agent_log_capture.domain.outcome import Reason
+from agent_log_capture.domain.responses import is_dated_since, is_pending
+from agent_log_capture.domain.trigger import Trigger, TriggerType
 from local.fake_api import FakeApi, Fault
 
 AGENT = "8f135b4f-7a69-4b8a-947f-5e80d772fd97"

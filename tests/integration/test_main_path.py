@@ -84,7 +84,7 @@ def test_what_is_replayed_corrects_the_sum(api, cloud):
     assert (first["job_id"], first["asked"]) == (second["job_id"], second["asked"])
 
 
-@pytest.mark.parametrize("parameters", [{"CaptureDeadlineSeconds": "0", "ReportJobs": "false"}])
+@pytest.mark.parametrize("parameters", [{"CaptureDeadlineSeconds": "0"}])
 def test_switched_off_no_sum_is_told(api, cloud):
     api.add_agents("agent")
     cloud.send('["agent"]')

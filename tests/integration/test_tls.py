@@ -22,9 +22,12 @@ from agent_log_capture.adapters.cloud_backup import CloudBackup
 from agent_log_capture.adapters.http_session import build_session
 from agent_log_capture.adapters.identity import Identity, IdentityError
 from agent_log_capture.domain.auth_token import AuthToken
-from agent_log_capture.domain.capture import Capture, Reason, Trigger, TriggerType
+from agent_log_capture.domain.capture import Capture
 from agent_log_capture.domain.credentials import Credentials
-from agent_log_capture.domain.responses import RetryableError, is_pending
+from agent_log_capture.domain.failure import RetryableError
+from agent_log_capture.domain.outcome import Reason
+from agent_log_capture.domain.responses import is_pending
+from agent_log_capture.domain.trigger import Trigger, TriggerType
 
 # Python says so of a server that is told to speak nothing newer.
 pytestmark = pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1 is deprecated:DeprecationWarning")

@@ -11,7 +11,7 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from agent_log_capture.domain.capture import Status
+from agent_log_capture.domain.outcome import Status
 from local.cloud import EmbeddedCloud
 from local.fake_api import Fault
 

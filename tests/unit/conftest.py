@@ -4,7 +4,7 @@ import io
 import json
 from collections import Counter
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from unittest.mock import patch
 from uuid import uuid4
 
@@ -18,18 +18,17 @@ from moto.sqs import models as sqs_models
 
 from agent_log_capture.adapters.batches import send_in_batches
 from agent_log_capture.adapters.capture_queue import CaptureQueue
+from agent_log_capture.adapters.captures_table import CapturesTable
 from agent_log_capture.adapters.cloud_backup import CloudBackup
 from agent_log_capture.adapters.http_session import build_session
-from agent_log_capture.adapters.jobs import Jobs
 from agent_log_capture.adapters.outcome_topic import OutcomeTopic
-from agent_log_capture.adapters.recent_captures import RecentCaptures
 from agent_log_capture.adapters.token_secret import TokenSecret
-from agent_log_capture.domain.capture import Capture, Outcome, Status, Trigger, TriggerType
-from agent_log_capture.service import job_tracker
+from agent_log_capture.domain.capture import Capture
+from agent_log_capture.domain.outcome import Outcome, Status
+from agent_log_capture.domain.trigger import Trigger, TriggerType
 
 NOW = datetime(2026, 11, 23, 3, 12, 40, 985000, tzinfo=UTC)
-TABLE = "RecentCapturesTable"
-JOBS_TABLE = "JobsTable"
+TABLE = "CapturesTable"
 AGENT = "8f135b4f-7a69-4b8a-947f-5e80d772fd97"
 CAPTURE = Capture(
     agent_id=AGENT,
@@ -137,15 +136,6 @@ class Inbox:
         return answer.get("Messages", [])
 
 
-def create_table(dynamodb, name):
-    dynamodb.create_table(
-        TableName=name,
-        BillingMode="PAY_PER_REQUEST",
-        KeySchema=[{"AttributeName": "id", "KeyType": "HASH"}],
-        AttributeDefinitions=[{"AttributeName": "id", "AttributeType": "S"}],
-    )
-
-
 @pytest.fixture
 def now():
     return NOW
@@ -244,67 +234,23 @@ def dynamodb(aws):
 
 
 @pytest.fixture
-def table(dynamodb):
-    """The cool-down's table, with what can go wrong with it."""
-    create_table(dynamodb, TABLE)
+def table_calls(dynamodb):
+    """The table, with what can go wrong with it."""
+    dynamodb.create_table(
+        TableName=TABLE,
+        BillingMode="PAY_PER_REQUEST",
+        KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}],
+        AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in ("pk", "sk")],
+    )
     return BrokenCalls(dynamodb)
 
 
 @pytest.fixture
-def build_recent(dynamodb, table, now, logger):  # noqa: ARG001 (the table has to be there)
-    """Builds the cool-down as one instance of the function has it, in the midst of an invocation of 300 s."""
-
-    def build(remaining_millis=300_000):
-        recent = RecentCaptures(dynamodb, TABLE, cool_down_seconds=600, now=lambda: now, logger=logger)
-        recent.begin(lambda: remaining_millis)
-        return recent
-
-    return build
-
-
-@pytest.fixture
-def recent(build_recent):
-    return build_recent()
-
-
-@pytest.fixture
-def remembered(dynamodb):
-    """What the cool-down's table holds."""
-    return lambda: dynamodb.scan(TableName=TABLE)["Items"]
-
-
-@pytest.fixture
-def end_cool_down(dynamodb, remembered):
-    """Lets the time of everything that is remembered be over."""
-
-    def end():
-        for item in remembered():
-            dynamodb.put_item(TableName=TABLE, Item=item | {"expiration": {"N": "1"}})
-
-    return end
-
-
-@pytest.fixture
-def jobs_client(aws):
-    """A client of its own, as the function has it: what breaks here leaves the cool-down alone."""
-    return aws("dynamodb")
-
-
-@pytest.fixture
-def jobs_table(jobs_client, monkeypatch):
-    """The table of the jobs, with what can go wrong with it."""
-    # moto knows nothing of threads: a transaction that is refused would undo another one.
-    monkeypatch.setattr(job_tracker, "JOBS_AT_ONCE", 1)
-    create_table(jobs_client, JOBS_TABLE)
-    return BrokenCalls(jobs_client)
-
-
-@pytest.fixture
-def jobs(jobs_client, jobs_table, now, pauses):  # noqa: ARG001 (the table has to be there)
-    return Jobs(
-        client=jobs_client,
-        table=JOBS_TABLE,
-        keep_seconds=1000,
+def captures_table(dynamodb, table_calls, now, pauses):  # noqa: ARG001 (the table has to be there)
+    return CapturesTable(
+        client=dynamodb,
+        table=TABLE,
+        keep=timedelta(days=20),
         now=lambda: now,
         random=lambda: 1.0,
         pause=pauses.append,
@@ -312,16 +258,14 @@ def jobs(jobs_client, jobs_table, now, pauses):  # noqa: ARG001 (the table has t
 
 
 @pytest.fixture
-def job_items(jobs_client):
-    """What is remembered of jobs, by the kind of item."""
+def items(dynamodb, table_calls):  # noqa: ARG001 (the table has to be there)
+    """The table's items as plain values whose partition key starts with a text, in the order of their keys."""
 
-    def read(kind):
-        items = jobs_client.scan(TableName=JOBS_TABLE)["Items"]
-        return [
-            {name: next(iter(value.values())) for name, value in item.items() if name != "id"}
-            for item in sorted(items, key=lambda item: item["id"]["S"])
-            if item["id"]["S"].startswith(kind)
-        ]
+    def read(start=""):
+        found = dynamodb.scan(TableName=TABLE)["Items"]
+        plain = [{name: next(iter(value.values())) for name, value in item.items()} for item in found]
+        chosen = [item for item in plain if item["pk"].startswith(start)]
+        return sorted(chosen, key=lambda item: (item["pk"], item["sk"]))
 
     return read
 

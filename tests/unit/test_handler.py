@@ -10,7 +10,8 @@ from uuid import uuid4
 import pytest
 import requests
 
-from agent_log_capture.domain.capture import Polling, Status
+from agent_log_capture.domain.capture import Polling
+from agent_log_capture.domain.outcome import Status
 from agent_log_capture.handlers.capture import ANSWERS, METRICS, NotSavedError, lambda_handler
 from agent_log_capture.settings import SettingError
 from local.template import resolve, translate
@@ -98,7 +99,7 @@ def watched(a_capture):
             a_capture(agent_id=agent_id, asked_at=moment, retry_from=moment, polling=polling)
             for agent_id in agent_ids
         ]
-        return json.dumps({"captures": [capture.to_json() for capture in captures]})
+        return json.dumps({"captures": [queue_message.to_json(capture) for capture in captures]})
 
     return build
 
@@ -107,7 +108,7 @@ def watched(a_capture):
 def overdue(a_capture):
     moment = datetime.now(UTC) - timedelta(days=1)
     capture = a_capture(agent_id="overdue", asked_at=moment, retry_from=moment)
-    return json.dumps({"captures": [capture.to_json()]})
+    return json.dumps({"captures": [queue_message.to_json(capture)]})
 
 
 def sqs_event(**bodies):
@@ -171,7 +172,7 @@ def test_any_other_event_is_answered_with_a_report(invoke, answers, told):
 )
 @pytest.mark.usefixtures("nothing_is_told_or_kept")
 def test_an_event_that_cannot_be_put_back_ends_in_an_error(invoke, event):
-    with pytest.raises(NotSavedError, match=r"^the capture was not put back: .*NonExistentQueue"):
+    with pytest.raises(NotSavedError, match=r"^the capture was not requeued: .*NonExistentQueue"):
         invoke(event)
 
 
@@ -311,10 +312,10 @@ def test_an_activation_that_fails_is_measured_and_logged(
 
 
 @pytest.fixture
-def counted(monkeypatch, jobs_table):
+def counted(monkeypatch, table_calls):
     """The table of the jobs, in the function's environment; calls fail by its name."""
     monkeypatch.setenv("JOBS_TABLE", "JobsTable")
-    return jobs_table
+    return table_calls
 
 
 @pytest.mark.usefixtures("counted")

@@ -15,15 +15,15 @@ from local.template import PSEUDO_PARAMETERS, STACK, resolve, translate
 from ops.status import TOO_OLD
 
 ROOT = Path(__file__).resolve().parents[2]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+OPERATIONS = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
 NAMESPACE = "AgentLogCapture"
-# What the functions measure, and what AWS does, each under the one dimension by which it is told apart.
+# The metrics of the functions and of AWS, each with the one dimension that identifies its source.
 MEASURED = {
     NAMESPACE: (
         "service",
         {
             *capture.METRICS.values(),
-            *capture.ANSWERS.values(),
+            *capture.RESPONSES.values(),
             *(
                 capture.CAPTURES_ASKED,
                 capture.CAPTURE_SECONDS,
@@ -89,7 +89,7 @@ def of_type(template, kind):
 
 
 def sources(template):
-    """What may stand under each dimension."""
+    """Return the values that each dimension can have."""
     kinds = {
         "QueueName": ("AWS::SQS::Queue", ".QueueName"),
         "FunctionName": ("AWS::Lambda::Function", ""),
@@ -100,7 +100,7 @@ def sources(template):
 
 
 def problems(template, namespace, metric, dimensions):
-    """Say what is wrong with a metric that is named somewhere."""
+    """Return what is wrong with a metric that an alarm or a widget names."""
     dimension, metrics = MEASURED[namespace]
     if metric not in metrics:
         return [f"{namespace} has no {metric}"]
@@ -117,13 +117,15 @@ def suffix(alarm):
     return alarm["AlarmName"].removeprefix(f"{STACK}-health-")
 
 
-def chapter():
-    title = "\n## An alarm rang, now what?\n"
-    return re.split(r"^## ", README.split(title, 1)[1], maxsplit=1, flags=re.MULTILINE)[0]
+def runbook():
+    """Return the text of each alarm's section in docs/operations.md, by its heading."""
+    alarms = re.split(r"^## ", OPERATIONS.split("\n## Alarms\n", 1)[1], maxsplit=1, flags=re.MULTILINE)[0]
+    _, *parts = re.split(r"^### (.+)\n", alarms, flags=re.MULTILINE)
+    return dict(zip(parts[::2], parts[1::2], strict=True))
 
 
-def rung(name):
-    """Return the event of an alarm that goes into ALARM, without naming an agent."""
+def fired(name):
+    """Return the event of an alarm that goes into ALARM and names no agent."""
     partition, region, account = (PSEUDO_PARAMETERS[f"AWS::{each}"] for each in ("Partition", "Region", "AccountId"))
     arn = f"arn:{partition}:cloudwatch:{region}:{account}:alarm:{name}"
     event = {"source": "aws.cloudwatch", "detail-type": "CloudWatch Alarm State Change", "resources": [arn]}
@@ -151,7 +153,7 @@ def rule(*, prefix, stack=STACK):
         ("AWS/Lambda", "Duration", {"FunctionName": "CaptureFunction", "Resource": "CaptureFunction"}),
     ],
 )
-def test_a_metric_that_nobody_measures_is_found(template, metric):
+def test_a_metric_that_is_not_measured_is_found(template, metric):
     assert problems(template, *metric)
 
 
@@ -165,7 +167,7 @@ def test_the_functions_measure_under_the_name_of_their_stack(template):
 # ------------------------------------------------------------------ alarms
 
 
-def test_what_can_go_wrong_has_its_alarm(alarms):
+def test_every_failure_has_its_alarm(alarms):
     assert [suffix(alarm) for alarm in alarms.values()] == [
         *("dead-letters", "queue-age", "errors", "throttles", "duration", "token-refused", "notifications-failed"),
         *("destination-failures", "alarm-rule-failures", "request-rule-failures"),
@@ -189,13 +191,13 @@ def test_what_is_not_measured_is_no_alarm(alarms):
     assert {alarm["TreatMissingData"] for alarm in alarms.values()} == {"notBreaching"}
 
 
-def test_every_alarm_tells_the_topic_that_is_given_and_no_other(template, alarms):
-    told = {"Fn::If": ["HasAlarmTopic", [{"Ref": "AlarmTopicArn"}], {"Ref": "AWS::NoValue"}]}
+def test_every_alarm_notifies_the_given_topic_and_no_other(template, alarms):
+    topic = {"Fn::If": ["HasAlarmTopic", [{"Ref": "AlarmTopicArn"}], {"Ref": "AWS::NoValue"}]}
     assert template["Conditions"]["HasAlarmTopic"] == {"Fn::Not": [{"Fn::Equals": [{"Ref": "AlarmTopicArn"}, ""]}]}
     for name in alarms:
         raw = template["Resources"][name]["Properties"]
         assert raw["AlarmActions"] == raw["OKActions"]
-        assert raw["OKActions"] == told
+        assert raw["OKActions"] == topic
         assert raw.get("ActionsEnabled", True)
         assert "InsufficientDataActions" not in raw
 
@@ -211,7 +213,7 @@ def test_every_alarm_tells_the_topic_that_is_given_and_no_other(template, alarms
         ("on-call", False),
     ],
 )
-def test_alarms_are_told_to_a_topic_alone(template, arn, is_taken):
+def test_alarms_notify_only_a_topic(template, arn, is_taken):
     assert bool(re.search(template["Parameters"]["AlarmTopicArn"]["AllowedPattern"], arn)) is is_taken
 
 
@@ -241,7 +243,7 @@ def test_what_is_too_old_for_the_alarm_is_so_for_the_operator(age):
     assert timedelta(seconds=age["Threshold"]) == TOO_OLD
 
 
-def test_whatever_an_event_may_be_lost_by_has_its_alarm(template, alarms):
+def test_every_way_to_lose_an_event_has_its_alarm(template, alarms):
     watched = {(alarm["MetricName"], alarm["Dimensions"][0]["Value"]) for alarm in alarms.values()}
     for rule in of_type(template, "AWS::Events::Rule"):
         assert ("InvocationsFailedToBeSentToDlq", rule) in watched
@@ -249,29 +251,35 @@ def test_whatever_an_event_may_be_lost_by_has_its_alarm(template, alarms):
         assert ("DestinationDeliveryFailures", config["FunctionName"]) in watched
 
 
-def test_every_alarm_says_what_to_do_and_where_more_of_it_stands(alarms):
-    headings = re.findall(r"^### (.+)$", chapter(), flags=re.MULTILINE)
-    assert headings == [suffix(alarm) for alarm in alarms.values()]
+def test_every_alarm_says_what_to_do_and_links_its_section_of_the_runbook(alarms):
     for alarm in alarms.values():
-        meaning, _, pointer = alarm["AlarmDescription"].partition(" The README has more: ")
+        meaning, _, pointer = alarm["AlarmDescription"].partition(" Runbook: ")
         assert len(re.findall(r"[.:]( |$)", meaning)) >= 2
-        assert pointer == f"An alarm rang, now what?, {suffix(alarm)}."
+        assert pointer == f"docs/operations.md#{suffix(alarm)}"
         assert len(alarm["AlarmDescription"]) <= 1024
 
 
+def test_the_runbook_has_a_section_for_each_alarm_with_its_urgency_first_and_commands(alarms):
+    sections = runbook()
+    assert list(sections) == [suffix(alarm) for alarm in alarms.values()]
+    for section in sections.values():
+        assert re.match(r"\n\*\*(Now|Today|Within|No hurry)\b", section)
+        assert "\n```\naws " in section or "\n```\nmake " in section
+
+
 @pytest.mark.parametrize("prefix", ["", "backup-", "agent-log", f"{STACK}-health-"])
-def test_no_alarm_of_the_stack_asks_for_a_capture(alarms, prefix):
+def test_no_alarm_of_the_stack_starts_a_capture(alarms, prefix):
     taken = rule(prefix=prefix)
-    assert not [each for each in alarms.values() if taken.matches_event(rung(each["AlarmName"]))]
+    assert not [each for each in alarms.values() if taken.matches_event(fired(each["AlarmName"]))]
 
 
-def test_other_alarms_do_whatever_the_stack_is_called():
+def test_other_alarms_start_captures_for_every_stack_name():
     for stack in (STACK, "backup"):
-        assert rule(prefix="backup-", stack=stack).matches_event(rung("backup-failed-web-01"))
-    assert rule(prefix="").matches_event(rung(f"{STACK}-web-01"))
+        assert rule(prefix="backup-", stack=stack).matches_event(fired("backup-failed-web-01"))
+    assert rule(prefix="").matches_event(fired(f"{STACK}-web-01"))
 
 
-def test_the_alarms_of_two_stacks_are_told_apart(template):
+def test_the_alarms_of_two_stacks_have_different_names(template):
     names = [each["Properties"]["AlarmName"] for each in of_raw(template, "AWS::CloudWatch::Alarm")]
     assert len(names) == len({json.dumps(name) for name in names})
     assert all(name["Fn::Sub"].startswith("${AWS::StackName}-health-") for name in names)
@@ -284,7 +292,7 @@ def of_raw(template, kind):
 # ------------------------------------------------------------------ the dashboard
 
 
-def test_every_widget_lies_in_the_grid_and_none_on_another(widgets):
+def test_every_widget_is_in_the_grid_and_widgets_do_not_overlap(widgets):
     for widget in widgets:
         assert widget["x"] >= 0
         assert widget["y"] >= 0

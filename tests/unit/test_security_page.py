@@ -8,7 +8,7 @@ import pytest
 
 from agent_log_capture.adapters import http_session
 from agent_log_capture.adapters.capture_queue import CAPTURES_IN_A_MESSAGE
-from agent_log_capture.domain.events.finder import MAX_DEPTH, MAX_VALUES
+from agent_log_capture.domain.events.agent_ids import MAX_DEPTH, MAX_VALUES
 from agent_log_capture.service.invocation import CAPTURES_IN_AN_INVOCATION
 from local.template import translate
 

@@ -9,13 +9,16 @@ from itertools import batched
 from typing import TYPE_CHECKING, Any
 
 from agent_log_capture.adapters.batches import Entry, HasTime, always, send_in_batches
-from agent_log_capture.domain.capture import Capture, Outcome
+from agent_log_capture.domain.capture import Capture
+from agent_log_capture.domain.outcome import Outcome
+from agent_log_capture.domain.queue_message import to_json
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
-CAPTURES_IN_A_MESSAGE = 100
-# Of the messages that wait to be sent, no more are in memory at once.
+# Few enough that a batch of messages holds no more captures than one invocation processes.
+CAPTURES_IN_A_MESSAGE = 10
+# No more messages than this are in memory at once.
 _MESSAGES_AT_ONCE = 50
 MAX_BYTES = 1024 * 1024  # of a message, and of a batch of ten
 # What SQS takes is what XML 1.0 takes. Compiling it takes 4 ms, which a start does without.
@@ -58,7 +61,7 @@ class CaptureQueue:
             not_sent |= {index: why for message, why in failed.items() for index in messages[message][1]}
         return not_sent
 
-    def give_up(self, letters: Sequence[DeadLetter], has_time: HasTime = always) -> Mapping[int, str]:
+    def send_dead_letters(self, letters: Sequence[DeadLetter], has_time: HasTime = always) -> Mapping[int, str]:
         """Send dead letters; return why by index, for those that could not be sent."""
         return self._send(self._dead_letter_queue_url, [_dead_entry(letter) for letter in letters], has_time)
 
@@ -81,7 +84,7 @@ def _grouped(delayed: Sequence[tuple[Capture, int]]) -> Iterator[tuple[int, Sequ
 
 def _entry(delay_seconds: int, captures: Sequence[Capture]) -> Entry:
     # Nothing is escaped: names of triggers and jobs are printable, and six bytes for a character could be too many.
-    waiting = {"captures": [capture.to_json() for capture in captures]}
+    waiting = {"captures": [to_json(capture) for capture in captures]}
     body = json.dumps(waiting, ensure_ascii=False, separators=(",", ":"))
     return {"MessageBody": body, "DelaySeconds": delay_seconds}
 

@@ -15,17 +15,12 @@ from urllib3.exceptions import MaxRetryError, NewConnectionError
 
 from agent_log_capture.adapters.http_session import MESSAGE_CHARACTERS, error_message, exchange, json_object
 from agent_log_capture.domain.auth_token import AuthToken
-from agent_log_capture.domain.capture import SIGNED_LINK, Capture, LogFile, Reason, is_agent_id
+from agent_log_capture.domain.capture import Capture, is_agent_id
+from agent_log_capture.domain.failure import Failure, RetryableError
+from agent_log_capture.domain.outcome import SIGNED_LINK, LogFile, Reason
 from agent_log_capture.domain.printable import printable
 from agent_log_capture.domain.redaction import redact, redacted
-from agent_log_capture.domain.responses import (
-    ApiResponse,
-    Failure,
-    ResponseClass,
-    RetryableError,
-    classify,
-    retry_after_seconds,
-)
+from agent_log_capture.domain.responses import ApiResponse, ResponseClass, classify, retry_after_seconds
 
 # Whatever the API answers, a notification stays below the 256 KiB that SNS carries.
 _ADDRESS_CHARACTERS = 2048

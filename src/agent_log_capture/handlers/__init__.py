@@ -1,4 +1,4 @@
-"""The doors that Lambda knows."""
+"""Lambda's entry points."""
 
 import gc
 

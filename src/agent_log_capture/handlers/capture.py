@@ -1,30 +1,32 @@
-"""The source that Lambda knows: any event in, the answer that its source expects out."""
+"""Lambda's entry point: any event in, the response that its source expects out."""
 
 from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools.metrics import MetricUnit
 
 from agent_log_capture import bootstrap
-from agent_log_capture.domain.capture import Reason, Status
 from agent_log_capture.domain.events.envelopes import is_sqs_event
+from agent_log_capture.domain.outcome import Reason, Status
 from agent_log_capture.domain.response_counts import NO_RESPONSE, RESPONSE_CLASSES
+from agent_log_capture.service.result_writer import DEFERRED
 
 if TYPE_CHECKING:
     from aws_lambda_powertools import Metrics
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-    from agent_log_capture.service.result_writer import Report
+    from agent_log_capture.service.result_writer import InvocationResult
 
+# A metric for each status, and for captures that are requeued. `waiting` has none: it is counted when it ends.
 METRICS = {
-    "requested": "CapturesRequested",
-    "rejected": "CapturesRejected",
-    "deferred": "CapturesDeferred",
-    "failed": "CapturesFailed",
-    "captured": "CapturesCompleted",
-    "expired": "CapturesExpired",
-    "duplicate": "CapturesDuplicate",
+    Status.REQUESTED: "CapturesRequested",
+    Status.REJECTED: "CapturesRejected",
+    DEFERRED: "CapturesDeferred",
+    Status.FAILED: "CapturesFailed",
+    Status.CAPTURED: "CapturesCompleted",
+    Status.EXPIRED: "CapturesExpired",
+    Status.DUPLICATE: "CapturesDuplicate",
 }
-ANSWERS = {name: f"ApiResponses{name}" for name in RESPONSE_CLASSES} | {NO_RESPONSE: "ApiNoResponse"}
+RESPONSES = {name: f"ApiResponses{name}" for name in RESPONSE_CLASSES} | {NO_RESPONSE: "ApiNoResponse"}
 CAPTURES_ASKED = "CapturesAsked"
 CAPTURE_SECONDS = "CaptureSeconds"
 TOKEN_REFUSED = "TokenRefused"  # noqa: S105 (the name of a metric)
@@ -40,51 +42,51 @@ bootstrap.build_early(bootstrap.capture_function)
 
 
 class NotSavedError(Exception):
-    """An outcome could not be told, or a capture not be kept: Lambda must bring the event again."""
+    """Something could not be saved anywhere: Lambda must retry the event."""
 
 
 def lambda_handler(event: object, context: "LambdaContext") -> dict[str, Any]:
     """Capture the log files of every agent that `event` names.
 
-    Returns `{"batchItemFailures": […]}` for SQS and a report for every other event; NotSavedError where a report
-    would be untrue, TooLittleTimeError where the function's timeout is too short: then Lambda brings the event again.
+    Returns `{"batchItemFailures": […]}` for SQS, and for every other event what became of its captures. NotSavedError
+    where that would be untrue, TooLittleTimeError where the function's timeout is too short: Lambda retries then.
     """
     function = bootstrap.capture_function()
     function.logger.append_keys(function_request_id=context.aws_request_id)
-    report = function.service.run(
+    result = function.service.run(
         event,
         request_id=context.aws_request_id,
         remaining_millis=context.get_remaining_time_in_millis,
     )
-    function.logger.info("done", asked=report.asked, counts=report.counts, ignored=report.ignored)
-    _measure(report, function.metrics)
-    return _answer(event, report)
+    function.logger.info("done", asked=result.asked, counts=result.counts, ignored=result.ignored)
+    _measure(result, function.metrics)
+    return _response(event, result)
 
 
-def _measure(report: "Report", metrics: "Metrics") -> None:
+def _measure(result: "InvocationResult", metrics: "Metrics") -> None:
     counts = {
-        CAPTURES_ASKED: report.new,
-        **{metric: report.counts[name] for name, metric in METRICS.items()},
-        **{metric: report.answers[name] for name, metric in ANSWERS.items()},
-        TOKEN_REFUSED: int(report.failure is not None and report.failure.reason in _NO_TOKEN),
-        NOTIFICATIONS_FAILED: report.notifications_failed,
-        ACTIVATIONS_FAILED: report.activations_failed,
-        JOBS_DONE: len(report.jobs_done),
-        JOB_COUNTS_FAILED: report.not_counted,
+        CAPTURES_ASKED: result.new,
+        **{metric: result.counts[name] for name, metric in METRICS.items()},
+        **{metric: result.responses[name] for name, metric in RESPONSES.items()},
+        TOKEN_REFUSED: int(result.failure is not None and result.failure.reason in _NO_TOKEN),
+        NOTIFICATIONS_FAILED: result.notifications_failed,
+        ACTIVATIONS_FAILED: result.activations_failed,
+        JOBS_DONE: len(result.jobs_done),
+        JOB_COUNTS_FAILED: result.not_counted,
     }
     for metric, count in counts.items():
         if count:
             metrics.add_metric(metric, MetricUnit.Count, count)
-    for outcome in report.outcomes:
+    for outcome in result.outcomes:
         if outcome.status is Status.CAPTURED:
             metrics.add_metric(CAPTURE_SECONDS, MetricUnit.Seconds, (outcome.at - outcome.asked_at).total_seconds())
-    metrics.add_metric(NOTIFICATIONS_PUBLISHED, MetricUnit.Count, report.notifications_published)
+    metrics.add_metric(NOTIFICATIONS_PUBLISHED, MetricUnit.Count, result.notifications_published)
     metrics.flush_metrics()
 
 
-def _answer(event: object, report: "Report") -> dict[str, Any]:
-    if is_sqs_event(event) and None not in report.unsaved:
-        return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in report.unsaved]}
-    if report.unsaved:
-        raise NotSavedError("; ".join(report.unsaved.values()))
-    return report.to_json()
+def _response(event: object, result: "InvocationResult") -> dict[str, Any]:
+    if is_sqs_event(event) and None not in result.unsaved:
+        return {"batchItemFailures": [{"itemIdentifier": record_id} for record_id in result.unsaved]}
+    if result.unsaved:
+        raise NotSavedError("; ".join(result.unsaved.values()))
+    return result.to_json()

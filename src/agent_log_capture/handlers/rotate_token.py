@@ -1,4 +1,4 @@
-"""The source that Secrets Manager knows: one step of a rotation at a time."""
+"""Secrets Manager's entry point: one step of a rotation at a time."""
 
 from typing import TYPE_CHECKING
 

@@ -1,139 +1,177 @@
-"""One invocation: read what arrived, ask every agent, tell and keep what came of it."""
+"""One invocation: parse the event, process its captures, save the results."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import datetime
-from threading import Semaphore
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 from agent_log_capture.adapters.capture_queue import CaptureQueue
+from agent_log_capture.adapters.captures_table import CapturesTable
 from agent_log_capture.adapters.cloud_backup import CloudBackup
-from agent_log_capture.adapters.jobs import Jobs
 from agent_log_capture.adapters.outcome_topic import OutcomeTopic
-from agent_log_capture.adapters.recent_captures import RecentCaptures
 from agent_log_capture.adapters.token_secret import InvocationToken, TokenSecret
+from agent_log_capture.domain.capture import Capture, Recorded
 from agent_log_capture.domain.circuit_breaker import CircuitBreaker
-from agent_log_capture.domain.events.parser import EventParser
+from agent_log_capture.domain.claim import ClaimPolicy
+from agent_log_capture.domain.events.parser import EventParser, ParsedRecord
 from agent_log_capture.domain.polling import PollPolicy
-from agent_log_capture.domain.responses import RetryPolicy
-from agent_log_capture.service.job_tracker import Counting
+from agent_log_capture.domain.retry import RetryPolicy
+from agent_log_capture.domain.step import Step
+from agent_log_capture.service.claims import Claims
+from agent_log_capture.service.job_tracker import JobTracker
 from agent_log_capture.service.processor import Processor
-from agent_log_capture.service.result_writer import Report, ResultWriter
-from agent_log_capture.service.worker_pool import RemainingMillis, Task, TimeLeft, run_tasks
+from agent_log_capture.service.result_writer import InvocationResult, ResultWriter
+from agent_log_capture.service.worker_pool import RemainingMillis, TimeLeft, run_tasks
 
 if TYPE_CHECKING:
     from aws_lambda_powertools import Logger
 
-# What one invocation works on; the rest goes back into the queue at once, so that other instances work beside it.
+# What one invocation processes; the rest is requeued at once, so that other instances work beside it. It is the
+# template's BatchSize times the captures in a message: what was requeued is not requeued again.
 CAPTURES_IN_AN_INVOCATION = 500
-# One more enters agents in the cool-down for so many that may call the API, while all of these do so.
-_WORKERS_FOR_ONE_AHEAD = 4
+# A claim outlives its invocation by this: the clocks of two instances differ by less.
+_CLAIM_MARGIN = timedelta(seconds=30)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaptureService:
     """Captures the log files of every agent that an event names."""
 
-    reader: EventParser
+    parser: EventParser
     api: CloudBackup
     secret: TokenSecret
     queue: CaptureQueue
     topic: OutcomeTopic
-    recent: RecentCaptures | None
+    table: CapturesTable
     retries: RetryPolicy
-    follow: PollPolicy
-    jobs: Jobs | None
+    polls: PollPolicy
+    cool_down: timedelta
     concurrency: int
     random: Callable[[], float]
     now: Callable[[], datetime]
     logger: "Logger"
 
-    def run(self, event: object, *, request_id: str, remaining_millis: RemainingMillis) -> Report:
-        """Work on everything that `event` carries; what could not be saved is in the report's `unsaved`.
+    def run(self, event: object, *, request_id: str, remaining_millis: RemainingMillis) -> InvocationResult:
+        """Process everything that `event` carries; what could not be saved is in the result's `unsaved`.
 
-        `remaining_millis` tells how much time the invocation has left: it ends well before that. TooLittleTimeError
+        `remaining_millis` returns how much time the invocation has left: it ends well before that. TooLittleTimeError
         when that is not enough for a single call.
         """
         time_left = TimeLeft(remaining_millis)
         time_left.check()
-        if self.recent:
-            self.recent.begin(remaining_millis)
         now = self.now()
-        parsed_records = self.reader.read(event, request_id=request_id, now=now)
-        came = [(parsed, capture) for parsed in parsed_records for capture in parsed.captures]
-        work = [(parsed, capture) for parsed, capture in came if not capture.ended]
-        refused = sum(each.count for parsed in parsed_records for each in parsed.refused)
-        report = Report(
-            asked=len(work) + refused,
-            # What was in the queue already was seen earlier.
-            new=refused + sum(capture.asked_at == now for _, capture in work),
-            ignored=parsed_records[0].ignored if len(parsed_records) == 1 else None,
-        )
-        writer = ResultWriter(self.queue, self.topic, self.logger, report, time_left.is_enough_to_send)
-        for parsed in parsed_records:
-            if parsed.ignored:
-                self.logger.info("ignored", correlation_id=parsed.trigger.id, detail=parsed.ignored)
-        writer.refuse(parsed_records)
-        to_do = [item for item in work if not writer.is_kept(item[0])]
-        writer.leave(len(work) - len(to_do))
-        for parsed, capture in came:
-            if capture.ended and not writer.is_kept(parsed):
-                writer.add_ended(parsed, capture, capture.ended)
+        records = self.parser.parse(event, request_id=request_id, now=now)
+        result = _result(records, now)
+        for record in records:
+            if record.ignored:
+                self.logger.info("ignored", correlation_id=record.trigger.id, detail=record.ignored)
+        writer = ResultWriter(self.queue, self.topic, self.logger, result, time_left.is_enough_to_send)
+        writer.reject(records)
+        processor = self._processor()
+        self._process(self._to_process(records, writer), processor, writer, time_left)
+        writer.finish(self._tracker(time_left), lambda region: processor.activate(region, time_left))
+        self._note_api(processor, result)
+        return result
+
+    @staticmethod
+    def _to_process(records: Sequence[ParsedRecord], writer: ResultWriter) -> Sequence[Capture]:
+        """Return the captures that this invocation processes; others are requeued, or left to their source."""
+        left = [record for record in records if not writer.is_kept(record.record_id)]
+        kept = [record for record in records if writer.is_kept(record.record_id)]
+        writer.leave(sum(_is_asked(capture) for record in kept for capture in record.captures))
         # Requeued at once, in the function's own form: a redrive would lose that they were received before.
-        again = [item for item in to_do if item[0].must_be_requeued(item[1])]
-        to_do = [item for item in to_do if not item[0].must_be_requeued(item[1])]
-        writer.fan_out([*again, *to_do[CAPTURES_IN_AN_INVOCATION:]])
-        asking = self._asking()
-        tasks = [Task(*item, time_left) for item in to_do[:CAPTURES_IN_AN_INVOCATION]]
-        self._ask_all(asking, tasks, writer, time_left)
-        writer.finish(self._counting(time_left), lambda region: asking.activate(region, time_left))
-        report.answers, report.failure = asking.answers.counts(), asking.breaker.failure
-        report.activations_failed = len(asking.failed_activations)
-        for error in asking.failed_activations:
+        again = [each for record in left for each in record.captures if record.must_be_requeued(each)]
+        others = [each for record in left for each in record.captures if not record.must_be_requeued(each)]
+        visited = [capture for capture in others if not _is_asked(capture)]
+        asked = [capture for capture in others if _is_asked(capture)]
+        writer.requeue_now([*again, *asked[CAPTURES_IN_AN_INVOCATION:]])
+        return [*visited, *asked[:CAPTURES_IN_AN_INVOCATION]]
+
+    def _process(
+        self, captures: Sequence[Capture], processor: Processor, writer: ResultWriter, time_left: TimeLeft
+    ) -> None:
+        """Process captures with all workers, and publish outcomes while others are still being processed."""
+        claims = self._claims(processor, time_left)
+        for each_agent_once in claims.rounds(captures):
+            batches = _to_visit(claims.claim(each_agent_once), writer)
+            tasks = run_tasks(batches, processor.process, workers=self.concurrency, time_left=time_left)
+            with closing(tasks):
+                for task, future in tasks:
+                    try:
+                        step = future.result() if future else processor.abandoned(task)
+                    except Exception as error:
+                        self.logger.exception("a worker failed")
+                        writer.lose(task.capture, f"{type(error).__name__} in a worker")
+                    else:
+                        # Outside of the try: an error in there concerns other captures too, and ends the invocation.
+                        claims.visited(step)
+                        writer.add(step)
+            claims.settle()
+
+    def _note_api(self, processor: Processor, result: InvocationResult) -> None:
+        result.responses, result.failure = processor.responses.counts(), processor.breaker.failure
+        result.activations_failed = len(processor.failed_activations)
+        for error in processor.failed_activations:
             self.logger.warning("agents were not activated", detail=error)
-        return report
+        if failure := result.failure:
+            self.logger.warning("the circuit breaker is open", reason=failure.reason, detail=failure.message)
 
-    def _ask_all(self, asking: Processor, tasks: Sequence[Task], writer: ResultWriter, time_left: TimeLeft) -> None:
-        """Ask with all workers, and tell outcomes while others are still being asked for."""
-        workers = self.concurrency + (self.concurrency // _WORKERS_FOR_ONE_AHEAD if self.recent else 0)
-        taken = run_tasks(tasks, asking.work_on, workers=workers, time_left=time_left)
-        with closing(taken):
-            for task, future in taken:
-                try:
-                    result = future.result() if future else asking.given_up(task)
-                except Exception as error:
-                    self.logger.exception("a worker failed")
-                    writer.lose(task.parsed, f"{type(error).__name__} in a worker")
-                else:
-                    # Outside of the try: an error in there is about other captures too, and must end the invocation.
-                    writer.add(task.parsed, result)
-        if self.recent:
-            self.recent.end()
-        if failure := asking.breaker.failure:
-            self.logger.warning("the breaker: no further calls", reason=failure.reason, detail=failure.message)
-
-    def _counting(self, time_left: TimeLeft) -> Counting | None:
-        if self.jobs is None:
-            return None
-        return Counting(
-            jobs=self.jobs,
-            topic=self.topic,
-            logger=self.logger,
-            has_time=time_left.is_enough_to_count,
-            now=self.now,
-            window_seconds=self.retries.window_seconds,
-        )
-
-    def _asking(self) -> Processor:
+    def _processor(self) -> Processor:
         breaker = CircuitBreaker(self.concurrency, self.random)
         return Processor(
             api=self.api,
             token=InvocationToken(self.secret, breaker),
             breaker=breaker,
-            slots=Semaphore(self.concurrency),
-            recent=self.recent,
             retries=self.retries,
-            follow=self.follow,
+            polls=self.polls,
             now=self.now,
         )
+
+    def _claims(self, processor: Processor, time_left: TimeLeft) -> Claims:
+        """Return the claims of this invocation; without a token, or with no cool-down, it makes none."""
+        project_id = processor.token.try_project_id() if self.cool_down else None
+        remaining = timedelta(seconds=time_left.seconds)
+        policy = project_id and ClaimPolicy(
+            project_id=project_id,
+            claim_id=uuid4().hex,
+            claimed_until=self.now() + remaining + _CLAIM_MARGIN,
+            cool_down=self.cool_down,
+        )
+        return Claims(table=self.table, policy=policy or None, polls=self.polls, now=self.now, logger=self.logger)
+
+    def _tracker(self, time_left: TimeLeft) -> JobTracker:
+        return JobTracker(
+            table=self.table,
+            topic=self.topic,
+            logger=self.logger,
+            window=timedelta(seconds=self.retries.window_seconds),
+            now=self.now,
+            has_time=time_left.is_enough_to_record,
+        )
+
+
+def _result(records: Sequence[ParsedRecord], now: datetime) -> InvocationResult:
+    asked = [capture for record in records for capture in record.captures if _is_asked(capture)]
+    rejected = sum(rejection.count for record in records for rejection in record.rejections)
+    return InvocationResult(
+        asked=len(asked) + rejected,
+        # What was in the queue already was counted earlier.
+        new=rejected + sum(capture.asked_at == now for capture in asked),
+        ignored=records[0].ignored if len(records) == 1 else None,
+    )
+
+
+def _is_asked(capture: Capture) -> bool:
+    """Return whether a capture is still to get its final status."""
+    return not isinstance(capture.phase, Recorded)
+
+
+def _to_visit(claimed: Iterator[Sequence[Capture] | Step], writer: ResultWriter) -> Iterator[Sequence[Capture]]:
+    """Yield the captures that are claimed; what is decided without a visit is saved."""
+    for each in claimed:
+        if isinstance(each, Step):
+            writer.add(each)
+        else:
+            yield each

@@ -1,187 +1,216 @@
-"""Counts what has ended in one invocation, job by job, and tells the sum of each job in which nothing is left."""
+"""Records in each job what has ended, and publishes a summary of each job in which nothing is left.
+
+The order of the writes matters; docs/architecture.md gives the rules.
+"""
 
 from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
-from agent_log_capture.adapters.batches import HasTime
-from agent_log_capture.adapters.jobs import Jobs, JobsError
+from agent_log_capture.adapters.captures_table import CapturesTable, TableError
 from agent_log_capture.adapters.outcome_topic import OutcomeTopic
-from agent_log_capture.domain.capture import Capture, Status
-from agent_log_capture.domain.events.parser import ParsedRecord
-from agent_log_capture.domain.job import JobSummary
+from agent_log_capture.domain.capture import Capture
+from agent_log_capture.domain.job import JobSummary, TriggerPart, fact_of, progress, summary, trigger_part
 
 if TYPE_CHECKING:
     from aws_lambda_powertools import Logger
 
-# So many jobs are written to at the same time: as many single alarms as one invocation takes, one after the other,
-# would take it half a minute.
+    from agent_log_capture.domain.trigger import Trigger
+
+# So many jobs are recorded at the same time: with one after the other, the alarms of one invocation would take half a
+# minute.
 JOBS_AT_ONCE = 8
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """A capture, what it has come to, and whose source it came from."""
-
-    parsed: ParsedRecord
-    capture: Capture
-    status: Status
-
-
-@dataclass(frozen=True, slots=True)
-class Counted:
-    """What came of counting.
-
-    `open_jobs` has the IDs of the jobs in which captures wait from now on. `again` are the endings that have to be
-    counted once more, because they were not or because the sum was not told; `error` says why.
-    """
-
-    open_jobs: frozenset[str] = frozenset()
-    again: Sequence[Ended] = ()
-    told: Sequence[JobSummary] = ()
-    not_told: int = 0
-    error: str | None = None
+_TRIES = 5
+# So recording is retried once at least.
+_AT_LEAST = timedelta(minutes=5)
 
 
 @dataclass(slots=True)
 class _Work:
-    """What there is to do about one job."""
-
-    waiting: list[Capture] = field(default_factory=list)
-    ended: list[Ended] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class _Result:
-    """What came of one job: a sum to be told with the ending that it is told for, or why it could not be counted."""
+    """What there is to record in one job, and what resulted from it."""
 
     job_id: str
-    work: _Work
-    claimed: tuple[Capture, JobSummary] | None = None
+    waiting: list[Capture] = field(default_factory=list)
+    recorded: list[Capture] = field(default_factory=list)
+    unrecorded: Sequence[Capture] = ()
+    summary: JobSummary | None = None
     error: str | None = None
 
 
-@dataclass(slots=True, kw_only=True)
-class Counting:
-    """Counts for one invocation; what cannot be counted is for the caller to keep.
+@dataclass(frozen=True, slots=True)
+class Tracked:
+    """What resulted from recording.
 
-    `has_time` tells before each call whether there is still time for it, and for the caller's own calls after it.
-    `window_seconds` is for how long counting is tried.
+    `open_jobs` are the jobs whose triggers are in the table. `unrecorded` are captures that have to be recorded once
+    more, because they were not or because the summary of their job was not published; `error` says why.
     """
 
-    jobs: Jobs
+    open_jobs: AbstractSet[str] = frozenset()
+    unrecorded: Sequence[Capture] = ()
+    published: Sequence[JobSummary] = ()
+    not_published: int = 0
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobTracker:
+    """Records for one invocation. `has_time` says before each call whether there is time for it, and for requeuing.
+
+    `window` is for how long recording is retried.
+    """
+
+    table: CapturesTable
     topic: OutcomeTopic
     logger: "Logger"
-    has_time: HasTime
+    window: timedelta
     now: Callable[[], datetime]
-    window_seconds: int
-    _failure: str | None = None
+    has_time: Callable[[], bool]
 
-    def count(self, ended: Iterable[Ended], waiting: Iterable[Capture]) -> Counted:
-        """Open the jobs of captures that wait or have ended, count those that have, and tell sums."""
-        work = _by_job(ended, waiting)
-        if not work:
-            return Counted()
-        # On this thread where there is but one: an alarm's agent waits for no pool.
-        if len(work) == 1:
-            results = [self._settle(*item) for item in work.items()]
+    def track(self, recorded: Iterable[Capture], waiting: Iterable[Capture]) -> Tracked:
+        """Record captures that have ended, keep the triggers of those that wait, and publish summaries."""
+        works = _by_job(recorded, waiting)
+        failures: list[str] = []
+        # On this thread where there is one job: an alarm waits for no pool.
+        if len(works) <= 1:
+            results = [self._recorded(work, failures) for work in works]
         else:
-            with ThreadPoolExecutor(min(JOBS_AT_ONCE, len(work)), thread_name_prefix="jobs") as pool:
-                results = list(pool.map(self._settle, *zip(*work.items(), strict=True)))
-        claimed = [(result, *result.claimed) for result in results if result.claimed]
-        not_told = self._tell(claimed)
-        not_counted = [each for result in results if result.error for each in result.work.ended]
-        why = next((result.error for result in results if result.error), None)
-        return Counted(
-            open_jobs=frozenset(result.job_id for result in results if not result.error),
-            again=[*not_counted, *not_told],
-            told=[done for result, teller, done in claimed if _ending_of(result, teller) not in not_told],
-            not_told=len(not_told),
-            error=why,
+            with ThreadPoolExecutor(min(JOBS_AT_ONCE, len(works)), thread_name_prefix="jobs") as pool:
+                results = list(pool.map(partial(self._recorded, failures=failures), works))
+        published, not_published = self._publish([work for work in results if work.summary])
+        return Tracked(
+            open_jobs={work.job_id for work in results if not work.error},
+            unrecorded=[capture for work in results for capture in work.unrecorded],
+            published=published,
+            not_published=not_published,
+            error=next((work.error for work in results if work.error), None),
         )
 
-    def is_too_late(self, ended: Ended) -> bool:
-        """Tell whether an ending was tried to be counted for the whole of the retry window."""
-        is_again = ended.capture.ended is not None
-        return is_again and self.now() - ended.capture.retry_from >= timedelta(seconds=self.window_seconds)
+    def is_too_late(self, capture: Capture) -> bool:
+        """Return whether recording a capture was retried for the whole window."""
+        return self.now() - capture.retry_from >= max(self.window, _AT_LEAST)
 
-    def to_be_counted(self, ended: Ended) -> Capture:
-        """Return the capture that waits to be counted, and for nothing else."""
-        if ended.capture.ended:
-            return ended.capture
-        return replace(ended.capture, ended=ended.status, retry_from=self.now())
+    def _recorded(self, work: _Work, failures: list[str]) -> _Work:
+        """Record what there is to record in one job; what was not, and may be repeated, is `unrecorded`.
 
-    def _settle(self, job_id: str, work: _Work) -> _Result:
-        """Do what there is to do about one job; when the table is out of reach, the others are not tried."""
-        if self._failure:
-            return _Result(job_id, work, error=self._failure)
+        Once the table has failed for one job, it is not tried for the others.
+        """
+        work.unrecorded = work.recorded
+        if failures:
+            work.error = failures[0]
+            return work
         try:
-            return _Result(job_id, work, self._counted(work))
-        except JobsError as error:
-            if not error.is_about_one_job:
-                self._failure = f"{error}"
-            return _Result(job_id, work, error=f"{error}")
+            self._open(work)
+            is_to_be_read = self._record(work)
+            # From here on one of them is enough to have the job read again.
+            work.unrecorded = work.recorded[:1]
+            work.summary = self._summary(work.job_id) if is_to_be_read else None
+        except TableError as error:
+            work.error = f"{error}"
+            failures.append(work.error)
+        else:
+            work.unrecorded = ()
+        return work
 
-    def _counted(self, work: _Work) -> tuple[Capture, JobSummary] | None:
-        captures = [*work.waiting, *(each.capture for each in work.ended)]
-        self.jobs.open((each for each in captures if not _is_open(each)), self.has_time)
-        replayed = [each for each in work.waiting if each.replays and not _is_open(each)]
-        self.jobs.ask_again(replayed, self.has_time)
-        endings = [(each.capture, each.status) for each in work.ended]
-        if not endings:
-            return None
-        self.jobs.count(endings, self.has_time)
-        return self.jobs.claim(endings, self.has_time)
+    def _open(self, work: _Work) -> None:
+        """Keep the triggers of captures that wait, and note agents whose capture returned by a replay."""
+        ended = {capture.trigger for capture in work.recorded}
+        for part, _ in _by_trigger(work.waiting):
+            if part.trigger not in ended:  # otherwise counting what has ended keeps it
+                self._check_time()
+                self.table.add_ended(work.job_id, part, 0)
+        if replayed := [capture for capture in work.waiting if capture.replays]:
+            self._write_facts(work.job_id, replayed)
+            self._check_time()
+            self.table.change_version(work.job_id)
 
-    def _tell(self, claimed: Sequence[tuple[_Result, Capture, JobSummary]]) -> list[Ended]:
-        """Tell sums; return the endings that are to come again because theirs could not be told."""
-        failed = self.topic.publish_summaries([done for _, _, done in claimed], self.has_time)
-        for index, (_, teller, done) in enumerate(claimed):
-            if index not in failed:
-                self._log(done)
-                self._remember(teller)
+    def _record(self, work: _Work) -> bool:
+        """Write final facts, then count them for their triggers; return whether a trigger may be complete."""
+        self._write_facts(work.job_id, work.recorded)
+        is_to_be_read = False
+        for part, captures in _by_trigger(work.recorded):
+            self._check_time()
+            is_to_be_read |= self.table.add_ended(work.job_id, part, len(captures))
+        return is_to_be_read
+
+    def _write_facts(self, job_id: str, captures: Iterable[Capture]) -> None:
+        for part, of_part in _by_trigger(captures):
+            self._check_time()
+            self.table.write_facts(job_id, part.shards, map(fact_of, of_part))
+
+    def _summary(self, job_id: str) -> JobSummary | None:
+        """Read a job; return the summary to publish, None when something is lacking or it was published."""
+        for number in range(_TRIES):
+            self.table.wait(number / 10)
+            self._check_time()
+            items = self.table.read_job(job_id)
+            if not items.may_be_done:
+                return None
+            state = progress(items.parts, self.table.read_facts(items))
+            self._check_time()
+            if any(state.lacking.values()):
+                for part in items.parts:
+                    if lacking := state.lacking[part.key]:
+                        self.table.look_again(job_id, part, lacking)
+                return None
+            if report := self.table.update_report(items, state.counts):
+                return None if report.is_reported else summary(items, report)
+        raise TableError("the job's report changes all the time")
+
+    def _publish(self, works: Sequence[_Work]) -> tuple[Sequence[JobSummary], int]:
+        """Publish summaries; a capture of a job whose summary is not published has to be recorded again."""
+        summaries = [work.summary for work in works if work.summary]
+        failed = self.topic.publish_summaries(summaries, self.has_time)
         if failed:
             why = next(iter(failed.values()))
-            self.logger.error("sums of jobs were not published", count=len(failed), reason=why)
-        return [_ending_of(result, teller) for index, (result, teller, _) in enumerate(claimed) if index in failed]
+            self.logger.error("job summaries were not published", count=len(failed), reason=why)
+        for index, work in enumerate(works):
+            if index in failed:
+                work.unrecorded = work.recorded[:1]
+            elif work.summary:
+                self._mark(work.summary)
+        return [each for index, each in enumerate(summaries) if index not in failed], len(failed)
 
-    def _remember(self, teller: Capture) -> None:
-        try:
-            self.jobs.told(teller, self.has_time)
-        except JobsError as error:
-            # Then it may be told once more, as the same outcome.
-            self.logger.warning("it is not remembered that a sum was told", job_id=teller.job_id, reason=f"{error}")
-
-    def _log(self, done: JobSummary) -> None:
+    def _mark(self, published: JobSummary) -> None:
         self.logger.info(
             "job done",
-            correlation_id=done.trigger.id,
-            job_id=done.job_id,
-            revision=done.revision,
-            asked=done.asked,
-            counts=done.counts,
-            outcome_id=done.outcome_id,
-            seconds=(done.at - done.asked_at).total_seconds(),
+            correlation_id=published.trigger.id,
+            job_id=published.job_id,
+            revision=published.revision,
+            asked=published.asked,
+            counts=published.counts,
+            outcome_id=published.outcome_id,
+            seconds=(published.at - published.asked_at).total_seconds(),
         )
+        try:
+            self._check_time()
+            self.table.mark_reported(published.job_id, published.revision)
+        except TableError as error:
+            # The same summary may be published once more, with the same outcome ID.
+            self.logger.warning("a job summary was not marked", job_id=published.job_id, reason=f"{error}")
+
+    def _check_time(self) -> None:
+        if not self.has_time():
+            raise TableError("the invocation has no time left for it")
 
 
-def _by_job(ended: Iterable[Ended], waiting: Iterable[Capture]) -> dict[str, _Work]:
-    """Gather what there is to do; captures without a job, and waiting ones whose job is open, need nothing."""
-    work: dict[str, _Work] = {}
-    for each in ended:
-        if each.capture.job:
-            work.setdefault(each.capture.job_id, _Work()).ended.append(each)
+def _by_job(recorded: Iterable[Capture], waiting: Iterable[Capture]) -> Sequence[_Work]:
+    """Group what there is to record; captures without a job, and waiting ones of an open trigger, need nothing."""
+    works: dict[str, _Work] = {}
+    for capture in recorded:
+        if capture.job:
+            works.setdefault(capture.job_id, _Work(capture.job_id)).recorded.append(capture)
     for capture in waiting:
         if capture.job and not capture.job.is_open:
-            work.setdefault(capture.job_id, _Work()).waiting.append(capture)
-    return work
+            works.setdefault(capture.job_id, _Work(capture.job_id)).waiting.append(capture)
+    return list(works.values())
 
 
-def _is_open(capture: Capture) -> bool:
-    return capture.job is None or capture.job.is_open
-
-
-def _ending_of(result: _Result, teller: Capture) -> Ended:
-    return next(each for each in result.work.ended if each.capture is teller)
+def _by_trigger(captures: Iterable[Capture]) -> Sequence[tuple[TriggerPart, Sequence[Capture]]]:
+    by_trigger: dict[Trigger, list[Capture]] = {}
+    for capture in captures:
+        by_trigger.setdefault(capture.trigger, []).append(capture)
+    return [(trigger_part(each[0], each[0].job), each) for each in by_trigger.values() if each[0].job]

@@ -1,196 +1,152 @@
-"""Asks one agent for its log file, or looks for the one that was asked for, and decides what comes of it."""
+"""One step of one capture: request its log file, or poll it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from threading import Semaphore
+from functools import partial
 
 from agent_log_capture.adapters.cloud_backup import CloudBackup
-from agent_log_capture.adapters.recent_captures import RecentCaptures
 from agent_log_capture.adapters.token_secret import InvocationToken
 from agent_log_capture.domain.auth_token import AuthToken
-from agent_log_capture.domain.capture import Capture, Polling, Reason
+from agent_log_capture.domain.capture import Capture, Polling, Recorded, Requesting
 from agent_log_capture.domain.circuit_breaker import CircuitBreaker
+from agent_log_capture.domain.failure import Failure, NotTriedError, RetryableError
+from agent_log_capture.domain.outcome import LogFile, Reason
 from agent_log_capture.domain.polling import Poll, PollPolicy
 from agent_log_capture.domain.response_counts import ResponseCounts
-from agent_log_capture.domain.responses import (
-    Accepted,
-    ApiResponse,
-    Deferred,
-    Failure,
-    GivenUp,
-    NotTried,
-    NotTriedError,
-    ResponseClass,
-    Result,
-    RetryableError,
-    RetryPolicy,
-    Told,
-    busy,
-    classify,
-    duplicate,
-    is_dated_since,
-    is_pending,
-    rejected,
-    requested,
-)
+from agent_log_capture.domain.responses import ApiResponse, ResponseClass, classify, is_dated_since
+from agent_log_capture.domain.retry import RetryPolicy
+from agent_log_capture.domain.step import Step, not_tried, rejected
 from agent_log_capture.service.worker_pool import OUT_OF_TIME, Task, TimeLeft
 
-_TOO_LONG = "the API's answer took too long; it is not waited for any longer"
-
-
-class _RefusedError(Exception):
-    """The API refuses a request: nothing is to be remembered of it."""
-
-    def __init__(self, answer: ApiResponse) -> None:
-        super().__init__(answer.message)
-        self.answer = answer
+_TOO_LONG = "the API's response took too long; the call was abandoned"
+_REFUSED = (ResponseClass.REFUSED, ResponseClass.REDIRECTED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Processor:
-    """Works on captures on behalf of one invocation; `recent` is None when there is no cool-down.
-
-    There are as many `slots` as calls may be made to the API at a time.
-    """
+    """Processes captures on behalf of one invocation; its workers share it."""
 
     api: CloudBackup
     token: InvocationToken
     breaker: CircuitBreaker
-    slots: Semaphore
-    recent: RecentCaptures | None
     retries: RetryPolicy
-    follow: PollPolicy
+    polls: PollPolicy
     now: Callable[[], datetime]
-    answers: ResponseCounts = field(default_factory=ResponseCounts)
+    responses: ResponseCounts = field(default_factory=ResponseCounts)
     failed_activations: list[str] = field(default_factory=list)
 
-    def work_on(self, task: Task) -> Result:
-        """Ask one agent for its log file, or look for the one that it was asked for: one step of a capture's life."""
+    def process(self, task: Task) -> Step:
+        """Visit a capture: what its phase requires is done, and the step says what is to be saved."""
         capture = task.capture
         try:
-            task.begin(self.now())
-            return self._look(task, capture.polling) if capture.polling else self._ask(task)
+            match capture.phase:
+                case Requesting(unconfirmed_since):
+                    return self._request(task, unconfirmed_since)
+                case Polling() as phase:
+                    return self._poll(task, phase)
+                case Recorded():
+                    return Step(capture=capture)
         except NotTriedError as error:
-            return NotTried(capture, error.delay_seconds, error.failure)
+            return not_tried(capture, error.failure, error.delay_seconds)
 
-    def given_up(self, task: Task) -> Result:
-        """Decide what becomes of a capture whose task was given up: its request may have been served."""
+    def abandoned(self, task: Task) -> Step:
+        """Return the step of a capture whose task was abandoned: its request may have been served."""
         capture = task.capture
         if task.began_at is None:
-            return NotTried(capture, 0, OUT_OF_TIME)
-        self.answers.add(None)
-        if capture.polling:
-            failure = Failure(reason=Reason.TEMPORARY, message=_TOO_LONG)
-            self.breaker.failed(failure)
-            return self._looked(capture, capture.polling).failed(failure)
-        failure = Failure(reason=Reason.UNCONFIRMED, message=_TOO_LONG, unconfirmed_since=task.began_at)
+            return not_tried(capture, OUT_OF_TIME, 0)
+        self.responses.add(None)
+        is_request = isinstance(capture.phase, Requesting)
+        failure = Failure(
+            reason=Reason.UNCONFIRMED if is_request else Reason.TEMPORARY,
+            message=_TOO_LONG,
+            unconfirmed_since=task.began_at if is_request else None,
+        )
         self.breaker.failed(failure)
-        return self._defer(_tried(capture), failure)
+        if isinstance(capture.phase, Polling):
+            return self._polled(capture, capture.phase).failed(failure)
+        return self._retry(_tried(capture), failure)
 
     def activate(self, region: str, time_left: TimeLeft) -> datetime | None:
-        """Activate the project's agents in a region, so that the API knows their status; return when it was done.
+        """Activate the project's agents in a region, so that the API knows their status; return when.
 
-        None when it was not. A failure is counted and has no other effect: the polls go on.
+        None when it failed. A failure is counted and has no other effect: log files are polled all the same.
         """
         if self.breaker.failure or not time_left.is_enough_for_a_call:
             return None
         try:
-            answer = self.api.activate_agents(self.token.current(), region)
-            self.answers.add(answer.http_status)
-            _check(answer)
-        except (_RefusedError, RetryableError, NotTriedError) as error:
+            response = self.api.activate_agents(self.token.current(), region)
+        except (RetryableError, NotTriedError) as error:
             self.failed_activations.append(f"{region}: {error}")
             return None
-        return self.now()
+        self.responses.add(response.http_status)
+        if classify(response.http_status) is ResponseClass.ACCEPTED:
+            return self.now()
+        self.failed_activations.append(f"{region}: {response.failure.message}")
+        return None
 
-    def _ask(self, task: Task) -> Result:
-        """Ask one agent; whatever is temporary defers the capture or, too late, gives it up."""
+    def _request(self, task: Task, unconfirmed_since: datetime | None) -> Step:
+        """Request a log file; adopt the one of an earlier request that may have been served."""
+        requested_at = self.now()  # before it is sent: no log file that results from it is older
+        task.begin(requested_at)
         tried = _tried(task.capture)
         try:
-            accepted = self._ask_once(task)
-        except _RefusedError as error:
-            told = rejected(tried, error.answer, now=self.now(), project_id=self.token.project_id)
-            return Told(told, task.capture)
+            response = self._earlier(task, unconfirmed_since) or self._post(task)
         except RetryableError as error:
-            return self._defer(tried, error.failure)
-        if not accepted.is_by(tried):
-            told = duplicate(tried, accepted, now=self.now(), project_id=self.token.project_id)
-            return Told(told, task.capture)
-        told = requested(tried, accepted, now=self.now(), project_id=self.token.project_id)
-        return Told(told, _unconfirmed(task.capture, accepted.requested_at), self.follow.first_poll(tried, accepted))
-
-    def _defer(self, tried: Capture, failure: Failure) -> Deferred | GivenUp:
-        return self.retries.defer(tried, failure, now=self.now(), project_id=self.token.project_id)
-
-    def _ask_once(self, task: Task) -> Accepted:
-        """Ask, unless the agent was asked within the cool-down: then return what was accepted at that time."""
-        capture = task.capture
-        if self.recent is None or capture.force:
-            return self._accepted(task)
-        project_id = self.token.current().project_id
-        key = f"{project_id}#{capture.region}#{capture.agent_id}"
-        return self.recent.once(key, lambda: self._accepted(task))
-
-    def _accepted(self, task: Task) -> Accepted:
-        requested_at = self.now()  # before it is sent: no log file that comes of it is older
-        answer = self._made_before(task) or self._request(task)
-        return Accepted(
-            trigger=task.capture.trigger,
-            replays=task.capture.replays,
+            return self._retry(tried, error.failure)
+        if response.log_file is None and classify(response.http_status) in _REFUSED:
+            return rejected(tried, response, at=self.now(), project_id=self.token.project_id)
+        return self.polls.requested(
+            tried,
+            response,
             requested_at=requested_at,
-            answer=answer,
-        )
-
-    def _made_before(self, task: Task) -> ApiResponse | None:
-        """Poll for the log file of a request that may have been served, so as not to ask twice."""
-        capture, since = task.capture, task.capture.unconfirmed_since
-        if since is None:
-            return None
-        answer = self._call(
-            task,
-            lambda token: self.api.find_log_file(token, capture, lambda log_file: is_dated_since(log_file, since)),
-        )
-        _check(answer)
-        return answer if answer.log_file else None
-
-    def _request(self, task: Task) -> ApiResponse:
-        answer = self._call(task, lambda token: self.api.request_log_file(token, task.capture))
-        if classify(answer.http_status) is ResponseClass.CONFLICT:
-            return self._pending(task, answer)
-        return _check(answer)
-
-    def _pending(self, task: Task, conflict: ApiResponse) -> ApiResponse:
-        """Take the log file that the agent has yet to upload: the API refuses another one beside it."""
-        found = self._call(task, lambda token: self.api.find_log_file(token, task.capture, is_pending))
-        if found.log_file is None:
-            raise RetryableError(busy(conflict))
-        return replace(conflict, log_file=found.log_file)
-
-    def _look(self, task: Task, polling: Polling) -> Result:
-        capture = task.capture
-        try:
-            answer = self._call(task, lambda token: self._log_file(token, capture, polling))
-        except RetryableError as error:
-            return self._looked(capture, polling).failed(error.failure)
-        look = self._looked(capture, polling)
-        return look.answered(answer, is_online=self._is_online(task) if look.is_status_wanted(answer) else None)
-
-    def _looked(self, capture: Capture, polling: Polling) -> Poll:
-        return Poll(
-            policy=self.follow,
-            capture=capture,
-            polling=polling,
             at=self.now(),
             project_id=self.token.project_id,
         )
 
-    def _log_file(self, token: AuthToken, capture: Capture, polling: Polling) -> ApiResponse:
+    def _earlier(self, task: Task, since: datetime | None) -> ApiResponse | None:
+        """Return the response that names the log file of an earlier request, or refuses to list log files."""
+        if since is None:
+            return None
+        response = self._list(task, lambda log_file: is_dated_since(log_file, since))
+        return response if response.log_file or classify(response.http_status) in _REFUSED else None
+
+    def _post(self, task: Task) -> ApiResponse:
+        """Send the request; a conflict means a log file that the agent has not uploaded yet, when there is one."""
+        response = self._call(task, lambda token: self.api.request_log_file(token, task.capture))
+        if classify(response.http_status) is not ResponseClass.CONFLICT:
+            return response
+        pending = self._list(task, lambda log_file: log_file.is_pending)
+        if pending.log_file is None:
+            raise RetryableError(response.failure)
+        return replace(response, log_file=pending.log_file)
+
+    def _list(self, task: Task, is_wanted: Callable[[LogFile], bool]) -> ApiResponse:
+        response = self._call(task, lambda token: self.api.find_log_file(token, task.capture, is_wanted))
+        if classify(response.http_status) is ResponseClass.CONFLICT:
+            raise RetryableError(response.failure)
+        return response
+
+    def _retry(self, tried: Capture, failure: Failure) -> Step:
+        return self.retries.retry(tried, failure, now=self.now(), project_id=self.token.project_id)
+
+    def _poll(self, task: Task, phase: Polling) -> Step:
+        task.begin(self.now())
+        try:
+            response = self._call(task, lambda token: self._log_file(token, task.capture, phase))
+        except RetryableError as error:
+            return self._polled(task.capture, phase).failed(error.failure)
+        poll = self._polled(task.capture, phase)
+        return poll.answered(response, is_online=self._is_online(task) if poll.needs_status(response) else None)
+
+    def _polled(self, capture: Capture, phase: Polling) -> Poll:
+        return Poll(policy=self.polls, capture=capture, phase=phase, at=self.now(), project_id=self.token.project_id)
+
+    def _log_file(self, token: AuthToken, capture: Capture, phase: Polling) -> ApiResponse:
         """Read a log file by its ID; one that the API did not name is the latest since it was requested."""
-        if polling.log_file_id:
-            return self.api.read_log_file(token, capture, polling.log_file_id)
-        since = polling.requested_at
-        return self.api.find_log_file(token, capture, lambda log_file: is_dated_since(log_file, since))
+        if phase.log_file_id:
+            return self.api.read_log_file(token, capture, phase.log_file_id)
+        return self.api.find_log_file(token, capture, lambda log_file: is_dated_since(log_file, phase.requested_at))
 
     def _is_online(self, task: Task) -> bool | None:
         """Ask for the agent's status; None when the API does not say."""
@@ -200,45 +156,28 @@ class Processor:
             return None
 
     def _call(self, task: Task, call: Callable[[AuthToken], ApiResponse]) -> ApiResponse:
+        """Make a call, once more with another token when the first is refused; RetryableError where it failed."""
         token = self.token.current()
-        while classify((answer := self._braked(task, call, token)).http_status) is ResponseClass.TOKEN_REFUSED:
-            token = self.token.renewed(refused=token)
-        return answer
-
-    def _braked(self, task: Task, call: Callable[[AuthToken], ApiResponse], token: AuthToken) -> ApiResponse:
-        """Make a call, count its answer, and let the breaker know how it went."""
-        try:
-            answer = self._in_a_slot(task, lambda: call(token))
-        except RetryableError as error:
-            self.answers.add(error.failure.http_status)
-            self.breaker.failed(error.failure)
-            raise
-        self.answers.add(answer.http_status)
-        if classify(answer.http_status) is ResponseClass.RETRYABLE:
-            self.breaker.failed(busy(answer))
-        else:
-            self.breaker.answered()
-        return answer
-
-    def _in_a_slot(self, task: Task, call: Callable[[], ApiResponse]) -> ApiResponse:
-        with self.slots:
-            self.breaker.check()  # it may have been pulled meanwhile
-            return task.call(call)
-
-
-def _check(answer: ApiResponse) -> ApiResponse:
-    """Return an answer that is a success; _RefusedError or RetryableError for any other."""
-    match classify(answer.http_status):
-        case ResponseClass.ACCEPTED:
-            return answer
-        case ResponseClass.REFUSED | ResponseClass.REDIRECTED:
-            raise _RefusedError(answer)
-    raise RetryableError(busy(answer))
+        while True:
+            self.breaker.check()  # it may have opened since
+            try:
+                response = task.call(partial(call, token))
+            except RetryableError as error:
+                self.responses.add(error.failure.http_status)
+                self.breaker.failed(error.failure)
+                raise
+            self.responses.add(response.http_status)
+            match classify(response.http_status):
+                case ResponseClass.RETRYABLE:
+                    self.breaker.failed(response.failure)
+                    raise RetryableError(response.failure)
+                case ResponseClass.TOKEN_REFUSED:
+                    self.breaker.answered()
+                    token = self.token.renewed(refused=token)
+                case _:
+                    self.breaker.answered()
+                    return response
 
 
 def _tried(capture: Capture) -> Capture:
     return replace(capture, attempts=capture.attempts + 1)
-
-
-def _unconfirmed(capture: Capture, requested_at: datetime) -> Capture:
-    return replace(capture, unconfirmed_since=capture.unconfirmed_since or requested_at)

@@ -1,9 +1,8 @@
-"""Tells and keeps what came of the captures of one invocation."""
+"""Saves what the visits of one invocation resulted in: dead letters, notifications, the table, then the queue."""
 
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -11,32 +10,35 @@ from typing import TYPE_CHECKING, Any
 from agent_log_capture.adapters.batches import MAX_ENTRIES, HasTime
 from agent_log_capture.adapters.capture_queue import CaptureQueue, DeadLetter
 from agent_log_capture.adapters.outcome_topic import OutcomeTopic
-from agent_log_capture.domain.capture import Capture, Outcome, Reason, Status
+from agent_log_capture.domain.capture import Capture, Polling, Recorded
 from agent_log_capture.domain.events.parser import ParsedRecord
+from agent_log_capture.domain.failure import Failure
 from agent_log_capture.domain.job import JobSummary
 from agent_log_capture.domain.notifications.notification import to_json
-from agent_log_capture.domain.responses import Deferred, Failure, GivenUp, NotTried, Result, Told, outcome
-from agent_log_capture.service.job_tracker import Counting, Ended
+from agent_log_capture.domain.outcome import Outcome, Reason, Status
+from agent_log_capture.domain.queue_message import to_dead_letter
+from agent_log_capture.domain.step import Step
+from agent_log_capture.service.job_tracker import JobTracker
 
 if TYPE_CHECKING:
     from aws_lambda_powertools import Logger
 
-_DEFERRED = "deferred"
+DEFERRED = "deferred"
 # Returns when the agents of a region were activated, None when they were not.
 type Activate = Callable[[str], datetime | None]
-_UNTOLD_DELAY_SECONDS = 300  # a moment's failure was outlasted by the tries before it
+_UNPUBLISHED_DELAY_SECONDS = 300  # the retries of each call have outlasted a short failure already
 
 
 @dataclass(kw_only=True)
-class Report:
-    """What one invocation came to.
+class InvocationResult:
+    """What one invocation resulted in.
 
-    `counts` has each `Status` and `deferred`, and adds up to `asked`. `unsaved` tells, by the ID of the SQS record
-    (None for any other event), why something could be put nowhere else: its source must stay. `new` is how many were
-    asked for the first time, `answers` how the API answered, `activations_failed` how often agents could not be
-    activated, and `failure` why the API was called no further. Captures that came only to be counted in their jobs
-    are in neither `asked` nor `counts`: an earlier report has their endings. `not_counted` is how many endings have
-    to come so, and `jobs_done` are the sums that were told.
+    `counts` has each `Status` and `deferred`, and adds up to `asked`. `unsaved` says, by the ID of the SQS record
+    (None for any other event), why something could be saved nowhere: its source must remain. `new` is how many were
+    asked for the first time, `responses` counts the API's responses by class, `activations_failed` failed
+    activations, and `failure` is why the circuit breaker opened. Captures that were only recorded are in neither
+    `asked` nor `counts`: an earlier result has them. `not_counted` is how many have to be recorded later, `jobs_done`
+    are the summaries that were published.
     """
 
     asked: int
@@ -46,7 +48,7 @@ class Report:
     outcomes: list[Outcome] = field(default_factory=list)
     notifications_published: int = 0
     notifications_failed: int = 0
-    answers: Counter[str] = field(default_factory=Counter)
+    responses: Counter[str] = field(default_factory=Counter)
     activations_failed: int = 0
     failure: Failure | None = None
     jobs_done: list[JobSummary] = field(default_factory=list)
@@ -54,8 +56,8 @@ class Report:
     unsaved: dict[str | None, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the function's answer to an event that did not come from the queue."""
-        names = [*(status.value for status in Status), _DEFERRED]
+        """Return the function's response to an event that is not from the queue."""
+        names = [*(status.value for status in Status), DEFERRED]
         return {
             "asked": self.asked,
             **{name: self.counts[name] for name in names},
@@ -64,206 +66,158 @@ class Report:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Telling:
-    """An outcome on its way to the topic.
-
-    `again` is the capture that goes back into the queue when it cannot be told; None for what lies in the
-    dead-letter queue by then. `then` is how the log file is watched once it is told. `capture` is what it is an
-    outcome of; None where an event could not be read.
-    """
-
-    parsed: ParsedRecord
-    outcome: Outcome
-    count: int = 1
-    again: Capture | None = None
-    then: Deferred | None = None
-    capture: Capture | None = None
-
-
 class ResultWriter:
-    """Tells and keeps what the workers come to.
-
-    What cannot be told, or counted in its job, goes back into the queue. What cannot be put there either keeps its
-    source alive.
-    """
+    """Saves steps. What cannot be saved is requeued; what cannot be requeued keeps its source."""
 
     def __init__(
-        self, queue: CaptureQueue, topic: OutcomeTopic, logger: "Logger", report: Report, has_time: HasTime
+        self, queue: CaptureQueue, topic: OutcomeTopic, logger: "Logger", result: InvocationResult, has_time: HasTime
     ) -> None:
         self._queue = queue
         self._topic = topic
         self._logger = logger
-        self._report = report
+        self._result = result
         self._has_time = has_time
-        self._ended: list[Ended] = []
-        self._told: list[_Telling] = []
-        self._given_up: list[tuple[ParsedRecord, GivenUp]] = []
-        self._waiting: list[tuple[ParsedRecord, Capture, int]] = []
-        self._to_activate: set[object] = set()
+        self._dead: list[Step] = []
+        self._to_publish: list[Step] = []
+        self._waiting: list[Step] = []
+        self._recorded: list[Capture] = []
         self._not_tried: Counter[Failure] = Counter()
 
-    def refuse(self, parsed_records: Sequence[ParsedRecord]) -> None:
-        """Keep what cannot be read in the dead-letter queue, and tell it."""
-        unreadable = [parsed for parsed in parsed_records if parsed.refused]
-        letters = [DeadLetter(parsed.dead_letter or "", parsed.refused[0].outcome) for parsed in unreadable]
-        not_kept = self._queue.give_up(letters, self._has_time)
-        for index, parsed in enumerate(unreadable):
-            if why := not_kept.get(index):
-                self._keep(parsed, f"the dead letter was not sent: {why}")
-                self._report.counts[_DEFERRED] += sum(refused.count for refused in parsed.refused)
-                continue
-            for refused in parsed.refused:
-                self._tell(_Telling(parsed=parsed, outcome=refused.outcome, count=refused.count))
-        self._publish()
+    def reject(self, records: Iterable[ParsedRecord]) -> None:
+        """Send what cannot be read to the dead-letter queue, and publish its rejections."""
+        invalid = [record for record in records if record.rejections]
+        letters = [DeadLetter(record.dead_letter or "", record.rejections[0].outcome) for record in invalid]
+        not_sent = self._queue.send_dead_letters(letters, self._has_time)
+        for index, why in not_sent.items():
+            self._keep_source(invalid[index].record_id, f"the dead letter was not sent: {why}")
+            self._result.counts[DEFERRED] += sum(rejection.count for rejection in invalid[index].rejections)
+        sent = [record for index, record in enumerate(invalid) if index not in not_sent]
+        rejections = [rejection for record in sent for rejection in record.rejections]
+        self._publish_outcomes([rejection.outcome for rejection in rejections])
+        for rejection in rejections:
+            self._count(rejection.outcome, rejection.count)
 
-    def fan_out(self, work: Sequence[tuple[ParsedRecord, Capture]]) -> None:
-        """Put captures into the queue at once, for other instances."""
-        self._report.counts[_DEFERRED] += len(work)
-        self._put_back([(parsed, capture, 0) for parsed, capture in work])
-
-    def is_kept(self, parsed: ParsedRecord) -> bool:
-        """Tell whether an parsed comes again, with all that it holds."""
-        return parsed.message_id in self._report.unsaved
+    def is_kept(self, record_id: str | None) -> bool:
+        """Return whether a source is kept, and delivers again all that it holds."""
+        return record_id in self._result.unsaved
 
     def leave(self, count: int) -> None:
-        """Note that so many captures are not worked on, because their source brings them again."""
-        self._report.counts[_DEFERRED] += count
+        """Count captures that are not processed, because their source delivers them again."""
+        self._result.counts[DEFERRED] += count
 
-    def add_ended(self, parsed: ParsedRecord, capture: Capture, status: Status) -> None:
-        """Take a capture that was told to have ended, and has yet to be counted in its job."""
-        self._ended.append(Ended(parsed, capture, status))
+    def requeue_now(self, captures: Sequence[Capture]) -> None:
+        """Requeue captures at once, for other instances."""
+        self._result.counts[DEFERRED] += len(captures)
+        self._requeue([Step(capture=capture, next=capture) for capture in captures])
 
-    def add(self, parsed: ParsedRecord, result: Result) -> None:
-        """Take what came of one capture."""
-        match result:
-            case Told(told, again, then):
-                self._tell(_Telling(parsed=parsed, outcome=told, again=again, then=then, capture=again))
-            case GivenUp():
-                self._given_up.append((parsed, result))
-                if len(self._given_up) == MAX_ENTRIES:
-                    self._give_up()
-            case Deferred(capture, delay_seconds):
-                self._log_deferred(result)
-                self._defer(parsed, capture, delay_seconds)
-                if result.needs_activation:
-                    self._to_activate.add(capture.key)
-            case NotTried(capture, delay_seconds, failure):
-                self._not_tried[failure] += 1
-                self._defer(parsed, capture, delay_seconds)
+    def lose(self, capture: Capture, why: str) -> None:
+        """Note that nothing is known of a capture: its source must deliver it again."""
+        self._result.counts[DEFERRED] += 1
+        self._keep_source(capture.record_id, why)
 
-    def finish(self, counting: Counting | None = None, activate: Activate = lambda _: None) -> None:
-        """Save what has gathered; without `counting`, no sums of jobs are told."""
-        self._give_up()
+    def add(self, step: Step) -> None:
+        """Take a step; outcomes are published ten at a time."""
+        if step.is_dead_letter:
+            self._dead.append(step)
+            if len(self._dead) == MAX_ENTRIES:
+                self._send_dead_letters()
+        elif step.outcome:
+            self._to_publish.append(step)
+            if len(self._to_publish) == MAX_ENTRIES:
+                self._publish()
+        elif step.next:
+            self._log_deferred(step)
+            self._defer(step)
+        else:
+            self._recorded.append(step.capture)
+
+    def finish(self, tracker: JobTracker, activate: Activate) -> None:
+        """Save what is left. Captures are requeued last: nothing else may be lost with them."""
+        self._send_dead_letters()
         self._publish()
-        if counting:
-            self._count(counting)
-        # What a kept source brings again must not wait in the queue as well.
-        waiting = [item for item in self._waiting if not self.is_kept(item[0])]
-        self._put_back(self._activated(waiting, activate))
+        self._record(tracker)
+        # What a kept source delivers again must not wait in the queue as well.
+        waiting = [step for step in self._waiting if not self.is_kept(step.capture.record_id)]
+        self._requeue(_activated(waiting, activate))
         for failure, count in self._not_tried.items():
             self._logger.info("not tried", count=count, reason=failure.reason, detail=failure.message)
 
-    def lose(self, parsed: ParsedRecord, why: str) -> None:
-        """Note that nothing is known of a capture, which its source must bring again."""
-        self._report.counts[_DEFERRED] += 1
-        self._keep(parsed, why)
+    def _keep_source(self, record_id: str | None, why: str) -> None:
+        if not self.is_kept(record_id):
+            self._result.unsaved[record_id] = why
+            self._logger.error(
+                "not saved: the source is kept, and delivers it again", reason=why, record_id=record_id
+            )
 
-    def _keep(self, parsed: ParsedRecord, why: str) -> None:
-        """Note that an parsed must come again."""
-        if not self.is_kept(parsed):
-            self._report.unsaved[parsed.message_id] = why
-            self._logger.error("not saved: its source brings it again", reason=why, correlation_id=parsed.trigger.id)
+    def _defer(self, step: Step) -> None:
+        self._result.counts[DEFERRED] += 1
+        self._waiting.append(step)
 
-    def _defer(self, parsed: ParsedRecord, capture: Capture, delay_seconds: int) -> None:
-        self._report.counts[_DEFERRED] += 1
-        self._waiting.append((parsed, capture, delay_seconds))
-
-    def _tell(self, told: _Telling) -> None:
-        self._told.append(told)
-        if len(self._told) == MAX_ENTRIES:
+    def _send_dead_letters(self) -> None:
+        """Send captures whose retry window is over to the dead-letter queue; what is there is published."""
+        steps, self._dead = self._dead, []
+        letters = [DeadLetter(_body(step.capture), step.outcome) for step in steps if step.outcome]
+        not_sent = self._queue.send_dead_letters(letters, self._has_time)
+        for index, step in enumerate(steps):
+            if index in not_sent:
+                self._defer(_again(step))
+            else:
+                self._to_publish.append(step)
+        if len(self._to_publish) >= MAX_ENTRIES:
             self._publish()
 
     def _publish(self) -> None:
-        """Publish what has gathered."""
-        told, self._told = self._told, []
-        if not told:
-            return
-        failed = self._topic.publish([item.outcome for item in told], self._has_time)
-        for index, item in enumerate(told):
-            if index in failed and item.again:
-                self._defer(item.parsed, item.again, _UNTOLD_DELAY_SECONDS)
-            else:
-                self._end(item)
-        self._report.notifications_published += len(told) - len(failed)
-        self._report.notifications_failed += len(failed)
+        """Publish the outcomes of steps; a capture whose outcome is not published is requeued."""
+        steps, self._to_publish = self._to_publish, []
+        failed = self._publish_outcomes([step.outcome for step in steps if step.outcome])
+        for index, step in enumerate(steps):
+            if index in failed and not step.is_dead_letter:
+                self._defer(_again(step))
+            elif step.outcome:
+                self._count(step.outcome)
+                if step.next:
+                    self._waiting.append(step)
+                elif recorded := step.recorded:
+                    self._recorded.append(recorded)
+
+    def _publish_outcomes(self, outcomes: Sequence[Outcome]) -> set[int]:
+        failed = self._topic.publish(outcomes, self._has_time)
+        self._result.notifications_published += len(outcomes) - len(failed)
+        self._result.notifications_failed += len(failed)
         if failed:
             why = next(iter(failed.values()))
             self._logger.error("notifications were not published", count=len(failed), reason=why)
+        return set(failed)
 
-    def _end(self, item: _Telling) -> None:
-        """Note an outcome that is told or, if not, lies in the dead-letter queue."""
-        self._report.counts[item.outcome.status.value] += item.count
-        self._report.outcomes.append(item.outcome)
-        self._log_outcome(item.outcome)
-        if item.then:
-            self._waiting.append((item.parsed, item.then.capture, item.then.delay_seconds))
-        elif item.capture:
-            self.add_ended(item.parsed, item.capture, item.outcome.status)
+    def _count(self, outcome: Outcome, count: int = 1) -> None:
+        self._result.counts[outcome.status.value] += count
+        self._result.outcomes.append(outcome)
+        self._log_outcome(outcome)
 
-    def _count(self, counting: Counting) -> None:
-        """Count endings in their jobs; those that cannot be counted come again for nothing else."""
-        counted = counting.count(self._ended, [capture for _, capture, _ in self._waiting])
-        self._report.jobs_done += counted.told
-        self._report.notifications_published += len(counted.told)
-        self._report.notifications_failed += counted.not_told
-        self._waiting = [
-            (parsed, _opened(capture, counted.open_jobs), delay_seconds)
-            for parsed, capture, delay_seconds in self._waiting
-        ]
-        if counted.error:
-            self._report.not_counted += len(counted.again) - counted.not_told
-            self._logger.error("jobs were not counted", count=self._report.not_counted, reason=counted.error)
-        again = [each for each in counted.again if not self.is_kept(each.parsed)]
-        late = [each for each in again if counting.is_too_late(each)]
-        not_kept = self._queue.give_up([_uncounted_letter(each, counted.error) for each in late], self._has_time)
-        again = [each for each in again if not counting.is_too_late(each)] + [late[index] for index in not_kept]
+    def _record(self, tracker: JobTracker) -> None:
+        """Record what has ended in its jobs; what is not recorded is requeued or, late, a dead letter."""
+        tracked = tracker.track(self._recorded, [step.next for step in self._waiting if step.next])
+        self._result.jobs_done += tracked.published
+        self._result.notifications_published += len(tracked.published)
+        self._result.notifications_failed += tracked.not_published
+        self._waiting = [_opened(step, tracked.open_jobs) for step in self._waiting]
+        if tracked.error:
+            self._result.not_counted += len(tracked.unrecorded) - tracked.not_published
+            self._logger.error("jobs were not recorded", count=self._result.not_counted, reason=tracked.error)
+        left = [capture for capture in tracked.unrecorded if not self.is_kept(capture.record_id)]
+        late = [capture for capture in left if tracker.is_too_late(capture)]
+        letters = [DeadLetter(_body(capture), _not_counted(capture, tracked.error)) for capture in late]
+        not_sent = self._queue.send_dead_letters(letters, self._has_time)
+        again = [capture for capture in left if capture not in late] + [late[index] for index in not_sent]
         self._waiting += [
-            (each.parsed, _opened(counting.to_be_counted(each), counted.open_jobs), _UNTOLD_DELAY_SECONDS)
+            _opened(Step(capture=each, next=each, delay_seconds=_UNPUBLISHED_DELAY_SECONDS), tracked.open_jobs)
             for each in again
         ]
 
-    def _give_up(self) -> None:
-        """Keep what is given up in the dead-letter queue; what lies there is told."""
-        given_up, self._given_up = self._given_up, []
-        not_kept = self._queue.give_up([_dead_letter(result) for _, result in given_up], self._has_time)
-        for index, (parsed, result) in enumerate(given_up):
-            if index in not_kept:
-                self._defer(parsed, result.capture, _UNTOLD_DELAY_SECONDS)
-            else:
-                self._tell(_Telling(parsed=parsed, outcome=result.outcome, capture=result.capture))
-
-    def _activated(
-        self, waiting: Sequence[tuple[ParsedRecord, Capture, int]], activate: Activate
-    ) -> Sequence[tuple[ParsedRecord, Capture, int]]:
-        """Activate the agents that need it, once for each region, and note in their captures when."""
-        regions = {capture.region for _, capture, _ in waiting if capture.key in self._to_activate}
-        activated_at = {region: activate(region) for region in sorted(regions)}
-        return [
-            (parsed, self._noted(capture, activated_at.get(capture.region)), delay_seconds)
-            for parsed, capture, delay_seconds in waiting
-        ]
-
-    def _noted(self, capture: Capture, activated_at: datetime | None) -> Capture:
-        if activated_at is None or capture.polling is None or capture.key not in self._to_activate:
-            return capture
-        return replace(capture, polling=capture.polling.activated(activated_at))
-
-    def _put_back(self, waiting: Sequence[tuple[ParsedRecord, Capture, int]]) -> None:
-        delayed = [(capture, delay_seconds) for _, capture, delay_seconds in waiting]
-        failed = self._queue.requeue(delayed, self._has_time)
-        for index, why in failed.items():
-            self._keep(waiting[index][0], f"the capture was not put back: {why}")
+    def _requeue(self, steps: Sequence[Step]) -> None:
+        delayed = [(step.next, step.delay_seconds) for step in steps if step.next]
+        for index, why in self._queue.requeue(delayed, self._has_time).items():
+            self._keep_source(steps[index].capture.record_id, f"the capture was not requeued: {why}")
 
     def _log_outcome(self, outcome: Outcome) -> None:
         self._logger.info(
@@ -283,36 +237,60 @@ class ResultWriter:
             seconds=(outcome.at - outcome.asked_at).total_seconds(),
         )
 
-    def _log_deferred(self, deferred: Deferred) -> None:
-        capture, failure = deferred.capture, deferred.failure
-        self._logger.info(
-            "deferred",
-            correlation_id=capture.trigger.id,
-            trigger_type=capture.trigger.type,
-            trigger_name=capture.trigger.name,
-            agent_id=capture.agent_id,
-            region=capture.region,
-            reason=failure.reason,
-            detail=failure.message,
-            http_status=failure.http_status,
-            attempts=capture.attempts,
-            delay_seconds=deferred.delay_seconds,
-        )
+    def _log_deferred(self, step: Step) -> None:
+        capture, failure = step.next, step.failure
+        if not step.is_tried and failure:
+            self._not_tried[failure] += 1
+        elif capture and failure:
+            self._logger.info(
+                "deferred",
+                correlation_id=capture.trigger.id,
+                trigger_type=capture.trigger.type,
+                trigger_name=capture.trigger.name,
+                agent_id=capture.agent_id,
+                region=capture.region,
+                reason=failure.reason,
+                detail=failure.message,
+                http_status=failure.http_status,
+                attempts=capture.attempts,
+                delay_seconds=step.delay_seconds,
+            )
 
 
-def _dead_letter(given_up: GivenUp) -> DeadLetter:
-    return DeadLetter(json.dumps({"captures": [given_up.capture.to_dead_letter()]}), given_up.outcome)
+def _again(step: Step) -> Step:
+    """Return a step that could not be saved as one that is repeated later."""
+    return Step(capture=step.capture, next=step.capture, delay_seconds=_UNPUBLISHED_DELAY_SECONDS)
 
 
-def _opened(capture: Capture, open_jobs: AbstractSet[str]) -> Capture:
-    """Return a capture that need not open its job again."""
-    if capture.job is None or capture.job.is_open or capture.job_id not in open_jobs:
-        return capture
-    return replace(capture, job=replace(capture.job, is_open=True))
+def _body(capture: Capture) -> str:
+    return json.dumps({"captures": [to_dead_letter(capture)]})
 
 
-def _uncounted_letter(ended: Ended, why: str | None) -> DeadLetter:
-    """Return a dead letter that is only counted when it is replayed."""
-    told = outcome(ended.capture, ended.status, now=ended.capture.retry_from, project_id=None)
-    body = json.dumps({"captures": [ended.capture.to_dead_letter()]})
-    return DeadLetter(body, replace(told, reason=Reason.NOT_COUNTED, message=why))
+def _opened(step: Step, open_jobs: Iterable[str]) -> Step:
+    """Return a step whose capture need not open its job again."""
+    capture = step.next
+    if capture is None or capture.job is None or capture.job.is_open or capture.job_id not in open_jobs:
+        return step
+    return replace(step, next=replace(capture, job=replace(capture.job, is_open=True)))
+
+
+def _activated(steps: Sequence[Step], activate: Activate) -> Sequence[Step]:
+    """Activate the agents that need it, once for each region, and note in their captures when."""
+    regions = {step.capture.region for step in steps if step.needs_activation}
+    activated_at = {region: activate(region) for region in sorted(regions)}
+    return [_noted(step, activated_at.get(step.capture.region)) for step in steps]
+
+
+def _noted(step: Step, activated_at: datetime | None) -> Step:
+    capture = step.next
+    if not step.needs_activation or activated_at is None or capture is None or not isinstance(capture.phase, Polling):
+        return step
+    phase = replace(capture.phase, activated_at=activated_at, activations=capture.phase.activations + 1)
+    return replace(step, next=replace(capture, phase=phase))
+
+
+def _not_counted(capture: Capture, why: str | None) -> Outcome:
+    """Return what a dead letter says that is only recorded when it is replayed."""
+    status = capture.phase.status if isinstance(capture.phase, Recorded) else Status.FAILED
+    outcome = capture.outcome(status, at=capture.retry_from, project_id=None)
+    return replace(outcome, reason=Reason.NOT_COUNTED, message=why)

@@ -14,8 +14,9 @@ from agent_log_capture.domain.credentials import (
     parse_pending_token,
     with_token,
 )
+from agent_log_capture.domain.failure import RetryableError
 from agent_log_capture.domain.printable import printable
-from agent_log_capture.domain.responses import ResponseClass, RetryableError, classify
+from agent_log_capture.domain.responses import ResponseClass, classify
 
 if TYPE_CHECKING:
     from aws_lambda_powertools import Logger

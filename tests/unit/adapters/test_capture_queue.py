@@ -5,8 +5,9 @@ import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
 from agent_log_capture.adapters.capture_queue import MAX_BYTES, CaptureQueue, DeadLetter
-from agent_log_capture.domain.capture import Reason, Status, Trigger, TriggerType
 from agent_log_capture.domain.events.parser import EventParser
+from agent_log_capture.domain.outcome import Reason, Status
+from agent_log_capture.domain.trigger import Trigger, TriggerType
 
 # Of a batch: what is around each body counts a little.
 FULL = MAX_BYTES - 2000
@@ -56,7 +57,7 @@ def test_captures_that_wait_equally_long_share_a_message(queue, waiting, capture
 
 
 def test_nothing_to_put_back_is_nothing_to_send(queue, queue_entries):
-    assert (queue.requeue([]), queue.give_up([]), queue_entries.calls) == ({}, {}, [])
+    assert (queue.requeue([]), queue.send_dead_letters([]), queue_entries.calls) == ({}, {}, [])
 
 
 @pytest.mark.parametrize("delay_seconds", [0, 5, 900])
@@ -83,12 +84,12 @@ def test_a_capture_comes_back_as_it_went(queue, waiting, a_capture, now):
     [message] = waiting.messages()
     record = {"eventSource": "aws:sqs", "messageId": message["MessageId"], "body": message["Body"]}
     reader = EventParser(default_region="DFW")
-    [parsed] = reader.read({"Records": [record]}, request_id="r", now=datetime(2030, 1, 1, tzinfo=UTC))
-    assert (parsed.captures, parsed.refused, parsed.dead_letter) == (away, [], None)
+    [parsed] = reader.parse({"Records": [record]}, request_id="r", now=datetime(2030, 1, 1, tzinfo=UTC))
+    assert (parsed.captures, parsed.rejections, parsed.dead_letter) == (away, [], None)
 
 
 def test_a_dead_letter_tells_why_it_lies_there(queue, dead, a_letter):
-    assert queue.give_up([a_letter('{"captures": []}')]) == {}
+    assert queue.send_dead_letters([a_letter('{"captures": []}')]) == {}
     [message] = dead.messages()
     assert message["Body"] == '{"captures": []}'
     assert message["MessageAttributes"] == {
@@ -100,7 +101,7 @@ def test_a_dead_letter_tells_why_it_lies_there(queue, dead, a_letter):
 
 
 def test_a_dead_letter_without_a_reason_has_no_empty_attribute(queue, dead, a_letter):
-    assert queue.give_up([a_letter("body", reason=None, attempts=0)]) == {}
+    assert queue.send_dead_letters([a_letter("body", reason=None, attempts=0)]) == {}
     [message] = dead.messages()
     assert sorted(message["MessageAttributes"]) == ["attempts", "status", "trigger_type"]
     assert message["MessageAttributes"]["attempts"]["StringValue"] == "0"
@@ -108,13 +109,13 @@ def test_a_dead_letter_without_a_reason_has_no_empty_attribute(queue, dead, a_le
 
 @pytest.mark.parametrize("refused", ["\x00", "\x08", "\x0b", "\x1f", "\ud800", "\ufffe", "\uffff"])
 def test_characters_that_sqs_refuses_are_replaced(queue, dead, a_letter, refused):
-    assert queue.give_up([a_letter(f"a{refused}b")]) == {}
+    assert queue.send_dead_letters([a_letter(f"a{refused}b")]) == {}
     assert [message["Body"] for message in dead.messages()] == ["a\ufffdb"]
 
 
 def test_characters_that_sqs_takes_stay(queue, dead, a_letter):
     body = "\t\n\r ~é\ud7ff\ue000\ufffd\U00010000\U0010ffff"
-    queue.give_up([a_letter(body)])
+    queue.send_dead_letters([a_letter(body)])
     assert [message["Body"] for message in dead.messages()] == [body]
 
 
@@ -124,7 +125,7 @@ def test_characters_that_sqs_takes_stay(queue, dead, a_letter):
     ids=["nearly", "nearly, of quotes", "nearly, of two bytes each", "whole", "whole, of two bytes each"],
 )
 def test_a_body_of_the_whole_mib_goes_without_attributes(queue, dead, a_letter, body, attributes):
-    assert queue.give_up([a_letter(body)]) == {}
+    assert queue.send_dead_letters([a_letter(body)]) == {}
     [message] = dead.messages()
     assert (message["Body"] == body, len(message.get("MessageAttributes", {}))) == (True, attributes)
 
@@ -132,14 +133,14 @@ def test_a_body_of_the_whole_mib_goes_without_attributes(queue, dead, a_letter, 
 def test_a_call_carries_no_more_than_a_mib(queue, queue_entries, dead, a_letter):
     half = FULL // 2
     sizes = [half, half, 10, FULL, 3000, 1]
-    assert queue.give_up([a_letter("é" * (size // 2) + "x" * (size % 2)) for size in sizes]) == {}
+    assert queue.send_dead_letters([a_letter("é" * (size // 2) + "x" * (size % 2)) for size in sizes]) == {}
     sent = [[len(entry["MessageBody"].encode()) for entry in call] for call in queue_entries.calls]
     assert sent == [[half, half, 10], [FULL], [3000, 1]]
     assert len(dead.messages()) == len(sizes)
 
 
 def test_a_body_that_no_message_can_hold_is_reported_and_spoils_no_other(queue, dead, a_letter):
-    failed = queue.give_up([a_letter("first"), a_letter("x" * (MAX_BYTES + 1)), a_letter("last")])
+    failed = queue.send_dead_letters([a_letter("first"), a_letter("x" * (MAX_BYTES + 1)), a_letter("last")])
     assert list(failed) == [1]
     assert "BatchRequestTooLong" in failed[1]
     assert [message["Body"] for message in dead.messages()] == ["first", "last"]
@@ -173,7 +174,7 @@ def test_an_entry_that_is_the_senders_fault_is_not_sent_again(queue, queue_entri
 def test_an_entry_may_fail_in_more_than_one_way(queue, queue_entries, dead, a_letter):
     queue_entries.fail(lambda entry: entry["MessageBody"] in {"one", "two"})
     queue_entries.fail(lambda entry: entry["MessageBody"] == "two", is_sender_fault=True)
-    assert list(queue.give_up([a_letter(body) for body in ("zero", "one", "two")])) == [2]
+    assert list(queue.send_dead_letters([a_letter(body) for body in ("zero", "one", "two")])) == [2]
     assert [message["Body"] for message in dead.messages()] == ["zero", "one"]
 
 
@@ -200,4 +201,4 @@ def test_a_call_that_fails_as_a_whole_is_reported_for_each_and_not_repeated(queu
 def test_a_queue_that_is_gone_is_reported(sqs, dead, a_capture, a_letter):
     queue = CaptureQueue(sqs, f"{dead.url}-gone", dead.url)
     assert "NonExistentQueue" in queue.requeue([(a_capture(), 5)])[0]
-    assert queue.give_up([a_letter(json.dumps({"captures": []}))]) == {}
+    assert queue.send_dead_letters([a_letter(json.dumps({"captures": []}))]) == {}

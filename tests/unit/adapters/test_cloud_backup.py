@@ -13,8 +13,10 @@ from urllib3.exceptions import ProtocolError
 from agent_log_capture.adapters.cloud_backup import CloudBackup
 from agent_log_capture.adapters.http_session import CONNECT_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS, build_session
 from agent_log_capture.domain.auth_token import AuthToken
-from agent_log_capture.domain.capture import REGIONS, LogFile, Reason
-from agent_log_capture.domain.responses import RetryableError, is_pending
+from agent_log_capture.domain.capture import REGIONS
+from agent_log_capture.domain.failure import RetryableError
+from agent_log_capture.domain.outcome import LogFile, Reason
+from agent_log_capture.domain.responses import is_pending
 
 AGENT = "8f135b4f-7a69-4b8a-947f-5e80d772fd97"
 LOG_FILE = "a533a845-4279-4838-af13-276114e90234"

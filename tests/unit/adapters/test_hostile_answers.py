@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from agent_log_capture.adapters.capture_queue import CAPTURES_IN_A_MESSAGE, CaptureQueue
 from agent_log_capture.domain.auth_token import AuthToken
-from agent_log_capture.domain.capture import Polling, Trigger, TriggerType
+from agent_log_capture.domain.capture import Polling
+from agent_log_capture.domain.trigger import Trigger, TriggerType
 from tests.fuzz.answers import (
     ACCEPTED_HEAD,
     API,
@@ -197,7 +198,7 @@ def test_a_full_message_of_captures_fits_into_the_queue(queue: CaptureQueue, wai
         agent_id="a" * 128,
         trigger=Trigger(TriggerType.EVENTBRIDGE, wide * 512, wide * 256),
         unconfirmed_since=NOW,
-        polling=Polling(log_file_id="l" * 128, requested_at=NOW, activated_at=NOW, activations=10**6),
+        phase=Polling(log_file_id="l" * 128, requested_at=NOW, activated_at=NOW, activations=10**6),
     )
     assert queue.requeue([(capture, 0)] * CAPTURES_IN_A_MESSAGE) == {}
     [message] = waiting.messages()

@@ -1,4 +1,4 @@
-"""Whatever arrives, it is logged, told and kept in a form that is fit for each."""
+"""Every event can be logged, published and sent to the dead-letter queue."""
 
 import json
 
@@ -7,14 +7,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent_log_capture.adapters.batches import always, send_in_batches
-from agent_log_capture.domain.capture import Reason
-from agent_log_capture.domain.responses import Deferred, Failure
+from agent_log_capture.domain.failure import Failure
+from agent_log_capture.domain.outcome import Reason
+from agent_log_capture.domain.responses import Deferred
 from agent_log_capture.service.result_writer import Report, ResultWriter
 from tests.fuzz.checks import check_text
 from tests.fuzz.intake import from_queue, read
 
 TEXTS = st.text(max_size=300) | st.text(st.sampled_from('\n\r\x00\x1b\u2028\u202e\u2066\ufeff\ud800\u0301"\\é𝄞 ,'))
-TROUBLE = Failure(reason=Reason.TEMPORARY, message="Service Unavailable", http_status=503)
+FAILURE = Failure(reason=Reason.TEMPORARY, message="Service Unavailable", http_status=503)
 
 
 def alarm(name, moment, agent_ids):
@@ -35,14 +36,14 @@ def strings(value):
 
 @given(event=EVENTS)
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_no_event_can_forge_a_log_line_or_stop_what_is_told_and_kept(queue, topic, logger, log, event):
+def test_no_event_can_forge_a_log_line_or_prevent_that_results_are_saved(queue, topic, logger, log, event):
     report = Report(asked=1, ignored=None)
     writer = ResultWriter(queue, topic, logger, report, always)
     parsed_records = read(event)
     writer.refuse(parsed_records)
     for parsed in parsed_records:
         for capture in parsed.captures:
-            writer.add(parsed, Deferred(capture, 5, TROUBLE))
+            writer.add(parsed, Deferred(capture, 5, FAILURE))
     writer.finish()
     assert not report.unsaved
     lines = log.getvalue().splitlines()
@@ -51,7 +52,7 @@ def test_no_event_can_forge_a_log_line_or_stop_what_is_told_and_kept(queue, topi
 
 
 @pytest.mark.parametrize("is_sender_fault", [True, False])
-def test_why_something_was_not_sent_is_told_on_one_short_line(is_sender_fault):
+def test_the_reason_why_an_entry_was_not_sent_is_one_short_line(is_sender_fault):
     why = {"Code": "Invalid", "Message": "slow\r\ndown\u202e\x1b[31m" + "x" * 9000, "SenderFault": is_sender_fault}
     failed = send_in_batches([{}], lambda _: {"Failed": [why | {"Id": "0"}]}, max_bytes=100, has_time=always)
     assert failed[0].startswith("Invalid: slow  down  [31mxxx")

@@ -10,7 +10,7 @@ import pytest
 
 from agent_log_capture.adapters import http_session
 from agent_log_capture.adapters.http_session import MAX_ANSWER_BYTES, MAX_BODY_BYTES, build_session
-from agent_log_capture.domain.capture import LogFile, Reason
+from agent_log_capture.domain.outcome import LogFile, Reason
 from tests.fuzz.answers import API, CALLS, CAPTURE, CREDENTIALS, POSTS, TOKEN, check_authentication, check_call
 from tests.fuzz.wire import answering
 

@@ -4,9 +4,16 @@ import pytest
 from botocore.exceptions import ClientError
 
 from agent_log_capture.adapters.outcome_topic import MAX_BYTES, OutcomeTopic
-from agent_log_capture.domain.capture import Reason, Status
-from agent_log_capture.domain.notifications.chat import to_chat
-from agent_log_capture.domain.notifications.notification import to_json
+from agent_log_capture.domain.notifications import job_summary
+from agent_log_capture.domain.notifications.notification import sns_message, to_json
+from agent_log_capture.domain.outcome import Reason, Status
+from tests.unit.domain.notifications.samples import JOB_DONE
+
+
+@pytest.fixture
+def subscriber(told):
+    """A queue that is subscribed to the topic."""
+    return told
 
 
 @pytest.fixture
@@ -19,26 +26,31 @@ def agents_of(notifications):
 
 
 def size_of(entry):
-    """What SNS counts of an entry: its message, and its attributes' names, types and values."""
+    """Return the bytes that SNS counts: the message, and the names, types and values of the attributes."""
     attributes = entry["MessageAttributes"].items()
     texts = [entry["Message"], *(name + value["DataType"] + value["StringValue"] for name, value in attributes)]
     return sum(len(text.encode()) for text in texts)
 
 
-def test_ten_outcomes_are_told_with_one_call(topic, topic_entries, told, outcomes):
+def test_ten_outcomes_are_published_with_one_call(topic, topic_entries, subscriber, outcomes):
     assert topic.publish(outcomes(25)) == {}
     assert [len(call) for call in topic_entries.calls] == [10, 10, 5]
-    assert agents_of(told.bodies()) == agents_of(map(to_json, outcomes(25)))
+    assert agents_of(subscriber.bodies()) == agents_of(map(to_json, outcomes(25)))
 
 
-def test_nothing_to_tell_is_nothing_to_send(topic, topic_entries):
+def test_without_outcomes_there_is_no_call(topic, topic_entries):
     assert (topic.publish([]), topic_entries.calls) == ({}, [])
 
 
-def test_a_subscriber_reads_the_notification_and_can_filter_by_its_attributes(topic, told, an_outcome):
+def test_a_job_summary_is_published_like_an_outcome(topic, subscriber):
+    assert topic.publish_summaries([JOB_DONE]) == {}
+    assert subscriber.bodies() == [job_summary.to_json(JOB_DONE)]
+
+
+def test_a_subscriber_reads_the_notification_and_can_filter_by_its_attributes(topic, subscriber, an_outcome):
     outcome = an_outcome(message="é \U0001f600")
     topic.publish([outcome])
-    [message] = told.messages()
+    [message] = subscriber.messages()
     assert json.loads(message["Body"]) == to_json(outcome)
     attributes = {
         name: (each["DataType"], each["StringValue"]) for name, each in message["MessageAttributes"].items()
@@ -52,7 +64,7 @@ def test_a_subscriber_reads_the_notification_and_can_filter_by_its_attributes(to
     }
 
 
-def test_a_message_has_one_text_for_programs_and_one_for_people(topic, topic_entries, an_outcome):
+def test_a_message_has_json_for_programs_and_a_mail_for_people(topic, topic_entries, an_outcome):
     outcome = an_outcome()
     topic.publish([outcome])
     [[entry]] = topic_entries.calls
@@ -64,19 +76,18 @@ def test_a_message_has_one_text_for_programs_and_one_for_people(topic, topic_ent
     assert outcome.agent_id in texts["email"]
 
 
-def test_with_a_chat_an_https_subscriber_gets_its_form_and_a_queue_the_notification(
-    sns, topic_arn, topic_entries, told, an_outcome
+def test_with_a_chat_https_subscribers_receive_its_form_and_queues_the_json(
+    sns, topic_arn, topic_entries, subscriber, an_outcome
 ):
     outcome = an_outcome()
     assert OutcomeTopic(sns, topic_arn, has_chat=True).publish([outcome]) == {}
     [[entry]] = topic_entries.calls
-    texts = json.loads(entry["Message"])
-    assert sorted(texts) == ["default", "email", "https"]
-    assert json.loads(texts["https"]) == to_chat(outcome)
-    assert told.bodies() == [to_json(outcome)]
+    assert entry["Message"] == sns_message(outcome, has_chat=True)["Message"]
+    assert sorted(json.loads(entry["Message"])) == ["default", "email", "https"]
+    assert subscriber.bodies() == [to_json(outcome)]
 
 
-def test_a_filter_policy_picks_a_status(sns, topic, told, an_outcome):
+def test_a_filter_policy_picks_a_status(sns, topic, subscriber, an_outcome):
     [subscription] = sns.list_subscriptions()["Subscriptions"]
     sns.set_subscription_attributes(
         SubscriptionArn=subscription["SubscriptionArn"],
@@ -84,46 +95,48 @@ def test_a_filter_policy_picks_a_status(sns, topic, told, an_outcome):
         AttributeValue=json.dumps({"status": ["rejected", "failed"]}),
     )
     topic.publish([an_outcome(status=status) for status in (Status.REQUESTED, Status.REJECTED, Status.FAILED)])
-    assert [notification["status"] for notification in told.bodies()] == ["rejected", "failed"]
+    assert [notification["status"] for notification in subscriber.bodies()] == ["rejected", "failed"]
 
 
-def test_an_outcome_without_an_agent_has_no_empty_attribute(topic, told, an_outcome):
-    nobody = {"agent_id": None, "region": None, "project_id": None}
-    assert topic.publish([an_outcome(status=Status.REJECTED, reason=Reason.NO_AGENT_ID, **nobody)]) == {}
-    [message] = told.messages()
+def test_an_outcome_without_an_agent_has_no_empty_attribute(topic, subscriber, an_outcome):
+    no_agent = {"agent_id": None, "region": None, "project_id": None}
+    assert topic.publish([an_outcome(status=Status.REJECTED, reason=Reason.NO_AGENT_ID, **no_agent)]) == {}
+    [message] = subscriber.messages()
     assert sorted(message["MessageAttributes"]) == ["status", "trigger_type"]
 
 
-def test_a_call_carries_no_more_than_256_kib(topic, topic_entries, told, outcomes):
+def test_a_call_carries_no_more_than_256_kib(topic, topic_entries, subscriber, outcomes):
     assert topic.publish(outcomes(10, message="é" * 30_000)) == {}
     sizes = [sum(map(size_of, call)) for call in topic_entries.calls]
     assert len(sizes) > 1
     assert max(sizes) <= MAX_BYTES
-    assert len(told.messages()) == 10
+    assert len(subscriber.messages()) == 10
 
 
-def test_an_entry_that_fails_inside_a_success_is_published_again(topic, topic_entries, told, outcomes, pauses):
+def test_an_entry_that_fails_in_a_successful_response_is_published_again(
+    topic, topic_entries, subscriber, outcomes, pauses
+):
     topic_entries.fail(lambda entry: entry["Subject"].split()[1] == "agent-11")
     assert topic.publish(outcomes(15)) == {}
     assert [len(call) for call in topic_entries.calls] == [10, 5, 1]
-    assert sorted(agents_of(told.bodies())) == sorted(agents_of(map(to_json, outcomes(15))))
+    assert sorted(agents_of(subscriber.bodies())) == sorted(agents_of(map(to_json, outcomes(15))))
     assert pauses == [0.2]
 
 
-def test_entries_that_fail_again_and_again_are_reported(topic, topic_entries, told, outcomes, pauses):
+def test_entries_that_fail_three_times_are_reported(topic, topic_entries, subscriber, outcomes, pauses):
     topic_entries.fail(lambda entry: entry["Subject"].split()[1] in {"agent-1", "agent-3"}, calls=3)
     assert topic.publish(outcomes(4)) == dict.fromkeys([1, 3], "Throttled: slow down")
-    assert agents_of(told.bodies()) == ["agent-0", "agent-2"]
+    assert agents_of(subscriber.bodies()) == ["agent-0", "agent-2"]
     assert pauses == [0.2, 0.6]
 
 
-def test_an_entry_that_is_the_senders_fault_is_not_published_again(topic, topic_entries, outcomes, pauses):
+def test_an_entry_with_a_sender_fault_is_not_published_again(topic, topic_entries, outcomes, pauses):
     topic_entries.fail(lambda entry: entry["Subject"].split()[1] == "agent-1", is_sender_fault=True)
     assert topic.publish(outcomes(3)) == {1: "Throttled: slow down"}
     assert (len(topic_entries.calls), pauses) == (1, [])
 
 
-def test_a_call_that_fails_as_a_whole_spoils_no_other_call(sns, topic, told, outcomes):
+def test_a_call_that_fails_does_not_affect_the_others(sns, topic, subscriber, outcomes):
     calls = []
 
     def fail_the_first(params, **_):
@@ -135,9 +148,9 @@ def test_a_call_that_fails_as_a_whole_spoils_no_other_call(sns, topic, told, out
     failed = topic.publish(outcomes(12))
     assert (list(failed), len(calls)) == (list(range(10)), 2)
     assert "KMSDisabled" in failed[0]
-    assert agents_of(told.bodies()) == ["agent-10", "agent-11"]
+    assert agents_of(subscriber.bodies()) == ["agent-10", "agent-11"]
 
 
-def test_a_topic_that_is_gone_is_reported(sns, topic_arn, outcomes):
+def test_a_missing_topic_is_reported(sns, topic_arn, outcomes):
     failed = OutcomeTopic(sns, f"{topic_arn}-gone").publish(outcomes(2))
     assert (list(failed), "NotFound" in failed[0]) == ([0, 1], True)

@@ -9,9 +9,9 @@ from botocore.exceptions import EndpointConnectionError
 
 from agent_log_capture.adapters.token_secret import InvocationToken, TokenError, TokenSecret
 from agent_log_capture.domain.auth_token import AuthToken
-from agent_log_capture.domain.capture import Reason
 from agent_log_capture.domain.circuit_breaker import CircuitBreaker
-from agent_log_capture.domain.responses import NotTriedError
+from agent_log_capture.domain.failure import NotTriedError
+from agent_log_capture.domain.outcome import Reason
 
 WORKERS = 32
 NOT_TRIED = "not tried"

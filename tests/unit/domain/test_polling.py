@@ -6,14 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_log_capture.domain.capture import Capture, LogFile, Polling, Reason, Status, Trigger, TriggerType
+from agent_log_capture.domain.capture import Capture, Polling, Requesting
+from agent_log_capture.domain.failure import Failure
+from agent_log_capture.domain.outcome import LogFile, Reason, Status
 from agent_log_capture.domain.polling import Poll, PollPolicy
-from agent_log_capture.domain.responses import Accepted, ApiResponse, Deferred, Failure, Told
+from agent_log_capture.domain.responses import ApiResponse
+from agent_log_capture.domain.step import Step
+from agent_log_capture.domain.trigger import Trigger, TriggerType
 
 NOW = datetime(2026, 11, 23, 3, 12, 40, tzinfo=UTC)
 DAY = 86_400
 TRIGGER = Trigger(TriggerType.ALARM, "arn@time", "an alarm")
-FOLLOWING = Polling(log_file_id="a-log-file", requested_at=NOW - timedelta(minutes=12))
+PHASE = Polling(log_file_id="a-log-file", requested_at=NOW - timedelta(minutes=12))
 CAPTURE = Capture(
     agent_id="an-agent",
     region="DFW",
@@ -36,11 +40,11 @@ def policy(deadline_seconds=DAY):
     return PollPolicy(deadline_seconds=deadline_seconds, grace_seconds=GRACE_SECONDS)
 
 
-def look(polling=FOLLOWING, *, deadline_seconds=DAY):
+def poll(phase=PHASE, *, deadline_seconds=DAY):
     return Poll(
         policy=policy(deadline_seconds),
-        capture=replace(CAPTURE, polling=polling),
-        polling=polling,
+        capture=replace(CAPTURE, phase=phase),
+        phase=phase,
         at=NOW,
         project_id="110011",
     )
@@ -50,41 +54,56 @@ def found(state, **fields):
     return ApiResponse(http_status=200, log_file=LogFile(**{"id": "a-log-file", "state": state} | fields))
 
 
-def at_the_deadline(polling=FOLLOWING):
-    return replace(polling, requested_at=NOW - timedelta(seconds=DAY))
+def at_the_deadline(phase=PHASE):
+    return replace(phase, requested_at=NOW - timedelta(seconds=DAY))
 
 
-def ending(told):
-    assert isinstance(told, Told)
-    assert told.then is None
-    return told.outcome
+def ended(step):
+    """Return the outcome of a capture that has ended."""
+    assert step.next is None
+    return step.outcome
 
 
-# ------------------------------------------------------------------ the first look
+def requeued(phase, delay_seconds, failure):
+    """Return the step of a capture that is polled again."""
+    capture = replace(CAPTURE, phase=PHASE)
+    return Step(capture=capture, next=replace(CAPTURE, phase=phase), delay_seconds=delay_seconds, failure=failure)
 
 
-def accepted(log_file):
-    answer = ApiResponse(http_status=202, log_file=log_file)
-    return Accepted(trigger=TRIGGER, replays=1, requested_at=NOW - timedelta(minutes=5), answer=answer)
+# ------------------------------------------------------------------ the first poll
+
+
+def requested(log_file=None, *, deadline_seconds=DAY):
+    return policy(deadline_seconds).requested(
+        replace(CAPTURE, phase=Requesting(NOW)),
+        ApiResponse(http_status=202, log_file=log_file),
+        requested_at=NOW - timedelta(minutes=5),
+        at=NOW,
+        project_id="110011",
+    )
 
 
 @pytest.mark.parametrize(
     ("log_file", "log_file_id"), [(LogFile(id="a-log-file"), "a-log-file"), (LogFile(), None), (None, None)]
 )
-def test_a_requested_log_file_is_looked_for_after_30_seconds(log_file, log_file_id):
-    waiting = policy().first_poll(replace(CAPTURE, unconfirmed_since=NOW), accepted(log_file))
-    polling = Polling(log_file_id=log_file_id, requested_at=NOW - timedelta(minutes=5))
-    assert waiting.capture == replace(CAPTURE, polling=polling)
-    assert (waiting.delay_seconds, waiting.failure.reason) == (30, Reason.NOT_UPLOADED)
+def test_a_requested_log_file_is_published_and_polled_after_30_seconds(log_file, log_file_id):
+    step = requested(log_file)
+    assert (step.outcome.status, step.outcome.log_file, step.outcome.http_status) == (Status.REQUESTED, log_file, 202)
+    phase = Polling(log_file_id=log_file_id, requested_at=NOW - timedelta(minutes=5))
+    assert (step.next, step.delay_seconds) == (replace(CAPTURE, phase=phase), 30)
 
 
-def test_without_a_deadline_log_files_are_not_followed():
-    assert policy(deadline_seconds=0).first_poll(CAPTURE, accepted(LogFile(id="a-log-file"))) is None
+def test_a_request_that_cannot_be_published_is_polled_for_from_the_time_that_it_was_made():
+    assert requested().capture == replace(CAPTURE, phase=Requesting(NOW - timedelta(minutes=5)))
+
+
+def test_without_a_deadline_an_accepted_request_has_ended():
+    assert ended(requested(deadline_seconds=0)).status is Status.REQUESTED
 
 
 @pytest.mark.parametrize(("deadline_seconds", "delay_seconds"), [(1, 1), (29, 29), (31, 30), (DAY, 30)])
-def test_the_first_look_does_not_come_after_the_deadline(deadline_seconds, delay_seconds):
-    assert policy(deadline_seconds).first_poll(CAPTURE, accepted(None)).delay_seconds == delay_seconds
+def test_the_first_poll_is_not_after_the_deadline(deadline_seconds, delay_seconds):
+    assert requested(deadline_seconds=deadline_seconds).delay_seconds == delay_seconds
 
 
 # ------------------------------------------------------------------ how far apart polls are
@@ -95,16 +114,16 @@ def test_the_first_look_does_not_come_after_the_deadline(deadline_seconds, delay
     [(0, 10), (-60, 10), (30, 10), (33, 11), (60, 20), (720, 240), (2700, 900), (2703, 900), (80_000, 900)],
 )
 def test_the_next_poll_comes_after_a_third_of_the_time_since_the_request(since_request, delay_seconds):
-    polling = replace(FOLLOWING, requested_at=NOW - timedelta(seconds=since_request))
-    again = look(polling).answered(found("started"))
-    assert (again.capture.polling, again.delay_seconds) == (polling, delay_seconds)
+    phase = replace(PHASE, requested_at=NOW - timedelta(seconds=since_request))
+    again = poll(phase).answered(found("started"))
+    assert (again.next.phase, again.delay_seconds) == (phase, delay_seconds)
 
 
 def test_an_agent_that_is_away_all_day_costs_about_a_hundred_polls():
     seconds, polls = 30, 1
     while seconds < DAY:
-        polling = replace(FOLLOWING, requested_at=NOW - timedelta(seconds=seconds))
-        seconds += look(polling).answered(found("requested")).delay_seconds
+        phase = replace(PHASE, requested_at=NOW - timedelta(seconds=seconds))
+        seconds += poll(phase).answered(found("requested")).delay_seconds
         polls += 1
     assert 100 <= polls <= 110
 
@@ -114,14 +133,14 @@ def test_an_agent_that_is_away_all_day_costs_about_a_hundred_polls():
 )
 def test_the_wait_that_the_api_asks_for_is_honoured_up_to_the_longest_that_the_queue_takes(asked, delay_seconds):
     answer = ApiResponse(http_status=503, retry_after_seconds=asked)
-    assert look().answered(answer).delay_seconds == delay_seconds
+    assert poll().answered(answer).delay_seconds == delay_seconds
 
 
 @pytest.mark.parametrize(("seconds_left", "delay_seconds"), [(0.001, 1), (1, 1), (239, 239), (900, 900), (901, 900)])
 @pytest.mark.parametrize("asked", [0, 900])
-def test_the_last_look_falls_on_the_deadline(seconds_left, delay_seconds, asked):
-    polling = replace(FOLLOWING, requested_at=NOW - timedelta(seconds=DAY - seconds_left))
-    again = look(polling).answered(ApiResponse(http_status=503, retry_after_seconds=asked))
+def test_the_last_poll_falls_on_the_deadline(seconds_left, delay_seconds, asked):
+    phase = replace(PHASE, requested_at=NOW - timedelta(seconds=DAY - seconds_left))
+    again = poll(phase).answered(ApiResponse(http_status=503, retry_after_seconds=asked))
     assert again.delay_seconds == delay_seconds
 
 
@@ -129,7 +148,7 @@ def test_the_last_look_falls_on_the_deadline(seconds_left, delay_seconds, asked)
 
 
 def test_a_completed_log_file_is_captured_with_its_links():
-    outcome = ending(look().answered(found("completed", links=LINKS)))
+    outcome = ended(poll().answered(found("completed", links=LINKS)))
     assert (outcome.status, outcome.reason, outcome.message, outcome.http_status) == (
         Status.CAPTURED,
         None,
@@ -143,36 +162,36 @@ def test_a_completed_log_file_is_captured_with_its_links():
 
 
 @pytest.mark.parametrize("state", ["requested", "started", "new", None])
-def test_any_other_log_file_is_looked_for_again(state):
-    again = look().answered(found(state))
-    assert (again.capture, again.delay_seconds) == (replace(CAPTURE, polling=FOLLOWING), 240)
+def test_any_other_log_file_is_polled_for_again(state):
+    again = poll().answered(found(state))
+    assert (again.next, again.delay_seconds) == (replace(CAPTURE, phase=PHASE), 240)
     assert again.failure.reason is Reason.NOT_UPLOADED
 
 
-def test_a_log_file_that_no_answer_describes_is_looked_for_again():
-    again = look().answered(ApiResponse(http_status=200))
-    assert again == Deferred(replace(CAPTURE, polling=FOLLOWING), 240, again.failure)
+def test_a_log_file_that_no_answer_describes_is_polled_for_again():
+    again = poll().answered(ApiResponse(http_status=200))
+    assert again == requeued(PHASE, 240, again.failure)
 
 
 NOT_FOUND = ApiResponse(http_status=404, message="No such file.")
 
 
 def test_a_log_file_that_is_not_found_once_is_polled_for_again():
-    again = look().answered(NOT_FOUND)
-    assert again.capture.polling == replace(FOLLOWING, is_missing=True)
+    again = poll().answered(NOT_FOUND)
+    assert again.next.phase == replace(PHASE, is_missing=True)
     assert (again.delay_seconds, again.failure.reason, again.failure.http_status) == (240, Reason.GONE, 404)
 
 
 def test_a_log_file_that_is_not_found_twice_is_expired():
-    outcome = ending(look(replace(FOLLOWING, is_missing=True)).answered(NOT_FOUND))
+    outcome = ended(poll(replace(PHASE, is_missing=True)).answered(NOT_FOUND))
     assert (outcome.status, outcome.reason, outcome.message) == (Status.EXPIRED, Reason.GONE, "the log file is gone")
     assert (outcome.log_file, outcome.http_status) == (LogFile(id="a-log-file"), 404)
 
 
 @pytest.mark.parametrize(("answer", "is_missing"), [(found("started"), False), (ApiResponse(http_status=503), True)])
 def test_only_a_log_file_that_is_there_again_was_not_missing(answer, is_missing):
-    again = look(replace(FOLLOWING, is_missing=True)).answered(answer)
-    assert again.capture.polling.is_missing is is_missing
+    again = poll(replace(PHASE, is_missing=True)).answered(answer)
+    assert again.next.phase.is_missing is is_missing
 
 
 @pytest.mark.parametrize(
@@ -182,8 +201,8 @@ def test_only_a_log_file_that_is_there_again_was_not_missing(answer, is_missing)
         *((code, Reason.REDIRECTED) for code in (300, 302, 308)),
     ],
 )
-def test_a_look_that_is_refused_or_redirected_is_rejected(http_status, reason):
-    outcome = ending(look().answered(ApiResponse(http_status=http_status, message="Its words.")))
+def test_a_poll_that_is_refused_or_redirected_is_rejected(http_status, reason):
+    outcome = ended(poll().answered(ApiResponse(http_status=http_status, message="Its words.")))
     assert (outcome.status, outcome.reason, outcome.http_status) == (Status.REJECTED, reason, http_status)
     assert (outcome.message == "Its words.") is (reason is Reason.REFUSED)
 
@@ -196,14 +215,14 @@ def test_a_look_that_is_refused_or_redirected_is_rejected(http_status, reason):
     ],
 )
 def test_a_temporary_answer_says_nothing_about_the_log_file(http_status, reason):
-    again = look().answered(ApiResponse(http_status=http_status, message="Busy."))
-    assert again.capture.polling == FOLLOWING
+    again = poll().answered(ApiResponse(http_status=http_status, message="Busy."))
+    assert again.next.phase == PHASE
     assert (again.failure.reason, again.failure.message) == (reason, "Busy.")
     assert (again.failure.http_status, again.delay_seconds) == (http_status, 240)
 
 
-def test_a_look_without_an_answer_says_nothing_about_the_log_file():
-    assert look().failed(NO_RESPONSE) == Deferred(replace(CAPTURE, polling=FOLLOWING), 240, NO_RESPONSE)
+def test_a_poll_without_an_answer_says_nothing_about_the_log_file():
+    assert poll().failed(NO_RESPONSE) == requeued(PHASE, 240, NO_RESPONSE)
 
 
 # ------------------------------------------------------------------ which log file it is
@@ -213,13 +232,13 @@ def test_a_look_without_an_answer_says_nothing_about_the_log_file():
     ("known", "answered", "kept"), [(None, "listed", "listed"), (None, None, None), ("known", "other", "known")]
 )
 def test_a_log_file_without_an_id_takes_the_one_that_is_found(known, answered, kept):
-    polling = replace(FOLLOWING, log_file_id=known)
-    again = look(polling).answered(found("started", id=answered))
-    assert again.capture.polling.log_file_id == kept
+    phase = replace(PHASE, log_file_id=known)
+    again = poll(phase).answered(found("started", id=answered))
+    assert again.next.phase.log_file_id == kept
 
 
-def test_an_answer_without_an_id_speaks_of_the_log_file_that_was_looked_for():
-    outcome = ending(look().answered(found("completed", id=None)))
+def test_an_answer_without_an_id_speaks_of_the_log_file_that_was_polled_for():
+    outcome = ended(poll().answered(found("completed", id=None)))
     assert outcome.log_file == LogFile(id="a-log-file", state="completed")
 
 
@@ -227,14 +246,14 @@ def test_an_answer_without_an_id_speaks_of_the_log_file_that_was_looked_for():
 
 
 def activated(seconds_ago, activations=1):
-    return replace(FOLLOWING, activated_at=NOW - timedelta(seconds=seconds_ago), activations=activations)
+    return replace(PHASE, activated_at=NOW - timedelta(seconds=seconds_ago), activations=activations)
 
 
 @pytest.mark.parametrize(
     ("seconds_ago", "is_wanted"), [(0, False), (74.9, False), (75, True), (130, True), (130.1, False), (900, False)]
 )
 def test_the_status_of_an_agent_is_asked_for_between_75_and_130_seconds_after_its_activation(seconds_ago, is_wanted):
-    assert look(activated(seconds_ago)).is_status_wanted(found("requested")) is is_wanted
+    assert poll(activated(seconds_ago)).needs_status(found("requested")) is is_wanted
 
 
 @pytest.mark.parametrize(
@@ -242,25 +261,24 @@ def test_the_status_of_an_agent_is_asked_for_between_75_and_130_seconds_after_it
     [*map(found, ("started", "completed", None)), ApiResponse(http_status=404), ApiResponse(http_status=503)],
 )
 def test_no_status_is_asked_for_when_the_upload_has_begun_or_nothing_is_known_of_it(answer):
-    assert not look(activated(100)).is_status_wanted(answer)
+    assert not poll(activated(100)).needs_status(answer)
 
 
 def test_without_an_activation_no_status_is_asked_for():
-    assert not look(FOLLOWING).is_status_wanted(found("requested"))
+    assert not poll(PHASE).needs_status(found("requested"))
 
 
 @pytest.mark.parametrize("is_online", [True, False])
 def test_a_status_is_asked_for_once(is_online):
-    result = look(activated(100)).answered(found("requested"), is_online=is_online)
-    again = result.then if isinstance(result, Told) else result
-    assert not look(again.capture.polling).is_status_wanted(found("requested"))
+    again = poll(activated(100)).answered(found("requested"), is_online=is_online)
+    assert not poll(again.next.phase).needs_status(found("requested"))
     assert again.needs_activation is False
 
 
 @pytest.mark.parametrize(
-    ("polling", "is_needed"),
+    ("phase", "is_needed"),
     [
-        (FOLLOWING, True),
+        (PHASE, True),
         (activated(60), False),
         (activated(130), False),
         (activated(131), True),
@@ -270,30 +288,30 @@ def test_a_status_is_asked_for_once(is_online):
     ],
 )
 def test_an_agent_that_has_not_begun_to_upload_is_activated_until_its_status_is_known_at_most_three_times(
-    polling, is_needed
+    phase, is_needed
 ):
-    assert look(polling).answered(found("requested")).needs_activation is is_needed
+    assert poll(phase).answered(found("requested")).needs_activation is is_needed
 
 
 @pytest.mark.parametrize(
     "answer", [found("started"), found(None), ApiResponse(http_status=404), ApiResponse(http_status=503)]
 )
 def test_no_agent_is_activated_when_its_upload_has_begun_or_nothing_is_known_of_it(answer):
-    assert look().answered(answer).needs_activation is False
+    assert poll().answered(answer).needs_activation is False
 
 
 def test_an_agent_that_is_offline_is_told_with_how_long_it_is_waited_for():
-    told = look(activated(100)).answered(found("requested"), is_online=False)
+    told = poll(activated(100)).answered(found("requested"), is_online=False)
     assert (told.outcome.status, told.outcome.reason) == (Status.WAITING, Reason.AGENT_OFFLINE)
-    assert told.outcome.message == "the agent is offline; its log file is watched until 2026-11-24 03:00 UTC"
+    assert told.outcome.message == "the agent is offline; its log file is polled until 2026-11-24 03:00 UTC"
     assert (told.outcome.log_file.state, told.outcome.http_status) == ("requested", 200)
-    polling = replace(activated(100), is_presence_known=True)
-    assert told.then == Deferred(replace(CAPTURE, polling=polling), 240, told.then.failure)
+    phase = replace(activated(100), is_presence_known=True)
+    assert (told.next, told.delay_seconds) == (replace(CAPTURE, phase=phase), 240)
 
 
 def test_an_agent_that_is_offline_at_the_deadline_is_expired_and_not_waited_for():
     late = at_the_deadline(activated(100))
-    assert ending(look(late).answered(found("requested"), is_online=False)).status is Status.EXPIRED
+    assert ended(poll(late).answered(found("requested"), is_online=False)).status is Status.EXPIRED
 
 
 # ------------------------------------------------------------------ the deadline
@@ -302,30 +320,30 @@ def test_an_agent_that_is_offline_at_the_deadline_is_expired_and_not_waited_for(
 @pytest.mark.parametrize(
     ("answer", "http_status", "why"),
     [
-        (found("requested"), 200, "at the last look its state was requested"),
-        (found("started"), 200, "at the last look its state was started"),
-        (ApiResponse(http_status=200), 200, "at the last look its state was not known"),
+        (found("requested"), 200, "at the last poll its state was requested"),
+        (found("started"), 200, "at the last poll its state was started"),
+        (ApiResponse(http_status=200), 200, "at the last poll its state was not known"),
     ],
 )
 @pytest.mark.parametrize("late", [timedelta(), timedelta(days=3)])
-def test_the_look_at_the_deadline_is_the_last_one(answer, http_status, why, late):
-    polling = at_the_deadline()
-    polling = replace(polling, requested_at=polling.requested_at - late)
-    outcome = ending(look(polling).answered(answer))
+def test_the_poll_at_the_deadline_is_the_last_one(answer, http_status, why, late):
+    phase = at_the_deadline()
+    phase = replace(phase, requested_at=phase.requested_at - late)
+    outcome = ended(poll(phase).answered(answer))
     assert (outcome.status, outcome.reason, outcome.http_status) == (Status.EXPIRED, Reason.NOT_UPLOADED, http_status)
     assert (outcome.message, outcome.log_file.id) == (f"not uploaded within 24 h; {why}", "a-log-file")
 
 
 def late_by(seconds):
     """What is left to look for so long after the deadline."""
-    polling = at_the_deadline()
-    return look(replace(polling, requested_at=polling.requested_at - timedelta(seconds=seconds)))
+    phase = at_the_deadline()
+    return poll(replace(phase, requested_at=phase.requested_at - timedelta(seconds=seconds)))
 
 
 @pytest.mark.parametrize("seconds", [0, GRACE_SECONDS - 1])
-def test_a_look_past_the_deadline_that_fails_is_made_again_for_a_while(seconds):
+def test_a_poll_past_the_deadline_that_fails_is_made_again_for_a_while(seconds):
     again = late_by(seconds).failed(NO_RESPONSE)
-    assert isinstance(again, Deferred)
+    assert again.outcome is None
     assert 1 <= again.delay_seconds <= GRACE_SECONDS - seconds
 
 
@@ -337,15 +355,15 @@ def test_a_look_past_the_deadline_that_fails_is_made_again_for_a_while(seconds):
     ],
 )
 def test_after_that_while_it_is_expired(answer, http_status, why):
-    outcome = ending(late_by(GRACE_SECONDS).answered(answer))
+    outcome = ended(late_by(GRACE_SECONDS).answered(answer))
     assert (outcome.status, outcome.reason, outcome.http_status) == (Status.EXPIRED, Reason.NOT_UPLOADED, http_status)
-    assert outcome.message == f"not uploaded within 24 h; the last look failed: {why}"
+    assert outcome.message == f"not uploaded within 24 h; the last poll failed: {why}"
 
 
-def test_a_last_look_without_an_answer_is_expired_too():
-    outcome = ending(late_by(GRACE_SECONDS).failed(NO_RESPONSE))
+def test_a_last_poll_without_an_answer_is_expired_too():
+    outcome = ended(late_by(GRACE_SECONDS).failed(NO_RESPONSE))
     assert (outcome.status, outcome.reason, outcome.http_status) == (Status.EXPIRED, Reason.NOT_UPLOADED, None)
-    assert outcome.message == "not uploaded within 24 h; the last look failed: Read timed out."
+    assert outcome.message == "not uploaded within 24 h; the last poll failed: Read timed out."
     assert outcome.log_file == LogFile(id="a-log-file")
 
 
@@ -357,14 +375,14 @@ def test_a_last_look_without_an_answer_is_expired_too():
         (ApiResponse(http_status=403), Status.REJECTED),
     ],
 )
-def test_what_the_last_look_finds_counts_all_the_same(answer, status):
-    outcome = ending(look(at_the_deadline()).answered(answer))
+def test_what_the_last_poll_finds_counts_all_the_same(answer, status):
+    outcome = ended(poll(at_the_deadline()).answered(answer))
     assert (outcome.status, outcome.reason) != (Status.EXPIRED, Reason.NOT_UPLOADED)
     assert outcome.status is status
 
 
 def test_a_deadline_that_was_switched_off_ends_what_is_still_watched():
-    assert ending(look(deadline_seconds=0).answered(found("started"))).status is Status.EXPIRED
+    assert ended(poll(deadline_seconds=0).answered(found("started"))).status is Status.EXPIRED
 
 
 MOMENTS = st.timedeltas(timedelta(), timedelta(days=3)).map(lambda since: NOW - since)
@@ -378,7 +396,7 @@ MOMENTS = st.timedeltas(timedelta(), timedelta(days=3)).map(lambda since: NOW - 
         log_file=st.none() | st.builds(LogFile, id=st.none() | st.just("other"), state=st.none() | st.text()),
         retry_after_seconds=st.floats(min_value=0, allow_nan=False),
     ),
-    polling=st.builds(
+    phase=st.builds(
         Polling,
         log_file_id=st.none() | st.just("a-log-file"),
         requested_at=MOMENTS,
@@ -390,36 +408,36 @@ MOMENTS = st.timedeltas(timedelta(), timedelta(days=3)).map(lambda since: NOW - 
     deadline_seconds=st.integers(0, 3 * DAY),
     is_online=st.none() | st.booleans(),
 )
-def test_a_look_ends_a_capture_or_is_followed_by_another_one_before_the_deadline_or_its_grace(
-    *, answer, polling, deadline_seconds, is_online
+def test_a_poll_ends_a_capture_or_is_followed_by_another_one_before_the_deadline_or_its_grace(
+    *, answer, phase, deadline_seconds, is_online
 ):
-    looked = look(polling, deadline_seconds=deadline_seconds)
-    result = looked.answered(answer, is_online=is_online)
-    again = result.then if isinstance(result, Told) else result
-    if again is None:
+    polled = poll(phase, deadline_seconds=deadline_seconds)
+    result = polled.answered(answer, is_online=is_online)
+    again = result
+    if again.next is None:
         assert result.outcome.status in {Status.CAPTURED, Status.EXPIRED, Status.REJECTED}
         return
     assert 1 <= again.delay_seconds <= 900
-    grace_seconds = 1 if looked.deadline > NOW else 1 + GRACE_SECONDS
-    assert NOW + timedelta(seconds=again.delay_seconds) < looked.deadline + timedelta(seconds=grace_seconds)
-    kept = again.capture.polling
+    grace_seconds = 1 if polled.deadline > NOW else 1 + GRACE_SECONDS
+    assert NOW + timedelta(seconds=again.delay_seconds) < polled.deadline + timedelta(seconds=grace_seconds)
+    kept = again.next.phase
     assert (kept.requested_at, kept.activated_at, kept.activations) == (
-        polling.requested_at,
-        polling.activated_at,
-        polling.activations,
+        phase.requested_at,
+        phase.activated_at,
+        phase.activations,
     )
 
 
 @given(deadline_seconds=st.integers(1, 3 * DAY), http_status=st.sampled_from([0, 200, 409, 429, 500, 503]))
-def test_a_capture_is_looked_for_until_its_deadline_and_then_ends(deadline_seconds, http_status):
-    capture = policy(deadline_seconds).first_poll(CAPTURE, accepted(LogFile(id="a-log-file"))).capture
-    looked = replace(look(capture.polling, deadline_seconds=deadline_seconds), at=NOW)
+def test_a_capture_is_polled_for_until_its_deadline_and_then_ends(deadline_seconds, http_status):
+    capture = requested(LogFile(id="a-log-file"), deadline_seconds=deadline_seconds).next
+    polled = replace(poll(capture.phase, deadline_seconds=deadline_seconds), at=NOW)
     while True:
-        result = looked.answered(ApiResponse(http_status=http_status)) if http_status else looked.failed(NO_RESPONSE)
-        if isinstance(result, Told):
+        result = polled.answered(ApiResponse(http_status=http_status)) if http_status else polled.failed(NO_RESPONSE)
+        if result.outcome:
             break
         waited = timedelta(seconds=result.delay_seconds)
-        looked = replace(looked, polling=result.capture.polling, at=looked.at + waited)
+        polled = replace(polled, phase=result.next.phase, at=polled.at + waited)
     assert (result.outcome.status, result.outcome.reason) == (Status.EXPIRED, Reason.NOT_UPLOADED)
     grace = timedelta(seconds=0 if http_status == 200 else GRACE_SECONDS)
-    assert looked.at == max(NOW, looked.deadline + grace)
+    assert polled.at == max(NOW, polled.deadline + grace)

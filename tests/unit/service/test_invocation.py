@@ -1,6 +1,6 @@
 import json
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from threading import Event
@@ -10,11 +10,13 @@ import pytest
 import requests
 from botocore.exceptions import ClientError
 
-from agent_log_capture.domain.capture import Capture, Job, Polling, Status, timestamp
+from agent_log_capture.domain import queue_message
+from agent_log_capture.domain.capture import Job, Polling, Requesting
 from agent_log_capture.domain.events.parser import EventParser
 from agent_log_capture.domain.notifications.notification import to_json
+from agent_log_capture.domain.outcome import Status, timestamp
 from agent_log_capture.domain.polling import PollPolicy
-from agent_log_capture.domain.responses import RetryPolicy
+from agent_log_capture.domain.retry import RetryPolicy
 from agent_log_capture.service import worker_pool
 from agent_log_capture.service.invocation import CAPTURES_IN_AN_INVOCATION, CaptureService
 from agent_log_capture.service.worker_pool import CALL_SECONDS, SAVING_SECONDS, SENDING_SECONDS, TooLittleTimeError
@@ -83,17 +85,17 @@ def looks(wire):
 
 
 @pytest.fixture
-def service(*, api, secret, queue, topic, recent, jobs, now, logger):
+def service(*, api, secret, queue, topic, captures_table, now, logger):
     return CaptureService(
-        reader=EventParser(default_region="DFW"),
+        parser=EventParser(default_region="DFW"),
         api=api,
         secret=secret,
         queue=queue,
         topic=topic,
-        recent=recent,
+        table=captures_table,
+        cool_down=timedelta(seconds=600),
         retries=RetryPolicy(window_seconds=DAY_SECONDS, random=lambda: 0.0),
-        follow=PollPolicy(deadline_seconds=DAY_SECONDS, grace_seconds=0),
-        jobs=jobs,
+        polls=PollPolicy(deadline_seconds=DAY_SECONDS, grace_seconds=0),
         concurrency=4,
         random=lambda: 0.5,
         now=lambda: now,
@@ -103,7 +105,7 @@ def service(*, api, secret, queue, topic, recent, jobs, now, logger):
 
 @pytest.fixture
 def unfollowed(service):
-    return replace(service, follow=replace(service.follow, deadline_seconds=0))
+    return replace(service, polls=replace(service.polls, deadline_seconds=0))
 
 
 @pytest.fixture
@@ -126,11 +128,11 @@ def watched(a_capture, now):
         captures = [
             a_capture(
                 agent_id=agent_id,
-                polling=Polling(log_file_id=f"log-of-{agent_id}", requested_at=requested_at, **polling),
+                phase=Polling(log_file_id=f"log-of-{agent_id}", requested_at=requested_at, **polling),
             )
             for agent_id in agent_ids
         ]
-        return {"captures": [capture.to_json() for capture in captures]}
+        return {"captures": [queue_message.to_json(capture) for capture in captures]}
 
     return build
 
@@ -248,12 +250,12 @@ def test_of_an_event_with_good_and_bad_ids_only_the_bad_ones_are_kept(run, ends)
     assert counted(report) == {"requested": 1, "rejected": 60}
     assert agents_of(ends.told.bodies()) == ["", "", "one"]
     [letter] = ends.dead.bodies()
-    assert letter == {"refused": [{"agent_ids": bad}]}
+    assert letter == {"rejected": [{"agent_ids": bad}]}
 
 
 def test_what_is_given_up_is_told_and_can_be_replayed(run, answers, overdue, now, ends):
     answers["overdue"] = 503
-    report = run(sqs_event(record={"captures": [overdue.to_json()]}))
+    report = run(sqs_event(record={"captures": [queue_message.to_json(overdue)]}))
     assert (counted(report), report.unsaved) == ({"failed": 1}, {})
     [notification] = ends.told.bodies()
     assert (notification["status"], notification["reason"], notification["attempts"]) == ("failed", "temporary", 17)
@@ -263,7 +265,7 @@ def test_what_is_given_up_is_told_and_can_be_replayed(run, answers, overdue, now
 
     del answers["overdue"]
     [replayed] = json.loads(letter["Body"])["captures"]
-    assert Capture.from_json(replayed, now) == replace(overdue, attempts=0, replays=1, retry_from=now)
+    assert queue_message.from_json(replayed, now) == replace(overdue, attempts=0, replays=1, retry_from=now)
     assert counted(run(sqs_event(replayed=letter["Body"]))) == {"requested": 1}
     [again] = ends.told.bodies()
     assert (again["attempts"], again["trigger"]) == (1, notification["trigger"])
@@ -279,8 +281,8 @@ def test_a_capture_that_cannot_be_told_goes_back_alone_and_is_told_later(*, run,
     assert agents_of(ends.told.bodies()) == ["one"]
     assert [agents_of(body["captures"]) for body in ends.waiting.bodies(after_seconds=34)] == [["one"]]
     [body] = ends.waiting.bodies(after_seconds=300)
-    again = {capture["agent_id"]: Capture.from_json(capture, now) for capture in body["captures"]}
-    assert {agent_id: capture.attempts for agent_id, capture in again.items()} == {"two": 0, "three": 0}
+    again = {capture["agent_id"]: queue_message.from_json(capture, now) for capture in body["captures"]}
+    assert {agent_id: capture.attempts for agent_id, capture in again.items()} == {"two": 1, "three": 1}
     assert (again["two"].unconfirmed_since, again["three"].unconfirmed_since) == (now, None)
 
     assert counted(run(sqs_event(again=body))) == {"requested": 1, "rejected": 1}
@@ -292,7 +294,7 @@ def test_what_neither_is_told_nor_put_back_keeps_its_record_and_no_other(*, run,
     topic_entries.fail(lambda entry: entry["Subject"] == "requested two", calls=3)
     queue_entries.fail(lambda entry: '"two"' in entry["MessageBody"], is_sender_fault=True)
     report = run(sqs_event(first="one", second="two", third="three"))
-    assert report.unsaved == {"second": "the capture was not put back: Throttled: slow down"}
+    assert report.unsaved == {"second": "the capture was not requeued: Throttled: slow down"}
     assert counted(report) == {"requested": 2, "deferred": 1}
 
 
@@ -301,7 +303,7 @@ def test_what_is_given_up_lies_in_the_dead_letter_queue_even_when_it_cannot_be_t
 ):
     answers["overdue"] = 503
     topic_entries.fail(lambda _: True, calls=6)
-    report = run(sqs_event(record={"captures": [overdue.to_json()]}, unreadable="{"))
+    report = run(sqs_event(record={"captures": [queue_message.to_json(overdue)]}, unreadable="{"))
     assert (counted(report), report.unsaved, report.notifications_published) == ({"failed": 1, "rejected": 1}, {}, 0)
     letters = [letter["MessageAttributes"]["reason"]["StringValue"] for letter in ends.dead.messages()]
     assert sorted(letters) == ["invalid_json", "temporary"]
@@ -311,7 +313,7 @@ def test_what_is_given_up_lies_in_the_dead_letter_queue_even_when_it_cannot_be_t
 def test_what_cannot_get_into_the_dead_letter_queue_is_not_told_either(*, run, answers, overdue, queue_entries, ends):
     answers["overdue"] = 503
     queue_entries.fail(lambda entry: "MessageAttributes" in entry, calls=2, is_sender_fault=True)
-    report = run(sqs_event(good="one", bad="two, not@good", given_up={"captures": [overdue.to_json()]}))
+    report = run(sqs_event(good="one", bad="two, not@good", given_up={"captures": [queue_message.to_json(overdue)]}))
     assert report.unsaved == {"bad": "the dead letter was not sent: Throttled: slow down"}
     assert counted(report) == {"requested": 1, "deferred": 3}
     assert agents_of(ends.told.bodies()) == ["one"]
@@ -325,7 +327,7 @@ def test_a_capture_that_is_not_put_back_keeps_its_record_and_no_other(*, run, un
     break_calls(sqs, "SendMessageBatch")
     report = run(sqs_event(first="one", second="two", third="three"), unfollowed)
     assert sorted(report.unsaved) == ["second", "third"]
-    assert report.unsaved["second"].startswith("the capture was not put back: ClientError: ")
+    assert report.unsaved["second"].startswith("the capture was not requeued: ClientError: ")
     assert counted(report) == {"requested": 1, "deferred": 2}
     assert [(notification["status"], notification["job_id"]) for notification in ends.told.bodies()] == [
         ("requested", "first"),
@@ -341,12 +343,12 @@ def test_an_event_that_came_from_no_queue_is_kept_without_a_message_id(run, answ
 
 def test_more_than_500_captures_fan_out(run, service, answers, waiting):
     agents = [f"agent-{number}" for number in range(CAPTURES_IN_AN_INVOCATION + 250)]
-    report = run(sqs_event(record=" ".join(agents)), replace(service, recent=None))
+    report = run(sqs_event(record=" ".join(agents)), replace(service, cool_down=timedelta()))
     assert counted(report) == {"requested": 500, "deferred": 250}
     assert answers.asked == Counter(agents[:500])
     assert agents_of(map(to_json, report.outcomes)) == sorted(agents[:500])
     bodies = waiting.bodies()
-    assert [len(body["captures"]) for body in bodies] == [100, 100, 50]
+    assert [len(body["captures"]) for body in bodies] == [10] * 25
     requeue = [capture for body in bodies for capture in body["captures"]]
     assert [capture["agent_id"] for capture in requeue] == agents[500:]
     assert {capture["attempts"] for capture in requeue} == {0}
@@ -355,7 +357,9 @@ def test_more_than_500_captures_fan_out(run, service, answers, waiting):
 def test_captures_that_cannot_fan_out_keep_their_record(run, unfollowed, sqs):
     agents = [f"agent-{number}" for number in range(CAPTURES_IN_AN_INVOCATION + 1)]
     break_calls(sqs, "SendMessageBatch")
-    report = run(sqs_event(first=" ".join(agents[:-1]), second=agents[-1]), replace(unfollowed, recent=None))
+    report = run(
+        sqs_event(first=" ".join(agents[:-1]), second=agents[-1]), replace(unfollowed, cool_down=timedelta())
+    )
     assert list(report.unsaved) == ["second"]
     assert counted(report) == {"requested": 500, "deferred": 1}
 
@@ -388,7 +392,7 @@ def test_the_token_is_in_no_log_line(run, answers, overdue, log, ends):
         two=RuntimeError("nobody expected this"), three=requests.ReadTimeout("timed out"), four=401, five=403
     )
     answers["overdue"] = requests.ConnectionError("reset")
-    run(sqs_event(first="one two three five", second={"captures": [overdue.to_json()]}, third="{"))
+    run(sqs_event(first="one two three five", second={"captures": [queue_message.to_json(overdue)]}, third="{"))
     run(sqs_event(first="four"))
     said = [
         log.getvalue(),
@@ -411,7 +415,7 @@ def test_a_refused_token_costs_no_more_calls_than_there_are_workers(run, answers
     tried = {capture["agent_id"] for capture in requeue if capture["attempts"]}
     assert tried == set(answers.asked)
     lines = [json.loads(line) for line in log.getvalue().splitlines()]
-    [breaker] = [line for line in lines if line["message"].startswith("the breaker")]
+    [breaker] = [line for line in lines if line["message"].startswith("the circuit breaker")]
     [not_tried] = [line for line in lines if line["message"] == "not tried"]
     assert (breaker["level"], breaker["reason"]) == ("WARNING", "token_refused")
     assert not_tried["count"] == 100 - len(tried)
@@ -425,7 +429,7 @@ def test_what_is_not_tried_waits_a_minute_or_more_in_few_messages(run, answers, 
     early = [capture for body in ends.waiting.bodies(after_seconds=59) for capture in body["captures"]]
     assert {capture["agent_id"] for capture in early} == set(answers.asked)
     late = ends.waiting.bodies(after_seconds=120)
-    assert len(late) == 3
+    assert len(late) == 30
     assert {capture["attempts"] for body in late for capture in body["captures"]} == {0}
 
 
@@ -471,30 +475,31 @@ def test_an_invocation_that_starts_with_too_little_time_for_a_call_is_an_error_a
 
 
 def test_a_call_that_takes_too_long_is_given_up_and_its_worker_does_nothing_further(
-    *, run, answers, ends, remembered, monkeypatch, now
+    *, run, answers, ends, items, monkeypatch, now
 ):
     monkeypatch.setattr(worker_pool, "CALL_SECONDS", 0.05)
-    monkeypatch.setattr(worker_pool, "_ROUND_SECONDS", 0.01)
+    monkeypatch.setattr(worker_pool, "_CHECK_SECONDS", 0.01)
     released = Event()
     answers["hangs"] = lambda: 202 if released.wait(timeout=10) else 500
     assert counted(run(sqs_event(record="hangs one"))) == {"requested": 1, "deferred": 1}
     [body] = ends.waiting.bodies(after_seconds=29)
-    [requeue] = [Capture.from_json(capture, now) for capture in body["captures"]]
+    [requeue] = [queue_message.from_json(capture, now) for capture in body["captures"]]
     assert (requeue.agent_id, requeue.unconfirmed_since, requeue.attempts) == ("hangs", now, 1)
 
     left_behind = [thread for thread in enumerate_threads() if thread.name.startswith("capture")]
     released.set()
     for thread in left_behind:
         thread.join(timeout=10)
-    in_progress = [item for item in remembered() if "hangs" in item["id"]["S"] or item["status"]["S"] == "INPROGRESS"]
-    assert [item["status"]["S"] for item in in_progress] == ["INPROGRESS"]
+    states = {item["pk"]: (item["state"], item["claimed_until"]) for item in items("AGENT#")}
+    assert states["AGENT#110011#DFW#hangs"] == ("claimed", "1970-01-01T00:00:00.000Z")
+    assert states["AGENT#110011#DFW#one"][0] == "accepted"
     assert agents_of(ends.told.bodies()) == ["one"]
 
 
 def test_when_time_is_up_what_still_runs_is_given_up_and_what_never_began_is_untried(
     *, service, answers, ends, monkeypatch
 ):
-    monkeypatch.setattr(worker_pool, "_ROUND_SECONDS", 0.01)
+    monkeypatch.setattr(worker_pool, "_CHECK_SECONDS", 0.01)
     released, begun = Event(), Event()
     answers["hangs"] = lambda: begun.set() or (202 if released.wait(timeout=10) else 500)
     report = replace(service, concurrency=1).run(
@@ -530,8 +535,8 @@ def test_a_log_file_that_was_requested_waits_for_its_first_look(run, ends, now):
     assert counted(run({"agent_ids": ["one", "two"]})) == {"requested": 2}
     assert ends.waiting.bodies(after_seconds=29) == []
     [body] = ends.waiting.bodies(after_seconds=34)
-    captures = [Capture.from_json(capture, now) for capture in body["captures"]]
-    assert {capture.agent_id: capture.polling for capture in captures} == {
+    captures = [queue_message.from_json(capture, now) for capture in body["captures"]]
+    assert {capture.agent_id: capture.phase for capture in captures} == {
         agent_id: Polling(log_file_id=f"log-of-{agent_id}", requested_at=now) for agent_id in ("one", "two")
     }
     assert {capture.attempts for capture in captures} == {1}
@@ -566,7 +571,7 @@ def activation(wire):
 def activations_of(ends):
     [body] = ends.waiting.bodies(after_seconds=900)
     return {
-        capture["agent_id"]: (capture["polling"]["activated_at"], capture["polling"]["activations"])
+        capture["agent_id"]: (capture["phase"]["activated_at"], capture["phase"]["activations"])
         for capture in body["captures"]
     }
 
@@ -625,7 +630,7 @@ def test_a_watched_log_file_that_cannot_be_told_is_looked_for_again(run, looks, 
 def test_what_was_told_and_cannot_be_watched_comes_again_and_is_told_the_same(run, answers, queue_entries, ends):
     queue_entries.fail(lambda _: True, is_sender_fault=True)
     report = run(sqs_event(record="one"))
-    assert report.unsaved == {"record": "the capture was not put back: Throttled: slow down"}
+    assert report.unsaved == {"record": "the capture was not requeued: Throttled: slow down"}
     assert counted(run(sqs_event(record="one"))) == counted(report) == {"requested": 1}
     first, second = ends.told.bodies()
     assert (first["outcome_id"], first["logfile"]) == (second["outcome_id"], second["logfile"])
@@ -656,10 +661,10 @@ def test_a_record_that_comes_again_is_requeued_with_what_is_known_and_looked_for
     *, run, wire, service, answers, ends, now
 ):
     wire.get(LOG_FILES, json={"logfiles": [{"id": "listed", "date": now.isoformat(), "state": "requested"}]})
-    alone = replace(service, recent=None)
+    alone = replace(service, cool_down=timedelta())
     assert counted(run(received_again(sqs_event(record="one"), now), alone)) == {"deferred": 1}
     [requeued] = ends.waiting.bodies()
-    [capture] = [Capture.from_json(item, now) for item in requeued["captures"]]
+    [capture] = [queue_message.from_json(item, now) for item in requeued["captures"]]
     assert (capture.trigger.id, capture.unconfirmed_since) == ("record", now)
 
     report = run(sqs_event(requeued=requeued), alone)
@@ -669,16 +674,16 @@ def test_a_record_that_comes_again_is_requeued_with_what_is_known_and_looked_for
 
 def test_what_was_requeued_with_what_is_known_is_not_requeued_for_it_again(run, wire, a_capture, now):
     wire.get(LOG_FILES, json={"logfiles": [{"id": "listed", "date": now.isoformat(), "state": "requested"}]})
-    known = a_capture(unconfirmed_since=now - timedelta(hours=1))
-    event = received_again(sqs_event(record={"captures": [known.to_json()]}), now)
+    known = a_capture(phase=Requesting(now - timedelta(hours=1)))
+    event = received_again(sqs_event(record={"captures": [queue_message.to_json(known)]}), now)
     assert counted(run(event)) == {"requested": 1}
 
 
-def test_each_invocation_tries_the_cool_downs_table_anew(run, table, log):
-    table.fail("PutItem", "InternalServerError")
+def test_each_invocation_tries_the_table_again(run, table_calls, log):
+    table_calls.fail("PutItem", "InternalServerError")
     assert counted(run({"agent_id": "one"})) == {"requested": 1}
-    assert log.getvalue().count("the cool-down table cannot be reached") == 1
-    table.errors.clear()
+    assert log.getvalue().count("the table cannot be reached") == 1
+    table_calls.errors.clear()
     assert counted(run(sqs_event(first="one"))) == {"requested": 1}
     assert counted(run(sqs_event(second="one"))) == {"duplicate": 1}
 
@@ -697,15 +702,18 @@ def requeue(ends, after_seconds=900):
 
 
 @pytest.fixture
-def counted_as(job_items):
-    """What is remembered of the jobs, as far as it is not nothing."""
+def counted_as(items):
+    """How many agents the facts of each job name with each status, and the revision of its report."""
 
     def read():
-        names = ("open", "captured", "expired", "rejected", "failed", "duplicate", "requested", "revision")
-        return {
-            item["job_id"]: {name: int(item[name]) for name in names if int(item.get(name, 0))}
-            for item in job_items("job")
-        }
+        found = defaultdict(Counter)
+        for item in items("JOB#"):
+            job_id = item["pk"].split("#")[1]
+            if item["sk"] == "REPORT":
+                found[job_id]["revision"] = int(item.get("revision", 0))
+            elif not item["sk"].startswith("TRIGGER#"):
+                found[job_id][item["sk"].rpartition("#")[2]] += 1
+        return {job_id: dict(counts) for job_id, counts in found.items()}
 
     return read
 
@@ -713,7 +721,7 @@ def counted_as(job_items):
 def test_the_sum_is_told_when_the_last_agent_has_ended(*, run, answers, looks, ends, counted_as):
     answers.update(unknown=404)
     run(sqs_event(message="one two unknown not@good"))
-    assert counted_as() == {"message": {"open": 2, "rejected": 2}}
+    assert counted_as() == {"message": {"rejected": 1}}
     looks.update(one="completed", two="started")
     run(requeue(ends))
     assert sums(ends.told.bodies()) == []
@@ -772,64 +780,57 @@ def test_an_agent_that_two_triggers_of_a_batch_name_is_a_duplicate_for_the_secon
     assert sorted(told) == [("first", "requested"), ("second", "duplicate"), ("third", "requested")]
 
 
-def test_an_event_without_a_readable_agent_is_no_job(run, ends, job_items):
+def test_an_event_without_a_readable_agent_is_no_job(run, ends, items):
     run(sqs_event(first="not@good", second={"agent_id": "a", "job": 7}))
     assert {notification["status"] for notification in ends.told.bodies()} == {"rejected"}
-    assert job_items("") == []
+    assert items("JOB#") == []
 
 
-def test_nothing_is_done_about_jobs_before_every_agent_is_asked(run, jobs_table, answers):
-    answers["one"] = lambda: 500 if jobs_table.calls else 202
+def test_nothing_is_done_about_jobs_before_every_agent_is_asked(run, table_calls, answers):
+    answers["one"] = lambda: 500 if table_calls.calls["UpdateItem"] else 202
     assert counted(run({"agent_id": "one"})) == {"requested": 1}
-    assert jobs_table.calls == {"TransactWriteItems": 1}
+    assert table_calls.calls == {"PutItem": 1, "BatchWriteItem": 1, "UpdateItem": 1}
 
 
-def test_a_job_is_opened_once_however_often_its_agents_wait(run, looks, ends, jobs_table):
+def test_a_job_is_opened_once_however_often_its_agents_wait(run, looks, ends, table_calls):
     run(sqs_event(message="one two"))
     looks.update(one="started", two="started")
     for _ in range(3):
         run(requeue(ends))
-    assert jobs_table.calls == {"TransactWriteItems": 1}
-
-
-def test_without_jobs_no_table_is_needed(run, service, answers, ends, jobs_table):
-    answers["one"] = 404
-    run(sqs_event(message="one"), replace(service, jobs=None))
-    assert [notification["job_id"] for notification in ends.told.bodies()] == ["message"]
-    assert jobs_table.calls == {}
+    assert table_calls.calls["UpdateItem"] == 1
 
 
 def test_what_fans_out_belongs_to_one_sum(run, unfollowed, ends):
     agents = [f"agent-{number}" for number in range(CAPTURES_IN_AN_INVOCATION + 50)]
-    alone = replace(unfollowed, recent=None)
+    alone = replace(unfollowed, cool_down=timedelta())
     run(sqs_event(message=" ".join(agents)), alone)
     assert sums(ends.told.bodies()) == []
     run(requeue(ends), alone)
     assert [done["requested"] for done in sums(ends.told.bodies())] == [550]
 
 
-def test_a_capture_from_before_there_were_jobs_is_in_none(run, looks, watched, ends, jobs_table):
+def test_a_capture_without_a_job_is_in_none(run, looks, watched, ends, table_calls):
     looks["one"] = "completed"
     run(sqs_event(message=watched("one")))
     assert [notification["status"] for notification in ends.told.bodies()] == ["captured"]
-    assert jobs_table.calls == {}
+    assert table_calls.calls == {}
 
 
 def test_what_cannot_be_counted_comes_again_to_be_counted_and_for_nothing_else(
-    *, run, unfollowed, jobs_table, answers, ends, log, counted_as
+    *, run, unfollowed, table_calls, answers, ends, log, counted_as
 ):
-    jobs_table.fail("TransactWriteItems", "InternalServerError")
+    table_calls.fail("UpdateItem", "InternalServerError")
     answers["two"] = 404
     report = run(sqs_event(message="one two", other="three"), unfollowed)
     assert (counted(report), report.not_counted) == ({"requested": 2, "rejected": 1}, 3)
-    assert "jobs were not counted" in log.getvalue()
+    assert "jobs were not recorded" in log.getvalue()
     assert len(ends.told.bodies()) == 3
     assert ends.waiting.bodies(after_seconds=299) == []
     again = requeue(ends, after_seconds=300)
     report = run(again, unfollowed)
     assert (report.asked, report.new, counted(report), report.not_counted) == (0, 0, {}, 3)
 
-    jobs_table.errors.clear()
+    table_calls.errors.clear()
     report = run(requeue(ends), unfollowed)
     assert (report.asked, len(report.jobs_done)) == (0, 2)
     assert sorted((done["job_id"], done["asked"]) for done in ends.told.bodies()) == [("message", 2), ("other", 1)]
@@ -838,25 +839,25 @@ def test_what_cannot_be_counted_comes_again_to_be_counted_and_for_nothing_else(
     assert ends.waiting.messages(after_seconds=900) == []
 
 
-def test_a_table_that_is_out_of_reach_is_tried_with_one_job_alone(run, unfollowed, jobs_table, ends):
-    jobs_table.fail("TransactWriteItems", "InternalServerError")
+def test_a_table_that_is_out_of_reach_is_tried_with_one_job_alone(run, unfollowed, table_calls, ends):
+    table_calls.fail("UpdateItem", "AccessDeniedException")
     run(sqs_event(**{f"message-{number}": f"agent-{number}" for number in range(5)}), unfollowed)
-    assert jobs_table.calls == {"TransactWriteItems": 1}
+    assert table_calls.calls["UpdateItem"] == 1
     assert len(requeue(ends)["Records"]) == 1
 
 
 def test_what_cannot_be_counted_for_the_whole_retry_window_is_kept_and_can_be_replayed(
-    *, run, unfollowed, jobs_table, ends, now
+    *, run, unfollowed, table_calls, ends, now
 ):
-    jobs_table.fail("TransactWriteItems", "InternalServerError")
+    table_calls.fail("UpdateItem", "InternalServerError")
     run(sqs_event(message="one"), unfollowed)
     later = replace(unfollowed, now=lambda: now + timedelta(days=1))
     report = run(requeue(ends), later)
     assert (report.unsaved, ends.waiting.messages(after_seconds=900)) == ({}, [])
     [letter] = ends.dead.messages()
     attributes = {name: value["StringValue"] for name, value in letter["MessageAttributes"].items()}
-    assert attributes == {"reason": "not_counted", "status": "requested", "trigger_type": "sqs", "attempts": "0"}
-    jobs_table.errors.clear()
+    assert attributes == {"reason": "not_counted", "status": "requested", "trigger_type": "sqs", "attempts": "1"}
+    table_calls.errors.clear()
     ends.told.bodies()
     run(sqs_event(replayed=letter["Body"]), later)
     assert [(done["job_id"], done["requested"]) for done in ends.told.bodies()] == [("message", 1)]
@@ -870,7 +871,7 @@ def test_a_sum_that_cannot_be_told_is_told_later(*, run, unfollowed, topic_entri
     assert counted(report) == {"requested": 2}
     again = requeue(ends)
     [capture] = json.loads(again["Records"][0]["body"])["captures"]
-    assert capture["ended"] == "requested"
+    assert capture["phase"]["status"] == "requested"
     run(again, unfollowed)
     run(again, unfollowed)
     assert [done["requested"] for done in sums(ends.told.bodies())] == [2]
@@ -884,8 +885,8 @@ def test_a_record_that_comes_again_is_counted_once_and_tells_its_sum_once(run, u
     assert counted_as() == {"message": {"requested": 2, "revision": 1}}
 
 
-def test_what_neither_can_be_counted_nor_waits_keeps_its_record(run, unfollowed, jobs_table, sqs):
-    jobs_table.fail("TransactWriteItems", "InternalServerError")
+def test_what_neither_can_be_counted_nor_waits_keeps_its_record(run, unfollowed, table_calls, sqs):
+    table_calls.fail("UpdateItem", "InternalServerError")
     break_calls(sqs, "SendMessageBatch")
     report = run(sqs_event(message="one"), unfollowed)
     assert list(report.unsaved) == ["message"]
@@ -894,14 +895,19 @@ def test_what_neither_can_be_counted_nor_waits_keeps_its_record(run, unfollowed,
 def test_a_replayed_failure_corrects_the_sum(*, run, unfollowed, answers, ends, overdue, counted_as):
     answers["overdue"] = 503
     job = replace(overdue, job=Job(name=None, asked=2))
-    run(sqs_event(message={"captures": [job.to_json(), replace(job, agent_id="fine").to_json()]}), unfollowed)
+    run(
+        sqs_event(
+            message={"captures": [queue_message.to_json(job), queue_message.to_json(replace(job, agent_id="fine"))]}
+        ),
+        unfollowed,
+    )
     [first] = sums(ends.told.bodies())
     assert (first["revision"], first["failed"], first["requested"]) == (1, 1, 1)
-    assert first["message"] == "of the 2 agents asked for: 1 failed, 1 requested; nothing is missing"
+    assert first["message"] == "2 agents: 1 failed, 1 requested"
     answers["overdue"] = 503
     [letter] = ends.dead.messages()
     run(sqs_event(replayed=letter["Body"]), unfollowed)
-    assert counted_as()[job.job_id] == {"open": 1, "requested": 1, "revision": 1}
+    assert counted_as()[job.job_id] == {"failed": 1, "pending": 1, "requested": 1, "revision": 1}
     answers["overdue"] = 202
     run(requeue(ends), unfollowed)
     [second] = sums(ends.told.bodies())
@@ -909,7 +915,7 @@ def test_a_replayed_failure_corrects_the_sum(*, run, unfollowed, answers, ends, 
     assert first["outcome_id"] != second["outcome_id"]
 
 
-def test_without_time_to_count_what_has_ended_waits_to_be_counted(unfollowed, ends, jobs_table, sns):
+def test_without_time_to_count_what_has_ended_waits_to_be_counted(unfollowed, ends, table_calls, sns):
     is_told = Event()
     sns.meta.events.register("before-call.sns.PublishBatch", lambda **_: is_told.set())
     report = unfollowed.run(
@@ -917,5 +923,5 @@ def test_without_time_to_count_what_has_ended_waits_to_be_counted(unfollowed, en
         request_id="request-id",
         remaining_millis=lambda: 1000 * (2 * SENDING_SECONDS - 1) if is_told.is_set() else 300_000,
     )
-    assert (report.not_counted, report.unsaved, jobs_table.calls) == (1, {}, {})
+    assert (report.not_counted, report.unsaved, table_calls.calls["UpdateItem"]) == (1, {}, 0)
     assert len(requeue(ends)["Records"]) == 1

@@ -1,16 +1,16 @@
 from dataclasses import replace
 from datetime import timedelta
-from threading import Semaphore
 
 import pytest
 import requests
 
 from agent_log_capture.adapters.token_secret import InvocationToken, TokenSecret
-from agent_log_capture.domain.capture import LogFile, Polling, Reason, Status, Trigger, TriggerType
+from agent_log_capture.domain.capture import Polling, Requesting
 from agent_log_capture.domain.circuit_breaker import CircuitBreaker
-from agent_log_capture.domain.events.parser import EventParser
+from agent_log_capture.domain.outcome import LogFile, Reason, Status
 from agent_log_capture.domain.polling import PollPolicy
-from agent_log_capture.domain.responses import Deferred, Failure, GivenUp, NotTried, RetryPolicy
+from agent_log_capture.domain.retry import RetryPolicy
+from agent_log_capture.domain.step import Step, not_tried
 from agent_log_capture.service.processor import Processor
 from agent_log_capture.service.worker_pool import CALL_SECONDS, SAVING_SECONDS, AbandonedError, Task, TimeLeft
 
@@ -35,31 +35,15 @@ def token(secret, breaker):
 
 
 @pytest.fixture
-def build_asking(api, token, breaker, now):
-    def build(recent):
-        return Processor(
-            api=api,
-            token=token,
-            breaker=breaker,
-            slots=Semaphore(32),
-            recent=recent,
-            retries=RetryPolicy(window_seconds=WINDOW_SECONDS, random=lambda: 1.0),
-            follow=PollPolicy(deadline_seconds=DEADLINE_SECONDS, grace_seconds=GRACE_SECONDS),
-            now=lambda: now,
-        )
-
-    return build
-
-
-@pytest.fixture(params=[True, False], ids=["cool-down", "no cool-down"])
-def asking(request, build_asking):
-    """What does not depend on the cool-down holds with and without it."""
-    return build_asking(request.getfixturevalue("recent") if request.param else None)
-
-
-@pytest.fixture
-def asking_once(build_asking, recent):
-    return build_asking(recent)
+def processor(api, token, breaker, now):
+    return Processor(
+        api=api,
+        token=token,
+        breaker=breaker,
+        retries=RetryPolicy(window_seconds=WINDOW_SECONDS, random=lambda: 1.0),
+        polls=PollPolicy(deadline_seconds=DEADLINE_SECONDS, grace_seconds=GRACE_SECONDS),
+        now=lambda: now,
+    )
 
 
 @pytest.fixture
@@ -70,7 +54,7 @@ def capture(a_capture, now):
 
 @pytest.fixture
 def unconfirmed(capture, now):
-    return replace(capture, unconfirmed_since=now - timedelta(minutes=1))
+    return replace(capture, phase=Requesting(now - timedelta(minutes=1)))
 
 
 @pytest.fixture
@@ -94,13 +78,19 @@ def renew(secrets, secret_arn):
     return lambda: secrets.put_secret_value(SecretId=secret_arn, SecretString=value)
 
 
-def a_turn(capture, remaining_millis=300_000):
-    [parsed] = EventParser(default_region="DFW").read({}, request_id="request-id", now=capture.asked_at)
-    return Task(parsed, capture, TimeLeft(lambda: remaining_millis))
+def a_task(capture, remaining_millis=300_000):
+    return Task(capture, TimeLeft(lambda: remaining_millis))
 
 
-def work_on(asking, capture):
-    return asking.work_on(a_turn(capture))
+def process(processor, capture):
+    return processor.process(a_task(capture))
+
+
+def requeued(before, delay_seconds, failure, **changes):
+    """Return the step of a capture that is requeued after an attempt."""
+    after = replace(before, **changes)
+    is_request = isinstance(before.phase, Requesting)
+    return Step(capture=after if is_request else before, next=after, delay_seconds=delay_seconds, failure=failure)
 
 
 def calls(wire):
@@ -111,9 +101,9 @@ def methods(wire):
     return [method for method, _ in calls(wire)]
 
 
-def test_an_accepted_request_is_requested(wire, asking, capture, now):
+def test_an_accepted_request_is_requested(wire, processor, capture, now):
     wire.post(URL, status=202, json={"id": "made", "state": "requested"})
-    outcome = work_on(asking, capture).outcome
+    outcome = process(processor, capture).outcome
     assert (outcome.status, outcome.log_file.id, outcome.http_status) == (Status.REQUESTED, "made", 202)
     assert (outcome.agent_id, outcome.project_id, outcome.region) == (AGENT, "110011", "DFW")
     assert (outcome.asked_at, outcome.at, outcome.trigger) == (capture.asked_at, now, capture.trigger)
@@ -124,16 +114,15 @@ def test_an_accepted_request_is_requested(wire, asking, capture, now):
 @pytest.mark.parametrize(
     ("body", "log_file_id"), [({"id": "made"}, "made"), ({"id": "made", "state": "completed"}, "made"), ({}, None)]
 )
-def test_an_accepted_request_waits_for_its_first_look(*, wire, asking, unconfirmed, now, body, log_file_id):
+def test_an_accepted_request_waits_for_its_first_look(*, wire, processor, unconfirmed, now, body, log_file_id):
     wire.get(URL, json={"logfiles": []})
     wire.post(URL, status=202, json=body)
-    then = work_on(asking, unconfirmed).then
-    polling = Polling(log_file_id=log_file_id, requested_at=now)
-    watched = replace(unconfirmed, attempts=3, unconfirmed_since=None, polling=polling)
-    assert (then.capture, then.delay_seconds) == (watched, 30)
+    step = process(processor, unconfirmed)
+    phase = Polling(log_file_id=log_file_id, requested_at=now)
+    assert (step.next, step.delay_seconds) == (replace(unconfirmed, attempts=3, phase=phase), 30)
 
 
-def test_a_log_file_may_be_as_old_as_the_moment_before_it_was_asked_for(wire, asking, capture, now):
+def test_a_log_file_may_be_as_old_as_the_moment_before_it_was_asked_for(wire, processor, capture, now):
     moments = [now]
 
     def answer(_):
@@ -141,92 +130,92 @@ def test_a_log_file_may_be_as_old_as_the_moment_before_it_was_asked_for(wire, as
         return 202, {}, ""
 
     wire.add_callback("POST", URL, answer)
-    told = work_on(replace(asking, now=lambda: moments[-1]), capture)
+    told = process(replace(processor, now=lambda: moments[-1]), capture)
     assert told.outcome.at == now + timedelta(seconds=12)
-    assert told.then.capture.polling.requested_at == now
+    assert told.next.phase.requested_at == now
 
 
-def test_without_a_deadline_an_accepted_request_is_an_ending(wire, asking, capture):
+def test_without_a_deadline_an_accepted_request_is_an_ending(wire, processor, capture):
     wire.post(URL, status=202, json={"id": "made"})
-    unfollowed = replace(asking, follow=replace(asking.follow, deadline_seconds=0))
-    told = work_on(unfollowed, capture)
-    assert (told.outcome.status, told.then) == (Status.REQUESTED, None)
+    unfollowed = replace(processor, polls=replace(processor.polls, deadline_seconds=0))
+    told = process(unfollowed, capture)
+    assert (told.outcome.status, told.next) == (Status.REQUESTED, None)
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 405, 501])
-def test_a_refused_request_is_rejected_with_the_words_of_the_api(wire, asking, capture, status):
+def test_a_refused_request_is_rejected_with_the_words_of_the_api(wire, processor, capture, status):
     wire.post(URL, status=status, json={"message": "Its own words."})
-    outcome = work_on(asking, capture).outcome
+    outcome = process(processor, capture).outcome
     assert (outcome.status, outcome.reason) == (Status.REJECTED, Reason.REFUSED)
     assert (outcome.http_status, outcome.message, outcome.attempts) == (status, "Its own words.", 3)
     assert methods(wire) == ["POST"]
 
 
-def test_a_redirect_is_rejected_and_not_followed(wire, asking, capture):
+def test_a_redirect_is_rejected_and_not_followed(wire, processor, capture):
     wire.post(URL, status=307, headers={"Location": "https://elsewhere.example/"})
-    outcome = work_on(asking, capture).outcome
+    outcome = process(processor, capture).outcome
     assert (outcome.status, outcome.reason, outcome.http_status) == (Status.REJECTED, Reason.REDIRECTED, 307)
     assert (outcome.log_file, methods(wire)) == (None, ["POST"])
 
 
 @pytest.mark.parametrize("status", [408, 413, 429, 500, 503])
-def test_a_temporary_answer_defers(wire, asking, capture, status):
+def test_a_temporary_answer_defers(wire, processor, capture, status):
     wire.post(URL, status=status, json={"message": "Busy."})
-    result = work_on(asking, capture)
-    assert result == Deferred(replace(capture, attempts=3), 120, result.failure)
+    result = process(processor, capture)
+    assert result == requeued(capture, 120, result.failure, attempts=3)
     assert (result.failure.reason, result.failure.http_status) == (Reason.TEMPORARY, status)
     assert result.failure.message == "Busy."
     assert methods(wire) == ["POST"]
 
 
-def test_a_server_that_says_when_to_come_again_is_heeded(wire, asking, capture):
+def test_a_server_that_says_when_to_come_again_is_heeded(wire, processor, capture):
     wire.post(URL, status=503, headers={"Retry-After": "600"})
-    assert work_on(asking, capture).delay_seconds == 600
+    assert process(processor, capture).delay_seconds == 600
 
 
-def test_a_refused_token_is_exchanged_for_another_one(wire, asking, capture, renew, reads):
+def test_a_refused_token_is_exchanged_for_another_one(wire, processor, capture, renew, reads):
     wire.post(URL, status=401)
     wire.post(URL.replace("110011", "220022"), status=202)
-    asking.token.current()
+    processor.token.current()
     renew()
-    outcome = work_on(asking, capture).outcome
+    outcome = process(processor, capture).outcome
     assert (outcome.status, outcome.project_id, outcome.attempts) == (Status.REQUESTED, "220022", 3)
     assert calls(wire) == [("POST", FIRST), ("POST", SECOND)]
     assert len(reads) == 2
 
 
 def test_the_same_token_again_leaves_all_others_untried_at_the_cost_of_one_call(
-    *, wire, asking, capture, watched, secret_arn, reads
+    *, wire, processor, capture, watched, secret_arn, reads
 ):
     wire.post(URL, status=401)
-    refused, *others = [work_on(asking, each) for each in (capture, capture, watched)]
+    refused, *others = [process(processor, each) for each in (capture, capture, watched)]
     assert (refused.capture.attempts, refused.failure.reason) == (3, Reason.TOKEN_REFUSED)
     assert secret_arn in refused.failure.message
-    assert others == [NotTried(capture, 90, refused.failure), NotTried(watched, 90, refused.failure)]
+    assert others == [not_tried(each, refused.failure, 90) for each in (capture, watched)]
     assert (methods(wire), len(reads)) == (["POST"], 2)
 
 
-def test_a_renewed_token_that_is_refused_too_defers(wire, asking, capture, renew, reads):
+def test_a_renewed_token_that_is_refused_too_defers(wire, processor, capture, renew, reads):
     wire.post(URL, status=401)
     wire.post(URL.replace("110011", "220022"), status=401)
-    asking.token.current()
+    processor.token.current()
     renew()
-    assert work_on(asking, capture).failure.reason is Reason.TOKEN_REFUSED
+    assert process(processor, capture).failure.reason is Reason.TOKEN_REFUSED
     assert (calls(wire), len(reads)) == ([("POST", FIRST), ("POST", SECOND)], 2)
 
 
-def test_a_secret_that_cannot_be_read_defers_without_a_call(wire, asking, capture, secrets, secret_arn):
+def test_a_secret_that_cannot_be_read_defers_without_a_call(wire, processor, capture, secrets, secret_arn):
     secrets.delete_secret(SecretId=secret_arn, ForceDeleteWithoutRecovery=True)
-    result = work_on(asking, capture)
+    result = process(processor, capture)
     assert (result.failure.reason, result.capture.attempts) == (Reason.TOKEN_UNAVAILABLE, 3)
     assert methods(wire) == []
 
 
 @pytest.mark.parametrize("state", ["requested", "started"])
-def test_a_conflict_with_a_pending_log_file_takes_it(wire, asking, capture, listed, state):
+def test_a_conflict_with_a_pending_log_file_takes_it(wire, processor, capture, listed, state):
     wire.post(URL, status=409)
     wire.get(URL, json=listed(state, made=-timedelta(days=1)))
-    outcome = work_on(asking, capture).outcome
+    outcome = process(processor, capture).outcome
     assert (outcome.status, outcome.log_file.id, outcome.http_status) == (Status.REQUESTED, "listed", 409)
     assert methods(wire) == ["POST", "GET"]
 
@@ -236,86 +225,89 @@ def test_a_conflict_with_a_pending_log_file_takes_it(wire, asking, capture, list
     [
         {"json": {"logfiles": []}},
         {"json": {"logfiles": [{"id": "done", "state": "completed"}]}},
-        {"status": 503, "headers": {"Retry-After": "900"}},
         {"status": 403},
     ],
-    ids=["none", "completed", "busy", "forbidden"],
+    ids=["none", "completed", "forbidden"],
 )
-def test_a_conflict_without_a_pending_log_file_defers(wire, asking, capture, look):
+def test_a_conflict_without_a_pending_log_file_defers(wire, processor, capture, look):
     wire.post(URL, status=409, json={"message": "Conflict."}, headers={"Retry-After": "300"})
     wire.get(URL, **look)
-    result = work_on(asking, capture)
+    result = process(processor, capture)
     assert (result.failure.reason, result.failure.http_status) == (Reason.CONFLICT, 409)
     assert (result.failure.message, result.delay_seconds) == ("Conflict.", 300)
     assert result.capture.unconfirmed_since is None
 
 
-@pytest.mark.parametrize("look", [{"body": requests.ReadTimeout()}, {"body": "no list"}], ids=["lost", "no list"])
-def test_a_conflict_whose_look_fails_defers(wire, asking, capture, look):
+@pytest.mark.parametrize(
+    "look",
+    [{"status": 503}, {"body": requests.ReadTimeout()}, {"body": "no list"}],
+    ids=["busy", "lost", "no list"],
+)
+def test_a_conflict_whose_look_fails_defers(wire, processor, capture, look):
     wire.post(URL, status=409)
     wire.get(URL, **look)
-    result = work_on(asking, capture)
+    result = process(processor, capture)
     assert (result.failure.reason, result.capture.unconfirmed_since) == (Reason.TEMPORARY, None)
 
 
-def test_a_token_that_expires_between_two_calls_is_exchanged_too(wire, asking, capture, listed, renew):
+def test_a_token_that_expires_between_two_calls_is_exchanged_too(wire, processor, capture, listed, renew):
     wire.post(URL, status=409)
     wire.get(URL, status=401)
     wire.get(URL.replace("110011", "220022"), json=listed())
-    asking.token.current()
+    processor.token.current()
     renew()
-    assert work_on(asking, capture).outcome.log_file.id == "listed"
+    assert process(processor, capture).outcome.log_file.id == "listed"
     assert calls(wire) == [("POST", FIRST), ("GET", FIRST), ("GET", SECOND)]
 
 
-def test_a_lost_answer_defers_unconfirmed(wire, asking, capture, now):
+def test_a_lost_answer_defers_unconfirmed(wire, processor, capture, now):
     wire.post(URL, body=requests.ReadTimeout("timed out"))
-    result = work_on(asking, capture)
+    result = process(processor, capture)
     assert (result.failure.reason, result.capture.unconfirmed_since) == (Reason.UNCONFIRMED, now)
-    assert result.capture == replace(capture, attempts=3, unconfirmed_since=now)
+    assert result.next == replace(capture, attempts=3, phase=Requesting(now))
 
 
-def test_no_connection_defers_with_nothing_to_confirm(wire, asking, capture):
+def test_no_connection_defers_with_nothing_to_confirm(wire, processor, capture):
     wire.post(URL, body=requests.exceptions.ConnectTimeout("timed out"))
-    result = work_on(asking, capture)
+    result = process(processor, capture)
     assert (result.failure.reason, result.capture.unconfirmed_since) == (Reason.NOT_CONNECTED, None)
 
 
 @pytest.mark.parametrize("state", ["requested", "started", "completed"])
-def test_an_unconfirmed_request_that_was_served_is_not_made_again(wire, asking, unconfirmed, listed, state):
+def test_an_unconfirmed_request_that_was_served_is_not_made_again(wire, processor, unconfirmed, listed, state):
     wire.get(URL, json=listed(state))
-    outcome = work_on(asking, unconfirmed).outcome
+    outcome = process(processor, unconfirmed).outcome
     assert (outcome.status, outcome.log_file.id, outcome.http_status) == (Status.REQUESTED, "listed", 200)
     assert (outcome.attempts, methods(wire)) == (3, ["GET"])
 
 
-def test_an_unconfirmed_request_that_is_not_found_is_made_again(wire, asking, unconfirmed):
+def test_an_unconfirmed_request_that_is_not_found_is_made_again(wire, processor, unconfirmed):
     wire.get(URL, json={"logfiles": []})
     wire.post(URL, status=202, json={"id": "made"})
-    assert work_on(asking, unconfirmed).outcome.log_file.id == "made"
+    assert process(processor, unconfirmed).outcome.log_file.id == "made"
     assert methods(wire) == ["GET", "POST"]
 
 
 @pytest.mark.parametrize("status", [404, 403, 302])
 def test_an_unconfirmed_request_that_may_not_be_looked_for_is_rejected_and_not_made_again(
-    wire, asking, unconfirmed, status
+    wire, processor, unconfirmed, status
 ):
     wire.get(URL, status=status)
-    outcome = work_on(asking, unconfirmed).outcome
+    outcome = process(processor, unconfirmed).outcome
     assert (outcome.status, outcome.http_status, methods(wire)) == (Status.REJECTED, status, ["GET"])
 
 
 @pytest.mark.parametrize("look", [{"status": 409}, {"status": 204}, {"status": 201, "json": {"id": "other"}}])
-def test_an_unconfirmed_request_that_cannot_be_looked_for_is_not_made_again(wire, asking, unconfirmed, look):
+def test_an_unconfirmed_request_that_cannot_be_looked_for_is_not_made_again(wire, processor, unconfirmed, look):
     wire.get(URL, **look)
-    result = work_on(asking, unconfirmed)
+    result = process(processor, unconfirmed)
     assert (result.capture.unconfirmed_since, methods(wire)) == (unconfirmed.unconfirmed_since, ["GET"])
 
 
-def test_a_log_file_from_before_an_unconfirmed_request_is_not_its_own(wire, asking, unconfirmed, listed):
+def test_a_log_file_from_before_an_unconfirmed_request_is_not_its_own(wire, processor, unconfirmed, listed):
     wire.get(URL, json=listed(made=-timedelta(minutes=2)))
     wire.post(URL, status=202, json={"id": "made"})
-    assert work_on(asking, unconfirmed).outcome.log_file.id == "made"
+    assert process(processor, unconfirmed).outcome.log_file.id == "made"
 
 
 @pytest.mark.parametrize(
@@ -323,17 +315,17 @@ def test_a_log_file_from_before_an_unconfirmed_request_is_not_its_own(wire, aski
     [{"status": 503}, {"status": 429}, {"body": "no list"}, {"body": requests.ReadTimeout()}],
     ids=["busy", "too many", "no list", "lost"],
 )
-def test_an_unconfirmed_request_stays_so_while_it_cannot_be_looked_for(wire, asking, unconfirmed, look):
+def test_an_unconfirmed_request_stays_so_while_it_cannot_be_looked_for(wire, processor, unconfirmed, look):
     wire.get(URL, **look)
-    result = work_on(asking, unconfirmed)
+    result = process(processor, unconfirmed)
     assert (result.capture, result.failure.reason) == (replace(unconfirmed, attempts=3), Reason.TEMPORARY)
     assert methods(wire) == ["GET"]
 
 
-def test_a_request_that_is_lost_twice_is_looked_for_from_the_first_time(wire, asking, unconfirmed):
+def test_a_request_that_is_lost_twice_is_looked_for_from_the_first_time(wire, processor, unconfirmed):
     wire.get(URL, json={"logfiles": []})
     wire.post(URL, body=requests.ReadTimeout())
-    result = work_on(asking, unconfirmed)
+    result = process(processor, unconfirmed)
     assert (result.failure.reason, result.capture.unconfirmed_since) == (
         Reason.UNCONFIRMED,
         unconfirmed.unconfirmed_since,
@@ -349,134 +341,18 @@ def test_a_request_that_is_lost_twice_is_looked_for_from_the_first_time(wire, as
     ],
     ids=["busy", "token refused", "lost"],
 )
-def test_what_is_temporary_for_too_long_is_given_up(wire, asking, overdue, answer, told):
+def test_what_is_temporary_for_too_long_is_given_up(wire, processor, overdue, answer, told):
     wire.post(URL, **answer)
-    result = work_on(asking, overdue)
-    assert isinstance(result, GivenUp)
+    result = process(processor, overdue)
+    assert result.is_dead_letter
     assert (result.capture.attempts, result.outcome.attempts) == (3, 3)
     assert (result.outcome.status, result.outcome.project_id) == (Status.FAILED, "110011")
     assert (result.outcome.reason, result.outcome.http_status) == told
 
 
-def test_a_capture_is_tried_once_more_when_its_time_is_up(wire, asking, overdue):
+def test_a_capture_is_tried_once_more_when_its_time_is_up(wire, processor, overdue):
     wire.post(URL, status=202)
-    assert work_on(asking, overdue).outcome.status is Status.REQUESTED
-
-
-# ------------------------------------------------------------------ the cool-down
-
-
-@pytest.fixture
-def other(capture):
-    """The same agent, named by another trigger."""
-    return replace(capture, trigger=Trigger(TriggerType.SQS, "a-message"), attempts=0)
-
-
-@pytest.fixture
-def accepting(wire):
-    """Accepts every request, with a log file of its own."""
-    made = iter(range(1, 10))
-    wire.add_callback("POST", URL, lambda _: (202, {}, f'{{"id": "made-{next(made)}"}}'))
-
-
-@pytest.mark.usefixtures("accepting")
-class TestCoolDown:
-    def test_the_second_asker_is_told_the_first_ones_log_file_and_who_it_is_for(
-        self, wire, asking_once, capture, other, now
-    ):
-        first, second = work_on(asking_once, capture), work_on(asking_once, other)
-        assert (first.outcome.status, first.outcome.log_file.id) == (Status.REQUESTED, "made-1")
-        assert (second.outcome.status, second.outcome.reason) == (Status.DUPLICATE, Reason.COOL_DOWN)
-        assert (second.outcome.log_file, second.then) == (first.outcome.log_file, None)
-        assert second.outcome.message == "the agent was asked at 2026-11-23 03:12 UTC already, for backup failed"
-        assert (second.outcome.trigger, second.outcome.attempts) == (other.trigger, 1)
-        assert (second.outcome.project_id, second.outcome.at) == ("110011", now)
-        assert methods(wire) == ["POST"]
-
-    def test_the_same_trigger_again_is_told_again_what_it_got(self, wire, asking_once, capture, now):
-        first = work_on(asking_once, capture)
-        later = replace(asking_once, now=lambda: now + timedelta(minutes=5))
-        again = work_on(later, replace(capture, attempts=7))
-        assert (again.outcome.status, again.outcome.outcome_id) == (Status.REQUESTED, first.outcome.outcome_id)
-        assert again.then.capture.polling == first.then.capture.polling
-        assert methods(wire) == ["POST"]
-
-    def test_a_trigger_that_is_replayed_is_another_capture(self, wire, asking_once, capture):
-        work_on(asking_once, capture)
-        assert work_on(asking_once, replace(capture, replays=1)).outcome.status is Status.DUPLICATE
-        assert methods(wire) == ["POST"]
-
-    @pytest.mark.parametrize("forced", [0, 1])
-    def test_force_goes_round_it(self, wire, asking_once, capture, other, forced):
-        askers = [capture, other]
-        askers[forced] = replace(askers[forced], force=True)
-        told = [work_on(asking_once, asker) for asker in askers]
-        assert [each.outcome.status for each in told] == [Status.REQUESTED] * 2
-        assert [each.outcome.log_file.id for each in told] == ["made-1", "made-2"]
-        assert methods(wire) == ["POST", "POST"]
-
-    def test_without_it_everybody_asks(self, wire, build_asking, capture, other):
-        asking = build_asking(None)
-        told = [work_on(asking, asker) for asker in (capture, other)]
-        assert [each.outcome.status for each in told] == [Status.REQUESTED] * 2
-        assert methods(wire) == ["POST", "POST"]
-
-    def test_when_it_is_over_the_agent_is_asked_anew(self, wire, asking_once, capture, other, end_cool_down):
-        work_on(asking_once, capture)
-        asking_once.recent.end()
-        end_cool_down()
-        assert work_on(asking_once, other).outcome.log_file.id == "made-2"
-        assert methods(wire) == ["POST", "POST"]
-
-    def test_another_region_has_one_of_its_own(self, wire, asking_once, capture):
-        wire.post(URL.replace("dfw", "ord"), status=202)
-        work_on(asking_once, capture)
-        assert work_on(asking_once, replace(capture, region="ORD")).outcome.status is Status.REQUESTED
-
-    def test_without_its_table_everybody_asks(self, wire, asking_once, capture, other, table):
-        table.fail("PutItem", "ResourceNotFoundException")
-        told = [work_on(asking_once, asker) for asker in (capture, other)]
-        assert [each.outcome.status for each in told] == [Status.REQUESTED] * 2
-        assert methods(wire) == ["POST", "POST"]
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [{"status": 404}, {"status": 503}, {"status": 302}, {"body": requests.ReadTimeout()}],
-    ids=["refused", "busy", "redirected", "lost"],
-)
-def test_what_is_not_accepted_keeps_nobody_from_asking(*, wire, asking_once, capture, other, remembered, answer):
-    wire.post(URL, **answer)
-    work_on(asking_once, capture)
-    assert remembered() == []
-    wire.replace("POST", URL, status=202)
-    assert work_on(asking_once, other).outcome.status is Status.REQUESTED
-
-
-def test_a_log_file_that_is_found_is_remembered_like_one_that_was_made(wire, asking_once, unconfirmed, other, listed):
-    wire.get(URL, json=listed())
-    assert work_on(asking_once, unconfirmed).outcome.status is Status.REQUESTED
-    assert work_on(asking_once, other).outcome.log_file.id == "listed"
-    assert methods(wire) == ["GET"]
-
-
-def test_whoever_finds_somebody_else_asking_comes_again_and_looks_first(
-    *, wire, asking_once, capture, other, listed, now
-):
-    results = []
-
-    def answer(_):
-        results.append(work_on(asking_once, other))
-        return 503, {}, ""
-
-    wire.add_callback("POST", URL, answer)
-    work_on(asking_once, capture)
-    [result] = results
-    assert (result.failure.reason, result.delay_seconds) == (Reason.IN_PROGRESS, 30)
-    assert result.capture == replace(other, attempts=1, unconfirmed_since=now - timedelta(seconds=300))
-    wire.get(URL, json=listed(made=-timedelta(seconds=299)))
-    assert work_on(asking_once, result.capture).outcome.log_file.id == "listed"
-    assert methods(wire) == ["POST", "GET"]
+    assert process(processor, overdue).outcome.status is Status.REQUESTED
 
 
 # ------------------------------------------------------------------ polling
@@ -486,74 +362,73 @@ def test_whoever_finds_somebody_else_asking_comes_again_and_looks_first(
 def watched(overdue, now):
     """A capture whose log file was requested an hour ago; its retry window has passed."""
     polling = Polling(log_file_id="a-log-file", requested_at=now - timedelta(hours=1))
-    return replace(overdue, polling=polling)
+    return replace(overdue, phase=polling)
 
 
 @pytest.fixture
 def activated(watched, now):
     """One whose agent was activated long enough ago for the API to know whether it is online."""
-    return replace(watched, polling=watched.polling.activated(now - timedelta(seconds=100)))
+    return with_phase(watched, activated_at=now - timedelta(seconds=100), activations=1)
 
 
 @pytest.fixture
 def unnamed(watched):
     """One whose log file the API did not name."""
-    return replace(watched, polling=replace(watched.polling, log_file_id=None))
+    return with_phase(watched, log_file_id=None)
 
 
 @pytest.fixture
 def at_the_deadline(watched, now):
-    requested_at = now - timedelta(seconds=DEADLINE_SECONDS)
-    return replace(watched, polling=replace(watched.polling, requested_at=requested_at))
+    return with_phase(watched, requested_at=now - timedelta(seconds=DEADLINE_SECONDS))
 
 
-def with_following(capture, **changes):
-    return replace(capture, polling=replace(capture.polling, **changes))
+def with_phase(capture, **changes):
+    return replace(capture, phase=replace(capture.phase, **changes))
 
 
-def test_a_log_file_is_looked_for_by_its_id(wire, asking, watched, now):
+def test_a_log_file_is_looked_for_by_its_id(wire, processor, watched, now):
     wire.get(FILE_URL, json={"id": "a-log-file", "state": "completed"})
-    outcome = work_on(asking, watched).outcome
+    outcome = process(processor, watched).outcome
     assert (outcome.status, outcome.log_file) == (Status.CAPTURED, LogFile(id="a-log-file", state="completed"))
     assert (outcome.project_id, outcome.at, outcome.attempts) == ("110011", now, 2)
     assert calls(wire) == [("GET", FIRST)]
 
 
-def test_a_log_file_without_an_id_is_looked_for_among_the_agents(wire, asking, unnamed, listed):
+def test_a_log_file_without_an_id_is_looked_for_among_the_agents(wire, processor, unnamed, listed):
     wire.get(URL, json=listed("completed", made=-timedelta(minutes=59)))
-    outcome = work_on(asking, unnamed).outcome
+    outcome = process(processor, unnamed).outcome
     assert (outcome.status, outcome.log_file.id) == (Status.CAPTURED, "listed")
 
 
-def test_once_it_is_found_it_has_an_id(wire, asking, unnamed, listed):
+def test_once_it_is_found_it_has_an_id(wire, processor, unnamed, listed):
     wire.get(URL, json=listed("started"))
-    result = work_on(asking, unnamed)
-    assert result.capture == with_following(unnamed, log_file_id="listed")
+    result = process(processor, unnamed)
+    assert result.next == with_phase(unnamed, log_file_id="listed")
 
 
 @pytest.mark.parametrize("log_files", ["older", "none"])
-def test_until_it_is_found_it_is_looked_for(wire, asking, unnamed, listed, log_files):
+def test_until_it_is_found_it_is_looked_for(wire, processor, unnamed, listed, log_files):
     wire.get(URL, json=listed(made=-timedelta(hours=2)) if log_files == "older" else {"logfiles": []})
-    result = work_on(asking, unnamed)
-    assert result.capture == unnamed
+    result = process(processor, unnamed)
+    assert result.next == unnamed
     assert methods(wire) == ["GET"]
 
 
-def test_an_agent_that_is_offline_is_told_and_its_log_file_watched(wire, asking, activated):
+def test_an_agent_that_is_offline_is_told_and_its_log_file_watched(wire, processor, activated):
     wire.get(FILE_URL, json={"id": "a-log-file", "state": "requested"})
     wire.get(STATUS_URL, json={"busy": False, "online": False})
-    told = work_on(asking, activated)
+    told = process(processor, activated)
     assert (told.outcome.status, told.outcome.reason) == (Status.WAITING, Reason.AGENT_OFFLINE)
-    assert told.outcome.message == "the agent is offline; its log file is watched until 2026-11-23 14:12 UTC"
-    assert told.then == Deferred(with_following(activated, is_presence_known=True), 900, told.then.failure)
+    assert told.outcome.message == "the agent is offline; its log file is polled until 2026-11-23 14:12 UTC"
+    assert (told.next, told.delay_seconds) == (with_phase(activated, is_presence_known=True), 900)
     assert [made.request.url for made in wire.calls] == [FILE_URL, STATUS_URL]
 
 
-def test_an_agent_that_is_online_is_only_slow(wire, asking, activated):
+def test_an_agent_that_is_online_is_only_slow(wire, processor, activated):
     wire.get(FILE_URL, json={"id": "a-log-file", "state": "requested"})
     wire.get(STATUS_URL, json={"busy": False, "online": True})
-    result = work_on(asking, activated)
-    assert result == Deferred(with_following(activated, is_presence_known=True), 900, result.failure)
+    result = process(processor, activated)
+    assert (result.next, result.delay_seconds) == (with_phase(activated, is_presence_known=True), 900)
     assert result.failure.reason is Reason.NOT_UPLOADED
 
 
@@ -568,11 +443,11 @@ def test_an_agent_that_is_online_is_only_slow(wire, asking, activated):
     ],
     ids=["not told", "no such agent", "redirect", "busy", "no answer"],
 )
-def test_an_agent_that_is_not_known_to_be_offline_is_only_looked_for_again(wire, asking, activated, status):
+def test_an_agent_that_is_not_known_to_be_offline_is_only_looked_for_again(wire, processor, activated, status):
     wire.get(FILE_URL, json={"id": "a-log-file", "state": "requested"})
     wire.get(STATUS_URL, **status)
-    result = work_on(asking, activated)
-    assert result == Deferred(activated, 900, result.failure)
+    result = process(processor, activated)
+    assert (result.next, result.delay_seconds) == (activated, 900)
     assert result.failure.reason is Reason.NOT_UPLOADED
 
 
@@ -586,9 +461,9 @@ def test_an_agent_that_is_not_known_to_be_offline_is_only_looked_for_again(wire,
         ("requested", {"activated_at": None}),
     ],
 )
-def test_the_status_of_the_agent_is_asked_for_only_when_it_is_in_question(wire, asking, activated, state, changes):
+def test_the_status_of_the_agent_is_asked_for_only_when_it_is_in_question(wire, processor, activated, state, changes):
     wire.get(FILE_URL, json={"id": "a-log-file", "state": state})
-    work_on(asking, with_following(activated, **changes))
+    process(processor, with_phase(activated, **changes))
     assert [made.request.url for made in wire.calls] == [FILE_URL]
 
 
@@ -602,16 +477,16 @@ def test_the_status_of_the_agent_is_asked_for_only_when_it_is_in_question(wire, 
     ],
     ids=["busy", "token refused", "no answer", "no connection"],
 )
-def test_a_look_that_fails_is_repeated_however_old_the_capture_is(wire, asking, watched, answer, reason):
+def test_a_look_that_fails_is_repeated_however_old_the_capture_is(wire, processor, watched, answer, reason):
     wire.get(FILE_URL, **answer)
-    result = work_on(asking, watched)
-    assert result == Deferred(watched, 900, result.failure)
+    result = process(processor, watched)
+    assert result == requeued(watched, 900, result.failure)
     assert result.failure.reason is reason
 
 
-def test_a_secret_that_cannot_be_read_fails_a_look_too(wire, asking, watched, secrets, secret_arn):
+def test_a_secret_that_cannot_be_read_fails_a_look_too(wire, processor, watched, secrets, secret_arn):
     secrets.delete_secret(SecretId=secret_arn, ForceDeleteWithoutRecovery=True)
-    result = work_on(asking, watched)
+    result = process(processor, watched)
     assert (result.capture, result.failure.reason) == (watched, Reason.TOKEN_UNAVAILABLE)
     assert methods(wire) == []
 
@@ -619,115 +494,86 @@ def test_a_secret_that_cannot_be_read_fails_a_look_too(wire, asking, watched, se
 @pytest.mark.parametrize(
     ("answer", "http_status"), [({"status": 503}, 503), ({"body": requests.ReadTimeout()}, None)]
 )
-def test_a_look_that_fails_for_too_long_was_the_last_one(wire, asking, at_the_deadline, answer, http_status):
+def test_a_look_that_fails_for_too_long_was_the_last_one(wire, processor, at_the_deadline, answer, http_status):
     wire.get(FILE_URL, **answer)
-    assert isinstance(work_on(asking, at_the_deadline), Deferred)
-    told = work_on(replace(asking, follow=replace(asking.follow, grace_seconds=0)), at_the_deadline)
-    assert (told.outcome.status, told.outcome.reason, told.then) == (Status.EXPIRED, Reason.NOT_UPLOADED, None)
+    assert process(processor, at_the_deadline).outcome is None
+    told = process(replace(processor, polls=replace(processor.polls, grace_seconds=0)), at_the_deadline)
+    assert (told.outcome.status, told.outcome.reason, told.next) == (Status.EXPIRED, Reason.NOT_UPLOADED, None)
     assert (told.outcome.project_id, told.outcome.http_status) == ("110011", http_status)
 
 
 @pytest.mark.parametrize("refused_at", [FILE_URL, STATUS_URL], ids=["the log file", "the agent"])
-def test_a_token_that_expires_while_a_log_file_is_watched_is_exchanged(wire, asking, activated, renew, refused_at):
+def test_a_token_that_expires_while_a_log_file_is_watched_is_exchanged(wire, processor, activated, renew, refused_at):
     for url, body in ((FILE_URL, {"id": "a-log-file", "state": "requested"}), (STATUS_URL, {"online": False})):
         if url == refused_at:
             wire.get(url, status=401)
         else:
             wire.get(url, json=body)
         wire.get(url.replace("110011", "220022"), json=body)
-    asking.token.current()
+    processor.token.current()
     renew()
-    told = work_on(asking, activated)
+    told = process(processor, activated)
     assert told.outcome.status is Status.WAITING
     assert [token for _, token in calls(wire)].count(FIRST) == (1 if refused_at == FILE_URL else 2)
     assert calls(wire)[-1] == ("GET", SECOND)
 
 
-def test_a_log_file_that_is_watched_is_not_asked_for_again(wire, asking_once, watched, remembered):
+def test_a_log_file_that_is_polled_is_not_requested_again(wire, processor, watched):
     wire.get(FILE_URL, status=404)
-    told = work_on(asking_once, with_following(watched, is_missing=True))
+    told = process(processor, with_phase(watched, is_missing=True))
     assert (told.outcome.status, told.outcome.reason) == (Status.EXPIRED, Reason.GONE)
-    assert (methods(wire), remembered()) == (["GET"], [])
+    assert methods(wire) == ["GET"]
 
 
 # ------------------------------------------------------------------ the breaker and the clock
 
 
-def test_more_temporary_failures_in_a_row_than_workers_leave_the_others_untried(wire, asking, capture):
+def test_more_temporary_failures_in_a_row_than_workers_leave_the_others_untried(wire, processor, capture):
     wire.post(URL, status=503, headers={"Retry-After": "600"})
-    results = [work_on(asking, capture) for _ in range(WORKERS + 3)]
-    assert [type(result) for result in results] == [*[Deferred] * (WORKERS + 1), NotTried, NotTried]
+    results = [process(processor, capture) for _ in range(WORKERS + 3)]
+    assert [result.is_tried for result in results] == [*[True] * (WORKERS + 1), False, False]
     assert [(result.capture, result.delay_seconds) for result in results[-2:]] == [(capture, 600)] * 2
     assert results[-1].failure == results[0].failure
     assert len(wire.calls) == WORKERS + 1
 
 
 @pytest.mark.parametrize("status", [202, 403, 409])
-def test_an_answer_for_good_in_between_begins_the_row_anew(wire, asking, capture, status):
+def test_an_answer_for_good_in_between_begins_the_row_anew(wire, processor, capture, status):
     forced = replace(capture, force=True)
     wire.get(URL, json={"logfiles": []})
     for _ in range(WORKERS):
         wire.post(URL, status=503)
     wire.post(URL, status=status)
     wire.post(URL, status=503)
-    results = [work_on(asking, forced) for _ in range(2 * WORKERS + 1)]
-    assert not [result for result in results if isinstance(result, NotTried)]
-
-
-def test_who_waits_for_others_calls_makes_none_when_the_brake_is_pulled_meanwhile(asking, breaker, capture, wire):
-    failure = Failure(reason=Reason.TEMPORARY, message="Busy.")
-
-    class PulledMeanwhile:
-        """A slot that takes as long to come free as it takes to pull the breaker."""
-
-        def __enter__(self):
-            breaker.pull(failure)
-
-        def __exit__(self, *_):
-            pass
-
-    result = work_on(replace(asking, slots=PulledMeanwhile()), capture)
-    assert (result, calls(wire)) == (NotTried(capture, 90, failure), [])
+    results = [process(processor, forced) for _ in range(2 * WORKERS + 1)]
+    assert all(result.is_tried for result in results)
 
 
 @pytest.mark.parametrize("answer", [{"status": 503}, {"body": requests.ReadTimeout("timed out")}])
-def test_looks_that_fail_pull_the_brake_too(wire, asking, capture, watched, answer):
+def test_looks_that_fail_pull_the_brake_too(wire, processor, capture, watched, answer):
     wire.get(FILE_URL, **answer)
-    results = [work_on(asking, watched) for _ in range(WORKERS + 1)]
-    assert {type(result) for result in results} == {Deferred}
-    assert isinstance(work_on(asking, capture), NotTried)
-
-
-def test_agents_that_others_ask_right_now_do_not_pull_the_brake(wire, asking_once, capture, other):
-    results = []
-
-    def answer(_):
-        results.extend(work_on(asking_once, other) for _ in range(WORKERS + 2))
-        return 202, {}, ""
-
-    wire.add_callback("POST", URL, answer)
-    assert work_on(asking_once, capture).outcome.status is Status.REQUESTED
-    assert {result.failure.reason for result in results} == {Reason.IN_PROGRESS}
+    results = [process(processor, watched) for _ in range(WORKERS + 1)]
+    assert all(result.is_tried for result in results)
+    assert not process(processor, capture).is_tried
 
 
 @pytest.mark.parametrize("spare_seconds", [-0.001, 0])
-def test_no_call_starts_that_may_not_end_in_time(*, wire, asking, capture, watched, table, spare_seconds):
+def test_no_call_starts_that_may_not_end_in_time(*, wire, processor, capture, watched, spare_seconds):
     wire.post(URL, status=202)
     wire.get(FILE_URL, json={"state": "completed"})
     remaining_millis = round(1000 * (CALL_SECONDS + SAVING_SECONDS + spare_seconds))
-    results = [asking.work_on(a_turn(each, remaining_millis)) for each in (capture, watched)]
+    results = [processor.process(a_task(each, remaining_millis)) for each in (capture, watched)]
     if spare_seconds:
         assert [(result.capture, result.delay_seconds) for result in results] == [(capture, 0), (watched, 0)]
         assert {result.failure.reason for result in results} == {Reason.OUT_OF_TIME}
         assert not wire.calls
-        assert not table.calls
     else:
         assert [result.outcome.status for result in results] == [Status.REQUESTED, Status.CAPTURED]
 
 
-def test_a_capture_between_two_calls_goes_back_as_it_came_when_time_runs_out(wire, asking, capture, remembered):
+def test_a_capture_is_requeued_as_it_is_when_time_runs_out_between_two_calls(wire, processor, capture):
     millis = [300_000]
-    task = a_turn(capture)
+    task = a_task(capture)
     task.time_left = TimeLeft(lambda: millis[-1])
 
     def conflict(_):
@@ -735,81 +581,72 @@ def test_a_capture_between_two_calls_goes_back_as_it_came_when_time_runs_out(wir
         return 409, {}, ""
 
     wire.add_callback("POST", URL, conflict)
-    result = asking.work_on(task)
+    result = processor.process(task)
     assert (result.capture, result.failure.reason, methods(wire)) == (capture, Reason.OUT_OF_TIME, ["POST"])
-    assert not asking.recent or remembered() == []
 
 
-def test_a_turn_that_is_given_up_before_it_began_is_untried(asking, capture):
-    assert asking.given_up(a_turn(capture)).capture == capture
+def test_a_turn_that_is_given_up_before_it_began_is_untried(processor, capture):
+    assert processor.abandoned(a_task(capture)).capture == capture
 
 
-def test_a_request_that_is_given_up_may_have_been_served(wire, asking, capture, now):
-    task = a_turn(capture)
-    wire.add_callback("POST", URL, lambda _: task.give_up() or (202, {}, '{"id": "made"}'))
+def test_a_request_that_is_given_up_may_have_been_served(wire, processor, capture, now):
+    task = a_task(capture)
+    wire.add_callback("POST", URL, lambda _: task.abandon() or (202, {}, '{"id": "made"}'))
     with pytest.raises(AbandonedError):
-        asking.work_on(task)
-    result = asking.given_up(task)
+        processor.process(task)
+    result = processor.abandoned(task)
     assert (result.failure.reason, result.capture.attempts) == (Reason.UNCONFIRMED, 3)
     assert result.capture.unconfirmed_since == now
 
 
-def test_a_request_that_was_given_up_is_neither_remembered_nor_forgotten(wire, asking_once, capture, table):
-    task = a_turn(capture)
-    wire.add_callback("POST", URL, lambda _: task.give_up() or (202, {}, '{"id": "made"}'))
+def test_an_abandoned_task_makes_no_call(wire, processor, capture):
+    task = a_task(capture)
+    task.abandon()
     with pytest.raises(AbandonedError):
-        asking_once.work_on(task)
-    assert table.calls == {"PutItem": 1}
-
-
-def test_a_turn_that_was_given_up_makes_no_call(wire, asking, capture, table):
-    task = a_turn(capture)
-    task.give_up()
-    with pytest.raises(AbandonedError):
-        asking.work_on(task)
+        processor.process(task)
     assert not wire.calls
-    assert not table.calls
 
 
-def test_a_look_that_is_given_up_was_a_look(asking, watched):
-    task = a_turn(watched)
-    task.begin(watched.polling.requested_at)
-    result = asking.given_up(task)
+def test_a_look_that_is_given_up_was_a_look(processor, watched):
+    task = a_task(watched)
+    task.begin(watched.phase.requested_at)
+    result = processor.abandoned(task)
     assert (result.capture, result.failure.reason) == (watched, Reason.TEMPORARY)
 
 
-def test_turns_that_are_given_up_pull_the_brake(asking, capture, watched):
+def test_turns_that_are_given_up_pull_the_brake(processor, capture, watched):
     for each in [capture, *[watched] * WORKERS]:
-        task = a_turn(each)
+        task = a_task(each)
         task.begin(capture.asked_at)
-        asking.given_up(task)
-    assert isinstance(work_on(asking, capture), NotTried)
+        processor.abandoned(task)
+    assert not process(processor, capture).is_tried
 
 
 @pytest.mark.parametrize("is_known", [True, False])
-def test_what_cannot_be_told_comes_to_the_same_again(*, wire, asking, capture, watched, now, is_known):
+def test_what_cannot_be_told_comes_to_the_same_again(*, wire, processor, capture, watched, now, is_known):
     wire.post(URL, status=202 if is_known else 404)
     wire.get(FILE_URL, json={"state": "completed"})
-    assert work_on(asking, capture).again == replace(capture, unconfirmed_since=now if is_known else None)
-    assert work_on(asking, watched).again == watched
+    again = replace(capture, attempts=3, phase=Requesting(now if is_known else None))
+    assert process(processor, capture).capture == again
+    assert process(processor, watched).capture == watched
 
 
-# ------------------------------------------------------------------ asking for another token
+# ------------------------------------------------------------------ processor for another token
 
 
 @pytest.fixture
-def rotating(asking, secrets, secret_arn):
+def rotating(processor, secrets, secret_arn):
     """With a secret that Secrets Manager rotates."""
     return replace(
-        asking, token=InvocationToken(TokenSecret(secrets, secret_arn, None, is_rotated=True), asking.breaker)
+        processor, token=InvocationToken(TokenSecret(secrets, secret_arn, None, is_rotated=True), processor.breaker)
     )
 
 
 def test_a_rotation_is_asked_for_once_in_an_invocation(wire, rotating, capture, watched, secret_calls):
     wire.post(URL, status=401)
     wire.get(FILE_URL, status=401)
-    results = [work_on(rotating, each) for each in (capture, watched, capture)]
-    assert [type(result) for result in results] == [Deferred, NotTried, NotTried]
+    results = [process(rotating, each) for each in (capture, watched, capture)]
+    assert [result.is_tried for result in results] == [True, False, False]
     assert results[0].failure.message.endswith(" holds a token that the API refuses; its rotation was asked for")
     assert secret_calls.calls["RotateSecret"] == 1
     assert methods(wire) == ["POST"]
@@ -820,7 +657,7 @@ def test_no_rotation_is_asked_for_when_the_secret_holds_another_token(wire, rota
     wire.post(URL.replace("110011", "220022"), status=202)
     rotating.token.current()
     renew()
-    assert work_on(rotating, capture).outcome.status is Status.REQUESTED
+    assert process(rotating, capture).outcome.status is Status.REQUESTED
     assert secret_calls.calls["RotateSecret"] == 0
 
 
@@ -828,11 +665,13 @@ def test_no_rotation_is_asked_for_when_the_secret_holds_another_token(wire, rota
 def test_a_rotation_that_cannot_be_asked_for_defers_all_the_same(wire, rotating, capture, secret_calls, code):
     wire.post(URL, status=401)
     secret_calls.fail("RotateSecret", code)
-    result = work_on(rotating, capture)
+    result = process(rotating, capture)
     assert (result.failure.reason, result.capture.attempts) == (Reason.TOKEN_REFUSED, 3)
 
 
-def test_a_secret_that_nobody_rotates_is_not_rotated(wire, asking, capture, secret_calls):
+def test_a_secret_that_nobody_rotates_is_not_rotated(wire, processor, capture, secret_calls):
     wire.post(URL, status=401)
-    assert work_on(asking, capture).failure.message.endswith(" holds a token that the API refuses; put another one")
+    assert process(processor, capture).failure.message.endswith(
+        " holds a token that the API refuses; put another one"
+    )
     assert secret_calls.calls["RotateSecret"] == 0

@@ -1,13 +1,14 @@
-import json
 from contextlib import closing
 from datetime import UTC, datetime
+from itertools import batched
 from threading import Event
 from threading import enumerate as enumerate_threads
 
 import pytest
 
-from agent_log_capture.domain.events.parser import EventParser
-from agent_log_capture.domain.responses import NotTriedError
+from agent_log_capture.domain.capture import Capture
+from agent_log_capture.domain.failure import NotTriedError
+from agent_log_capture.domain.trigger import Trigger, TriggerType
 from agent_log_capture.service import worker_pool
 from agent_log_capture.service.worker_pool import (
     CALL_SECONDS,
@@ -24,7 +25,7 @@ PLENTY = TimeLeft(lambda: 300_000)
 
 @pytest.fixture(autouse=True)
 def _short_rounds(monkeypatch):
-    monkeypatch.setattr(worker_pool, "_ROUND_SECONDS", 0.01)
+    monkeypatch.setattr(worker_pool, "_CHECK_SECONDS", 0.01)
 
 
 @pytest.fixture
@@ -38,48 +39,54 @@ def release():
             thread.join(timeout=10)
 
 
-def turns_of(count, time_left=PLENTY):
-    event = {"agent_ids": [f"agent-{number}" for number in range(count)]}
-    [parsed] = EventParser(default_region="DFW").read(event, request_id="request-id", now=NOW)
-    return [Task(parsed, capture, time_left) for capture in parsed.captures]
+def captures_of(count):
+    trigger = Trigger(TriggerType.MANUAL, "a-request")
+    return [
+        Capture(agent_id=f"agent-{number}", region="DFW", trigger=trigger, asked_at=NOW, retry_from=NOW)
+        for number in range(count)
+    ]
+
+
+def a_task(time_left=PLENTY):
+    return Task(captures_of(1)[0], time_left)
 
 
 def agent_id(task):
     return task.capture.agent_id
 
 
-def taken(tasks, work_on, count=4, time_left=PLENTY):
-    """What came of each task: what was returned or raised, or None when it was given up."""
+def results_of(captures, process, workers=4, time_left=PLENTY):
+    """What each task resulted in: what was returned or raised, or None when it was abandoned."""
     ended = {}
-    for task, future in run_tasks(tasks, work_on, workers=count, time_left=time_left):
+    for task, future in run_tasks(batched(captures, 7, strict=False), process, workers=workers, time_left=time_left):
         assert agent_id(task) not in ended, "a task ends once"
         ended[agent_id(task)] = future and (future.exception() or future.result())
     return ended
 
 
-def test_every_turn_ends_with_what_came_of_it():
-    assert taken(turns_of(50), agent_id) == {f"agent-{number}": f"agent-{number}" for number in range(50)}
+def test_every_task_ends_with_its_result():
+    assert results_of(captures_of(50), agent_id) == {f"agent-{number}": f"agent-{number}" for number in range(50)}
 
 
-def test_no_turns_end_at_once():
-    assert taken([], agent_id) == {}
+def test_no_captures_end_at_once():
+    assert results_of([], agent_id) == {}
 
 
-def test_an_error_ends_one_turn():
+def test_an_error_ends_one_task():
     error = RuntimeError("nobody expected this")
 
-    def work_on(task):
+    def process(task):
         if agent_id(task) == "agent-1":
             raise error
 
-    assert taken(turns_of(3), work_on) == {"agent-0": None, "agent-1": error, "agent-2": None}
+    assert results_of(captures_of(3), process) == {"agent-0": None, "agent-1": error, "agent-2": None}
 
 
-def test_turns_are_taken_side_by_side_and_no_more_than_there_are_workers():
+def test_as_many_captures_are_processed_at_a_time_as_there_are_workers():
     side_by_side, most = [], []
     all_here = Event()
 
-    def work_on(task):
+    def process(task):
         side_by_side.append(task)
         most.append(len(side_by_side))
         if len(side_by_side) == 4:
@@ -87,67 +94,47 @@ def test_turns_are_taken_side_by_side_and_no_more_than_there_are_workers():
         assert all_here.wait(timeout=10)
         side_by_side.remove(task)
 
-    taken(turns_of(12), work_on)
+    results_of(captures_of(12), process)
     assert max(most) == 4
 
 
-def test_turns_that_request_a_log_file_of_one_agent_are_taken_one_after_the_other():
-    records = [
-        {"eventSource": "aws:sqs", "messageId": message_id, "body": json.dumps([agent_id])}
-        for message_id, agent_id in {"first": "twice", "second": "twice", "third": "once"}.items()
-    ]
-    parsed_records = EventParser(default_region="DFW").read({"Records": records}, request_id="request-id", now=NOW)
-    taken_in_order, other_was_taken = [], Event()
-
-    def work_on(task):
-        trigger_id = task.parsed.trigger.id
-        if trigger_id == "first":
-            other_was_taken.wait(timeout=10)
-        taken_in_order.append(trigger_id)
-        if trigger_id == "third":
-            other_was_taken.set()
-
-    tasks = [Task(parsed, parsed.captures[0], PLENTY) for parsed in parsed_records]
-    assert len(list(run_tasks(tasks, work_on, workers=2, time_left=PLENTY))) == 3
-    assert taken_in_order == ["third", "first", "second"]
-
-
-def test_a_call_that_takes_too_long_is_given_up_while_the_others_go_on(monkeypatch, release):
+def test_a_call_that_takes_too_long_is_abandoned_while_the_others_continue(monkeypatch, release):
     monkeypatch.setattr(worker_pool, "CALL_SECONDS", 0.05)
 
-    def work_on(task):
+    def process(task):
         return task.call(lambda: release.wait(timeout=10) if agent_id(task) == "agent-0" else "answered")
 
-    ended = taken(turns_of(10), work_on)
+    ended = results_of(captures_of(10), process)
     assert ended.pop("agent-0") is None
     assert set(ended.values()) == {"answered"}
 
 
-def test_a_turn_between_its_calls_is_not_overdue(monkeypatch):
+def test_a_task_between_its_calls_is_not_overdue(monkeypatch):
     monkeypatch.setattr(worker_pool, "CALL_SECONDS", -1)
-    [task] = turns_of(1)
+    task = a_task()
     seen = [task.is_overdue]
     task.call(lambda: seen.append(task.is_overdue))
     seen.append(task.is_overdue)
     assert seen == [False, True, False]
 
 
-def test_when_time_is_up_every_turn_that_has_not_ended_is_given_up(release):
+def test_when_time_is_up_every_task_that_has_not_ended_is_abandoned(release):
     begun = Event()
     time_left = TimeLeft(lambda: 1000 * SAVING_SECONDS if begun.is_set() else 300_000)
 
-    def work_on(_):
+    def process(_):
         begun.set()
         release.wait(timeout=10)
 
-    tasks = turns_of(3)
-    assert taken(tasks, work_on, count=1, time_left=time_left) == dict.fromkeys(map(agent_id, tasks))
+    captures = captures_of(3)
+    expected = dict.fromkeys(capture.agent_id for capture in captures)
+    assert results_of(captures, process, workers=1, time_left=time_left) == expected
 
 
-def test_whoever_ends_the_iteration_gives_up_what_has_not_ended(release):
+def test_ending_the_iteration_abandons_what_has_not_ended(release):
     begun, results = Event(), []
 
-    def work_on(task):
+    def process(task):
         if agent_id(task) == "agent-0":
             return
         begun.set()
@@ -156,13 +143,9 @@ def test_whoever_ends_the_iteration_gives_up_what_has_not_ended(release):
         except AbandonedError as error:
             results.append(error)
 
-    tasks = turns_of(3)
-    with closing(run_tasks(tasks, work_on, workers=2, time_left=PLENTY)) as ended:
+    with closing(run_tasks([captures_of(3)], process, workers=2, time_left=PLENTY)) as ended:
         next(ended)
         assert begun.wait(timeout=10)
-    for task in tasks[1:]:
-        with pytest.raises(AbandonedError):
-            task.begin(NOW)
     release.set()
     for thread in enumerate_threads():
         if thread.name.startswith("capture"):
@@ -170,21 +153,21 @@ def test_whoever_ends_the_iteration_gives_up_what_has_not_ended(release):
     assert results
 
 
-def test_a_call_of_a_turn_that_was_given_up_meanwhile_shows_neither_its_answer_nor_its_error():
+def test_a_call_of_an_abandoned_task_returns_nothing_and_raises_no_error_of_its_own():
     for outcome in (lambda: "answered", lambda: 1 / 0):
-        [task] = turns_of(1)
+        task = a_task()
         with pytest.raises(AbandonedError):
-            task.call(lambda task=task, outcome=outcome: task.give_up() or outcome())
+            task.call(lambda task=task, outcome=outcome: task.abandon() or outcome())
 
 
-def test_nobody_mistakes_a_turn_that_is_over_for_a_failure():
+def test_an_abandoned_task_cannot_be_taken_for_a_failure():
     assert not issubclass(AbandonedError, Exception)
 
 
 @pytest.mark.parametrize("spare_millis", [-1, 0])
-def test_a_call_needs_its_own_time_and_that_for_saving(spare_millis):
+def test_a_call_needs_its_own_time_and_the_time_to_save(spare_millis):
     millis = 1000 * (CALL_SECONDS + SAVING_SECONDS) + spare_millis
-    [task] = turns_of(1, TimeLeft(lambda: millis))
+    task = a_task(TimeLeft(lambda: millis))
     for step in (lambda: task.begin(NOW), lambda: task.call(lambda: "answered")):
         if spare_millis < 0:
             with pytest.raises(NotTriedError):

@@ -1,35 +1,26 @@
-"""Recognizes what AWS wraps around an event, and what kind of trigger is inside."""
+"""Recognizes what AWS wraps around an event, and which trigger an object is."""
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeGuard
 
-from agent_log_capture.domain.capture import TRIGGER_ID_CHARACTERS, TRIGGER_NAME_CHARACTERS, Trigger, TriggerType
 from agent_log_capture.domain.printable import printable
+from agent_log_capture.domain.trigger import TRIGGER_ID_CHARACTERS, TRIGGER_NAME_CHARACTERS, Trigger, TriggerType
 
+OWN_NOTIFICATION = "it is a notification that this function published"
+_NOTIFICATION_KEYS = ("version", "status", "outcome_id")
 _ALARM_CHANGE = "CloudWatch Alarm State Change"
 _CONTRIBUTOR_CHANGE = "CloudWatch Alarm Contributor State Change"
 _CONFIGURATION_CHANGE = "CloudWatch Alarm Configuration Change"
-_NOTIFICATION_KEYS = ("version", "status", "outcome_id")
-OWN_NOTIFICATION = "it is a notification that this function published"
-# How the state of an alarm as a whole is explained: "Alarms evaluating multiple time series" and "Log alarms" in the
+_WHOLE_ALARM = "it is an alarm over many time series as a whole: each of them has an event of its own"
+_GROUPED = re.compile(r"\bGROUP\s+BY\b", re.IGNORECASE)
+# The reason for the state of an alarm as a whole: "Alarms evaluating multiple time series" and "Log alarms" in the
 # CloudWatch User Guide.
 _COUNT_OF_SERIES = re.compile(r"\d+\+? (out of \d+ )?(time series|contributors) evaluated to ALARM")
-_ALARM_IN_SNS = (
-    *("AlarmName", "AlarmArn", "NewStateValue", "StateChangeTime"),
-    *("AlarmContributorId", "NewStateReason", "Trigger"),
-)
-_GROUPED = re.compile(r"\bGROUP\s+BY\b", re.IGNORECASE)
-_WHOLE_ALARM = "it is an alarm over many time series as a whole: each of them has an event of its own"
 
 
 class Recognized(NamedTuple):
-    """What an object is.
-
-    `body` is the key of a message's text, which may be plain. `ignored` is why nothing is to be done about it, and
-    `ignored_if_empty` why not when it names no agent.
-    """
+    """An object's trigger, the key of a message's text, and why the object is ignored, always or without agents."""
 
     trigger: Trigger
     body: str | None = None
@@ -38,43 +29,24 @@ class Recognized(NamedTuple):
 
 
 def recognize(fields: Mapping[str, Any], outer: Trigger) -> Recognized:
-    """Tell what an object is; what is not an event or a message of its own belongs to the trigger around it.
-
-    An alarm is the same trigger by whichever route it comes.
-    """
+    """Recognize an object; one that is not an event or a message belongs to the trigger around it, `outer`."""
     if all(isinstance(fields.get(key), str) for key in _NOTIFICATION_KEYS):
         return Recognized(outer, ignored=OWN_NOTIFICATION)
-    if alarm := _alarm_of(fields):
-        return alarm.recognized(outer)
-    return _message(fields, outer) or _event(fields, outer)
+    return _alarm(fields, outer) or _message_or_event(fields, outer)
 
 
 def is_sqs_event(event: object) -> TypeGuard[dict[str, Any]]:
-    """Tell whether Lambda reads `event` from a queue, and expects `batchItemFailures` for an answer."""
-    records = _at(event, "Records")
-    sources = [_at(record, "eventSource") for record in records] if isinstance(records, list) else []
-    return bool(sources) and all(source == "aws:sqs" for source in sources)
+    """Return whether Lambda reads `event` from a queue, and expects `batchItemFailures` in the response."""
+    records = value_at(event, "Records")
+    sources = [value_at(record, "eventSource") for record in records] if isinstance(records, list) else []
+    return sources != [] and all(source == "aws:sqs" for source in sources)
 
 
-def _message(fields: Mapping[str, Any], outer: Trigger) -> Recognized | None:
-    """Recognize a message in a queue or of a topic."""
-    if fields.get("eventSource") == "aws:sqs":
-        return Recognized(_trigger(TriggerType.SQS, fields.get("messageId"), outer), body="body")
-    is_message = all(isinstance(fields.get(key), str) for key in ("MessageId", "Message"))
-    if is_message and ("TopicArn" in fields or fields.get("Type") == "Notification"):
-        return Recognized(_trigger(TriggerType.SNS, fields["MessageId"], outer), body="Message")
-    return None
-
-
-def _event(fields: Mapping[str, Any], outer: Trigger) -> Recognized:
-    """Recognize what Lambda tells a destination of an invocation, and an event of EventBridge."""
-    if "requestPayload" in fields:
-        return Recognized(_trigger(TriggerType.MANUAL, _at(fields, "requestContext", "requestId"), outer))
-    if not all(isinstance(fields.get(key), str) for key in ("id", "source", "detail-type")):
-        return Recognized(outer)
-    is_change = fields["detail-type"] == _CONFIGURATION_CHANGE
-    ignored = "the alarm was configured, it did not fire" if is_change else None
-    return Recognized(_trigger(TriggerType.EVENTBRIDGE, fields["id"], outer), ignored=ignored)
+def value_at(value: object, *path: str) -> Any:  # noqa: ANN401 (any JSON value)
+    """Return the value at a path of keys, or None."""
+    for key in path:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
 
 
 def _trigger(kind: TriggerType, trigger_id: object, outer: Trigger, name: str | None = None) -> Trigger:
@@ -84,67 +56,68 @@ def _trigger(kind: TriggerType, trigger_id: object, outer: Trigger, name: str | 
     return Trigger(kind, printable(trigger_id, TRIGGER_ID_CHARACTERS), name)
 
 
-@dataclass(frozen=True, slots=True)
-class _Alarm:
-    """A change of an alarm's state, or of one time series of it: then `contributor` is the ID of that, not None."""
-
-    name: str
-    arn: str
-    state: str
-    state_time: str
-    contributor: object
-    reason: object
-    configuration: object
-
-    def recognized(self, outer: Trigger) -> Recognized:
-        """Tell what is to be done about it."""
-        series = f"#{self.contributor}" if isinstance(self.contributor, str) and self.contributor else ""
-        trigger = _trigger(TriggerType.ALARM, f"{self.arn}@{self.state_time}{series}", outer, self.name)
-        if self.state != "ALARM":
-            return Recognized(trigger, ignored=f"the alarm's state is {printable(self.state, 40)}, not ALARM")
-        if self.contributor is None and self._is_over_many_series():
-            return Recognized(trigger, ignored=_WHOLE_ALARM)
-        # Whether EventBridge gets an event for each time series of a PromQL query is not documented.
-        has_query = self.contributor is None and bool(_either(self.configuration, "evaluationCriteria"))
-        return Recognized(trigger, ignored_if_empty=_WHOLE_ALARM if has_query else None)
-
-    def _is_over_many_series(self) -> bool:
-        metrics = _either(self.configuration, "metrics")
-        # What is not returned is the input of another expression, which may make one time series of many.
-        returned = [each for each in metrics if _either(each, "returnData")] if isinstance(metrics, list) else []
-        expressions = [_either(each, "expression") for each in returned]
-        is_grouped = any(isinstance(text, str) and _GROUPED.search(text) for text in expressions)
-        return is_grouped or (isinstance(self.reason, str) and _COUNT_OF_SERIES.match(self.reason) is not None)
+def _message_or_event(fields: Mapping[str, Any], outer: Trigger) -> Recognized:
+    if fields.get("eventSource") == "aws:sqs":
+        return Recognized(_trigger(TriggerType.SQS, fields.get("messageId"), outer), body="body")
+    is_message = all(isinstance(fields.get(key), str) for key in ("MessageId", "Message"))
+    if is_message and ("TopicArn" in fields or fields.get("Type") == "Notification"):
+        return Recognized(_trigger(TriggerType.SNS, fields["MessageId"], outer), body="Message")
+    if "requestPayload" in fields:  # what Lambda sends to a destination of an invocation
+        return Recognized(_trigger(TriggerType.MANUAL, value_at(fields, "requestContext", "requestId"), outer))
+    if not all(isinstance(fields.get(key), str) for key in ("id", "source", "detail-type")):
+        return Recognized(outer)
+    ignored = "the alarm was configured, it did not fire" if fields["detail-type"] == _CONFIGURATION_CHANGE else None
+    return Recognized(_trigger(TriggerType.EVENTBRIDGE, fields["id"], outer), ignored=ignored)
 
 
-def _alarm_of(fields: Mapping[str, Any]) -> _Alarm | None:
-    """Read an alarm by whichever of its three routes it came: EventBridge, its own Lambda action, SNS."""
+def _alarm(fields: Mapping[str, Any], outer: Trigger) -> Recognized | None:
+    """Recognize a change of an alarm's state or of one of its time series; it is the same trigger by all routes."""
+    data, arn = _alarm_data(fields)
+    name = value_at(data, "alarmName")
+    state, time = (value_at(data, "state", key) for key in ("value", "timestamp"))
+    if not all(isinstance(text, str) and text for text in (name, arn, state, time)):
+        return None
+    series = value_at(data, "alarmContributor", "id")
+    suffix = f"#{series}" if isinstance(series, str) and series else ""
+    trigger = _trigger(TriggerType.ALARM, f"{arn}@{time}{suffix}", outer, name)
+    if state != "ALARM":
+        return Recognized(trigger, ignored=f"the alarm's state is {printable(state, 40)}, not ALARM")
+    if value_at(data, "alarmContributor") or fields.get("detail-type") == _CONTRIBUTOR_CHANGE:
+        return Recognized(trigger)
+    if _is_over_many_series(data):
+        return Recognized(trigger, ignored=_WHOLE_ALARM)
+    # Whether EventBridge gets an event for each time series of a PromQL query is not documented.
+    has_query = _configured(value_at(data, "configuration"), "evaluationCriteria")
+    return Recognized(trigger, ignored_if_empty=_WHOLE_ALARM if has_query else None)
+
+
+def _alarm_data(fields: Mapping[str, Any]) -> tuple[object, object]:
+    """Return an alarm's data, in the form of its Lambda action, and its ARN."""
     if fields.get("detail-type") in (_ALARM_CHANGE, _CONTRIBUTOR_CHANGE):
         resources = fields.get("resources")
-        arn = resources[0] if isinstance(resources, list) and resources else None
-        is_one_series = fields["detail-type"] == _CONTRIBUTOR_CHANGE
-        values = _values(fields.get("detail"), arn, is_one_series=is_one_series)
-    elif "alarmData" in fields:
-        values = _values(fields["alarmData"], fields.get("alarmArn"))
-    else:
-        values = [fields.get(key) for key in _ALARM_IN_SNS]
-    is_alarm = all(isinstance(text, str) and text for text in values[:4])
-    return _Alarm(*values) if is_alarm else None
+        return fields.get("detail"), resources[0] if isinstance(resources, list) and resources else None
+    if "NewStateValue" not in fields:
+        return fields.get("alarmData"), fields.get("alarmArn")
+    get = fields.get
+    state = {"value": get("NewStateValue"), "timestamp": get("StateChangeTime"), "reason": get("NewStateReason")}
+    return {
+        "alarmName": get("AlarmName"),
+        "state": state,
+        "alarmContributor": {"id": series} if (series := get("AlarmContributorId")) else None,
+        "configuration": get("Trigger"),
+    }, get("AlarmArn")
 
 
-def _values(alarm: object, arn: object, *, is_one_series: bool = False) -> list[Any]:
-    is_one_series = is_one_series or bool(_at(alarm, "alarmContributor"))
-    contributor = _at(alarm, "alarmContributor", "id") or ("" if is_one_series else None)
-    state, time, reason = (_at(alarm, "state", key) for key in ("value", "timestamp", "reason"))
-    return [_at(alarm, "alarmName"), arn, state, time, contributor, reason, _at(alarm, "configuration")]
+def _is_over_many_series(data: object) -> bool:
+    metrics = _configured(value_at(data, "configuration"), "metrics")
+    # What is not returned is the input of another expression, which may make one time series of many.
+    returned = [each for each in metrics if _configured(each, "returnData")] if isinstance(metrics, list) else []
+    expressions = [_configured(each, "expression") for each in returned]
+    is_grouped = any(isinstance(text, str) and _GROUPED.search(text) for text in expressions)
+    reason = value_at(data, "state", "reason")
+    return is_grouped or (isinstance(reason, str) and _COUNT_OF_SERIES.match(reason) is not None)
 
 
-def _either(value: object, key: str) -> Any:  # noqa: ANN401 (any JSON value may stand there)
-    """Return a field of an alarm's configuration, as events spell it or as SNS does."""
-    return _at(value, key) or _at(value, key[:1].upper() + key[1:])
-
-
-def _at(value: object, *path: str) -> Any:  # noqa: ANN401 (any JSON value may stand there)
-    for key in path:
-        value = value.get(key) if isinstance(value, dict) else None
-    return value
+def _configured(value: object, key: str) -> Any:  # noqa: ANN401 (any JSON value)
+    """Return a field of an alarm's configuration, whose keys begin with a capital letter in SNS."""
+    return value_at(value, key) or value_at(value, key[:1].upper() + key[1:])

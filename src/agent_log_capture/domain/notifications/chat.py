@@ -1,136 +1,65 @@
-"""What a chat shows: an outcome in the schema of custom notifications of Amazon Q Developer in chat applications."""
+"""A notification as Amazon Q Developer in chat applications shows it: the schema of its custom notifications."""
 
 import re
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from agent_log_capture.domain.capture import LogFile, Outcome, Trigger, readable
-from agent_log_capture.domain.job import JobSummary
-from agent_log_capture.domain.notifications.texts import VERSION, asked_by, reason, words
+from agent_log_capture.domain.notifications.texts import Text, expiry_of
 from agent_log_capture.domain.printable import printable
 
-# The schema is that of https://docs.aws.amazon.com/chatbot/latest/adminguide/custom-notifs.html. Cut at these, texts
-# from outside keep a description far below 8,000 characters, and a summary below the 250 of a title.
-_REASON_CHARACTERS = 1000
-_NAME_CHARACTERS = 150
+# https://docs.aws.amazon.com/chatbot/latest/adminguide/custom-notifs.html: a description has at most 8,000
+# characters, a summary 250. Facts are cut so that both limits are kept.
+_FACT_CHARACTERS = 1000
+_SUMMARY_CHARACTERS = 200
 
-_EVENT_TYPE = "agent-log-capture"
 _THREADS = uuid.uuid5(uuid.NAMESPACE_URL, "https://agent-log-capture/thread")
-# Slack and Teams escape differently, and neither in a way that the other reads; in both, nothing in a code span is
-# formatted. What ends a code span, or Slack reads even there (links, mentions, entities), becomes a character that
-# looks like it.
+_MAIL_ONLY = {"Project", "Log file", "Stored at", "Attempts", "Outcome ID"}
+# Without text from outside: custom actions take their variables from these fields, and the event parser recognizes a
+# forwarded notification by them.
+_CONTEXT = ("version", "status", "reason", "agent_id", "project_id", "region", "outcome_id")
+# Slack and Teams escape differently, but both leave a code span unformatted. Characters that end a code span, or that
+# Slack interprets even there (links, mentions, entities), are replaced by similar ones.
 _LOOK_ALIKES = str.maketrans({"`": "'", "<": "\u2039", ">": "\u203a", "&": "\uff06", "@": "\uff20"})
-# Of what RFC 3986 allows, what neither chat reads as anything but a part of the link.
+# The part of RFC 3986 that both chats read as nothing but a part of the link.
 _PLAIN_LINK = re.compile(r"https://[A-Za-z0-9][A-Za-z0-9._~:/?#&+,;=%-]*", re.ASCII)
 
 
-def to_chat(outcome: Outcome) -> dict[str, Any]:
-    """Return the custom notification for an outcome: one thread for each trigger.
-
-    Whatever is from outside is in a code span, where it can be no link, no mention and no format.
-    """
-    said = words(outcome)
+def to_chat(notification: Mapping[str, Any], text: Text) -> dict[str, Any]:
+    """Return the custom notification: all of a trigger are in one thread, and facts are in code spans."""
+    context = {name: notification[name] for name in _CONTEXT if notification.get(name)}
+    trigger, source = notification["trigger"], text.facts["Requested by"] or ""
+    facts = [f"{label}: {_quoted(fact)}" for label, fact in text.facts.items() if fact and label not in _MAIL_ONLY]
     return {
         "version": "1.0",
         "source": "custom",
-        "id": outcome.outcome_id,
+        "id": notification["outcome_id"],
         "content": {
             "textType": "client-markdown",
-            "title": said.happened,
-            "description": "\n".join(_lines(outcome)),
-            "nextSteps": [said.next_step.replace("\n", " ")],
-            "keywords": [outcome.status.value, *([outcome.region] if outcome.region else [])],
+            "title": text.headline,
+            "description": "\n".join([*facts, *_download(text)]),
+            "nextSteps": [*text.next_steps.splitlines(), *([f"`{text.command}`"] if text.command else [])],
+            "keywords": [context[name] for name in ("status", "region") if name in context],
         },
         "metadata": {
-            "threadId": _thread_id(outcome.trigger),
-            "summary": f"Log files of backup agents. {_asked_by(outcome.trigger)}",
-            "eventType": _EVENT_TYPE,
-            "relatedResources": [outcome.agent_id] if outcome.agent_id else [],
-            "additionalContext": _context(outcome),
+            "threadId": str(uuid.uuid5(_THREADS, repr((trigger["type"], trigger["id"])))),
+            "summary": f"Log files of backup agents, requested by {_quoted(source, _SUMMARY_CHARACTERS)}",
+            "eventType": "agent-log-capture",
+            "relatedResources": [context["agent_id"]] if "agent_id" in context else [],
+            "additionalContext": context | {"trigger_type": trigger["type"]},
         },
     }
 
 
-def summary_to_chat(done: JobSummary, happened: str, message: str, next_steps: Sequence[str]) -> dict[str, Any]:
-    """Return the custom notification for the sum of a job, in the thread of the trigger that completed it."""
-    lines = [message, _asked_by(done.trigger), f"Job: {_quoted(done.job_id, _NAME_CHARACTERS)}"]
-    return {
-        "version": "1.0",
-        "source": "custom",
-        "id": done.outcome_id,
-        "content": {
-            "textType": "client-markdown",
-            "title": happened,
-            "description": "\n".join([*lines, f"Asked at: {readable(done.asked_at)}"]),
-            "nextSteps": [step.replace("\n", " ") for step in next_steps],
-            "keywords": ["job_done"],
-        },
-        "metadata": {
-            "threadId": _thread_id(done.trigger),
-            "summary": f"Log files of backup agents. {_asked_by(done.trigger)}",
-            "eventType": _EVENT_TYPE,
-            "relatedResources": [],
-            "additionalContext": {
-                "version": VERSION,
-                "status": "job_done",
-                "trigger_type": done.trigger.type.value,
-                "outcome_id": done.outcome_id,
-            },
-        },
-    }
+def _download(text: Text) -> list[str]:
+    link = text.log_file.download_url
+    if link is None:
+        return []
+    if not _PLAIN_LINK.fullmatch(link):
+        return ["Download link: see the mail or the JSON; it contains characters that a chat may misread"]
+    return [f"Download link ({expiry_of(text.log_file)}): <{link}>"]
 
 
-def _lines(outcome: Outcome) -> Sequence[str]:
-    why = reason(outcome)
-    lines = {
-        "asked by": _asked_by(outcome.trigger),
-        "agent": outcome.agent_id and f"Agent: `{outcome.agent_id}` ({outcome.region})",
-        "reason": why and f"Reason: {_quoted(why, _REASON_CHARACTERS)}",
-        "download": _download(outcome.log_file),
-        "asked at": f"Asked at: {readable(outcome.asked_at)}",
-    }
-    return [line for line in lines.values() if line]
-
-
-def _download(log_file: LogFile | None) -> str | None:
-    if log_file is None or log_file.download_url is None:
-        return None
-    if not _PLAIN_LINK.fullmatch(log_file.download_url):
-        return "Download: the link has characters that a chat may misread; it is in the mail and in the JSON"
-    expires_at = log_file.download_expires_at
-    until = f"until {readable(expires_at)}" if expires_at else "the link does not say until when"
-    return f"Download, {until}: <{log_file.download_url}>"
-
-
-def _asked_by(trigger: Trigger) -> str:
-    label, kind, name = asked_by(trigger)
-    return f"{label}: {kind}{_quoted(name, _NAME_CHARACTERS)}"
-
-
-def _quoted(text: str, limit: int) -> str:
-    # A code span of nothing is none.
+def _quoted(text: str, limit: int = _FACT_CHARACTERS) -> str:
+    """Return text from outside in a code span, which is not empty: a chat does not recognize an empty one."""
     return f"`{printable(text, limit).translate(_LOOK_ALIKES).strip() or '?'}`"
-
-
-def _thread_id(trigger: Trigger) -> str:
-    """Return the same for all notifications of a trigger, of which nothing can be read."""
-    return str(uuid.uuid5(_THREADS, repr((trigger.type.value, trigger.id))))
-
-
-def _context(outcome: Outcome) -> dict[str, str]:
-    """Return what custom actions can take their variables from; nothing in it is text from outside.
-
-    By `version`, `status` and `outcome_id` the function knows a notification that is forwarded to it in this form.
-    """
-    context = {
-        "version": VERSION,
-        "status": outcome.status.value,
-        "reason": outcome.reason and outcome.reason.value,
-        "agent_id": outcome.agent_id,
-        "project_id": outcome.project_id,
-        "region": outcome.region,
-        "trigger_type": outcome.trigger.type.value,
-        "outcome_id": outcome.outcome_id,
-    }
-    return {name: value for name, value in context.items() if value}

@@ -1,185 +1,221 @@
-"""What a notification says to a person: what happened, what to do next, and who asked."""
+"""What a mail and a chat say about an outcome: what happened, what to do next, and the facts."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
-from agent_log_capture.domain.capture import Outcome, Reason, Status, Trigger, TriggerType
-
-VERSION = "1"  # of what is published
-
-type Case = tuple[object, ...]
+from agent_log_capture.domain.outcome import LogFile, Outcome, Reason, Status, readable
+from agent_log_capture.domain.trigger import Trigger, TriggerType
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
-    """What happened, and what to do next, in lines of at most 100 characters: nothing in it is from outside."""
+class Text:
+    """What happened, what to do next (one step a line), the command for it, and the facts by label.
 
-    happened: str
-    next_step: str
+    The first three never come from an event or a response. Facts may: they are one printable line each, and None if
+    there is nothing to show. `log_file` is the one whose signed link is shown.
+    """
+
+    headline: str
+    next_steps: str
+    command: str | None = None
+    log_file: LogFile = field(default_factory=LogFile)
+    facts: Mapping[str, str | None] = field(default_factory=dict)
 
 
-# The longest case that fits an outcome counts: its status, its reason, and what `_detail` says.
-WORDS: Mapping[Case, Words] = {
-    (Status.REQUESTED,): Words(
-        "The agent was asked to upload its log files.",
-        "Nothing to do. Another notification tells when they are there, unless log files are not followed\n"
-        "(CaptureDeadlineSeconds 0).",
+# An agent ID and a region are checked when a capture is created, so the command is safe in a shell.
+_REQUEST_AGAIN = "echo {agent_id} | make send FILE=- BACKUP_REGION={region}"
+_REQUEST_CORRECTED = "echo AGENT_ID | make send FILE=- BACKUP_REGION=REGION"
+_HAS_LINK = "link"
+
+
+def _failed(headline: str, fix: str) -> Text:
+    return Text(headline, f"{fix}, then replay the dead-letter queue, which keeps the capture:", "make replay")
+
+
+def _rejected(headline: str, fix: str, command: str = _REQUEST_AGAIN) -> Text:
+    return Text(headline, f"{fix}, then request the log file again:", command)
+
+
+def _unreadable(headline: str, fix: str = "Correct it, then send it again.") -> Text:
+    kept = "The dead-letter queue keeps the original; if it is replayed unchanged, it is rejected again."
+    return Text(headline, f"{fix} {kept}")
+
+
+# By status, reason and detail (see `_detail`). The longest key that matches an outcome is used.
+TEXTS: Mapping[tuple[object, ...], Text] = {
+    (Status.REQUESTED,): Text(
+        "The API accepted the request for the agent's log file.",
+        "No action is needed. Another notification follows when the log file is uploaded or the deadline has passed. "
+        "If CaptureDeadlineSeconds is 0, this is the last notification.",
     ),
-    (Status.WAITING,): Words(
-        "The agent is offline: it has not begun to upload its log files.",
-        "See whether its server is up and the agent runs. Once it is back, it takes up the request by itself.\n"
-        "Another notification tells when the log files are there, or that they did not come in time.",
+    (Status.WAITING,): Text(
+        "The agent is offline and has not started to upload its log file.",
+        "Check that the server and the agent are running. The agent picks up the request when it is online again. "
+        "Another notification follows when the log file is uploaded or the deadline has passed.",
     ),
-    (Status.CAPTURED, None, "link"): Words(
-        "The agent has uploaded its log files.",
-        "Download them. Whoever has the link can, without a token, for as long as it works.",
+    (Status.CAPTURED,): Text(
+        "The agent's log file was uploaded.",
+        "Download it with a token from Cloud Files, container CloudBackupLogs.",
     ),
-    (Status.CAPTURED,): Words(
-        "The agent has uploaded its log files.",
-        "Get them with a token: they are in Cloud Files, in the container CloudBackupLogs.",
+    (Status.CAPTURED, None, _HAS_LINK): Text(
+        "The agent's log file was uploaded.",
+        "Download it. Until the link expires, anyone who has it can download the file without a token.",
     ),
-    (Status.EXPIRED,): Words(
-        "The agent's log files were not seen in time.",
-        "Poll for them in Cloud Files, in the container CloudBackupLogs. If they are not there, see that the\n"
-        "agent is up, then ask again.",
+    (Status.EXPIRED,): Text(
+        "The function did not find an uploaded log file before the deadline.",
+        "Check Cloud Files, container CloudBackupLogs. If the log file is not there, check that the server and the "
+        "agent are running, then request it again:",
+        _REQUEST_AGAIN,
     ),
-    (Status.EXPIRED, Reason.NOT_UPLOADED, "requested"): Words(
-        "The agent's log files did not come in time: it has not taken up the request.",
-        "See that the agent is up, then ask again. What it uploads later all the same is in Cloud Files, in\n"
-        "the container CloudBackupLogs; no notification tells of it.",
+    (Status.EXPIRED, Reason.NOT_UPLOADED, "requested"): Text(
+        "The agent did not start to upload its log file before the deadline.",
+        "Check that the server and the agent are running. The agent may still upload this log file to Cloud Files, "
+        "container CloudBackupLogs, but no notification follows. To request another one:",
+        _REQUEST_AGAIN,
     ),
-    (Status.EXPIRED, Reason.NOT_UPLOADED, "started"): Words(
-        "The agent's log files did not come in time: the upload has begun, and not ended.",
-        "Poll for them in Cloud Files, in the container CloudBackupLogs: they may still come, without a\n"
-        "notification. Where uploads take that long, raise CaptureDeadlineSeconds.",
+    (Status.EXPIRED, Reason.NOT_UPLOADED, "started"): Text(
+        "The agent started to upload its log file, but did not finish before the deadline.",
+        "Check Cloud Files, container CloudBackupLogs: the upload may still finish, but no notification follows. If "
+        "uploads often take this long, increase CaptureDeadlineSeconds.",
     ),
-    (Status.EXPIRED, Reason.GONE): Words(
-        "The API no longer knows the log file that the agent was asked for.",
-        "Somebody may have deleted it. If it was uploaded before that, it may still be in Cloud Files, in the\n"
-        "container CloudBackupLogs. Otherwise ask again.",
+    (Status.EXPIRED, Reason.GONE): Text(
+        "The log file no longer exists in the API.",
+        "It may have been deleted. Check Cloud Files, container CloudBackupLogs. If the log file is not there, "
+        'request it again (during the cool-down, send an event with "force": true instead):',
+        _REQUEST_AGAIN,
     ),
-    (Status.DUPLICATE,): Words(
-        "The agent was asked for its log files a short while ago; it was not asked again.",
-        "Nothing to do: the notifications of the first request report what becomes of them. To request them\n"
-        'again all the same, send an event with "force": true.',
+    (Status.DUPLICATE,): Text(
+        "The agent's log file was requested a short time ago, so it was not requested again.",
+        "No action is needed: the notifications of the first request report the result. To request another log file "
+        'during the cool-down, send an event with "force": true.',
     ),
-    (Status.REJECTED,): Words(
-        "The API refused the request for the agent's log files.",
-        "It is not tried again. See to the reason, which is the API's answer, then ask again.",
+    (Status.REJECTED,): _rejected(
+        "The API refused the request for the agent's log file; it is not retried.",
+        "Fix the cause that the reason describes",
     ),
-    (Status.REJECTED, Reason.REFUSED, 400): Words(
-        "The API takes the request for the agent's log files for malformed.",
-        "See to the reason. Are the agent ID and the project right? Then ask again.",
+    (Status.REJECTED, Reason.REFUSED, 400): _rejected(
+        "The API reports that the request for the agent's log file is invalid.",
+        "Check the agent ID and the project",
+        _REQUEST_CORRECTED,
     ),
-    (Status.REJECTED, Reason.REFUSED, 403): Words(
-        "The API does not allow the token's user to capture the agent's log files.",
+    (Status.REJECTED, Reason.REFUSED, 403): _rejected(
+        "The token's user is not allowed to request log files.",
         # The roles that the API's reference names.
-        "Give the user the role cloudbackup:creator, cloudbackup:admin or admin (an observer can only read),\n"
-        "then ask again.",
+        "Give the user the role cloudbackup:creator, cloudbackup:admin or admin (an observer can only read)",
     ),
-    (Status.REJECTED, Reason.REFUSED, 404): Words(
-        "The API knows no such agent.",
-        "Are the agent ID, its region and the project right? Correct what is wrong, then ask again.",
+    (Status.REJECTED, Reason.REFUSED, 404): _rejected(
+        "The API does not know this agent.", "Check the agent ID, its region and the project", _REQUEST_CORRECTED
     ),
-    (Status.REJECTED, Reason.REDIRECTED): Words(
-        "The API answered with a redirect, which is not followed.",
-        "Check the parameter CloudBackupUrl: it must name the API itself. Then ask again.",
+    (Status.REJECTED, Reason.REDIRECTED): _rejected(
+        "The API responded with a redirect, which is not followed.",
+        "Check the parameter CloudBackupUrl (it must be the URL of the API itself)",
     ),
-    (Status.REJECTED, "unreadable"): Words(
-        "An event, or a part of it, cannot be read: no agent is asked for that.",
-        "Correct it, then send it again. The dead-letter queue keeps what cannot be read; a replay brings it\n"
-        "back as it is.",
+    (Status.REJECTED, Reason.NO_AGENT_ID): _unreadable(
+        "The event contains no agent ID, so no log file was requested.",
+        "Send the event again with agent_id or agent_ids.",
     ),
-    (Status.REJECTED, "unreadable", Reason.NO_AGENT_ID): Words(
-        "An event names no agent: none was asked.",
-        "Send it again with agent_id or agent_ids in it. The dead-letter queue keeps it; a replay brings it\n"
-        "back as it is.",
+    (Status.REJECTED, Reason.NO_AGENT_ID, TriggerType.ALARM): Text(
+        "The alarm names no agent, so no log file was requested.",
+        "Add the agent ID to the alarm, in a dimension or tag AgentId or in the description. The dead-letter queue "
+        "keeps this event. To request the log file now:",
+        _REQUEST_CORRECTED,
     ),
-    (Status.REJECTED, "unreadable", Reason.NO_AGENT_ID, TriggerType.ALARM): Words(
-        "An alarm rang that names no agent: none was asked.",
-        "Send the agent's ID by hand, and name it in the alarm for the next time: in a dimension or tag\n"
-        "AgentId, or in the description. The dead-letter queue keeps the event.",
+    (Status.REJECTED, Reason.INVALID_AGENT_ID): _unreadable(
+        "The event contains invalid agent IDs. No log file was requested for them.",
+        "Correct them, then send them again.",
     ),
-    (Status.FAILED,): Words(
-        "The API could not serve the request for the agent's log files; it is not tried any longer.",
-        "Once the API is well again, replay the dead-letter queue, which keeps the capture (make replay).",
+    (Status.REJECTED, Reason.INVALID_REGION): _unreadable("The event names an unknown region; agents were skipped."),
+    (Status.REJECTED, Reason.INVALID_FORCE): _unreadable(
+        "The event has an invalid force value; agents were skipped."
     ),
-    (Status.FAILED, Reason.NOT_CONNECTED): Words(
-        "The API could not be reached; it is not tried any longer.",
-        "Is CloudBackupUrl right, and does the function reach it? Then replay the dead-letter queue, which\n"
-        "keeps the capture (make replay).",
+    (Status.REJECTED, Reason.INVALID_JOB): _unreadable("The event has an invalid job name; agents were skipped."),
+    (Status.REJECTED, Reason.INVALID_JSON): _unreadable("The event contains malformed JSON, which was skipped."),
+    (Status.REJECTED, Reason.TOO_DEEP): _unreadable("Parts of the event are nested too deeply and were skipped."),
+    (Status.REJECTED, Reason.TOO_LARGE): _unreadable(
+        "The event contains too many values. No log file was requested.", "Send it again in smaller parts."
     ),
-    (Status.FAILED, Reason.UNCONFIRMED): Words(
-        "The API did not answer: the agent may have been asked for its log files, or not.",
-        "Once the API is well again, replay the dead-letter queue, which keeps the capture (make replay).\n"
-        "It looks first whether the agent was asked.",
+    (Status.FAILED,): _failed(
+        "The API failed to serve the request for the agent's log file until the retry window ended.",
+        "Wait until the API works again",
     ),
-    (Status.FAILED, Reason.CONFLICT): Words(
-        "The API reports a conflict, and no log file is on its way; it is not tried any longer.",
-        "See what else is done with the agent. Then replay the dead-letter queue, which keeps the capture\n"
-        "(make replay).",
+    (Status.FAILED, Reason.NOT_CONNECTED): _failed(
+        "The API could not be reached until the retry window ended.",
+        "Check the parameter CloudBackupUrl and the function's network",
     ),
-    (Status.FAILED, Reason.TOKEN_REFUSED): Words(
-        "The API refuses the token: the agent could not be asked for its log files.",
-        "Put a token that works into the secret or, with RotateToken, see why the rotation fails. Then replay\n"
-        "the dead-letter queue, which keeps the capture (make replay).",
+    (Status.FAILED, Reason.UNCONFIRMED): _failed(
+        "The API did not respond, so it is unknown whether the agent's log file was requested.",
+        "A replay checks this first. Wait until the API works again",
     ),
-    (Status.FAILED, Reason.TOKEN_UNAVAILABLE): Words(
-        "There is no token to ask the API with: the agent could not be asked for its log files.",
-        "Fix the secret as the reason says. Then replay the dead-letter queue, which keeps the capture\n"
-        "(make replay).",
+    (Status.FAILED, Reason.CONFLICT): _failed(
+        "The API reported a conflict until the retry window ended, and the agent is not uploading a log file.",
+        "Check what else is running on the agent",
     ),
-    (Status.FAILED, Reason.IN_PROGRESS): Words(
-        "Others were asking the agent all the time; it is not tried any longer.",
-        "Read their notifications. If none says that the agent was asked, replay the dead-letter queue, which\n"
-        "keeps the capture (make replay).",
+    (Status.FAILED, Reason.TOKEN_REFUSED): _failed(
+        "The API refused the token, so the agent's log file was not requested.",
+        "Put a valid token into the secret (if RotateToken is true, find out why the rotation fails)",
+    ),
+    (Status.FAILED, Reason.TOKEN_UNAVAILABLE): _failed(
+        "The secret contains no usable token, so the agent's log file was not requested.",
+        "Fix the secret as the reason describes",
     ),
 }
 
-# By what it is called, and what its name or ID is one of.
-_ASKED_BY = {
-    TriggerType.ALARM: ("Alarm", ""),
-    TriggerType.SQS: ("Asked by", "queue message "),
-    TriggerType.EVENTBRIDGE: ("Asked by", "EventBridge event "),
-    TriggerType.SNS: ("Asked by", "SNS message "),
-    TriggerType.MANUAL: ("Asked by", "hand, in request "),
+_SOURCES = {
+    TriggerType.ALARM: "alarm",
+    TriggerType.SQS: "queue message",
+    TriggerType.EVENTBRIDGE: "EventBridge event",
+    TriggerType.SNS: "SNS message",
+    TriggerType.MANUAL: "manual invocation",
 }
 
 
-def words(outcome: Outcome) -> Words:
-    """Return what is said about an outcome."""
-    return next(WORDS[case] for case in _cases(outcome) if case in WORDS)
+def text_of(outcome: Outcome) -> Text:
+    """Return the text for an outcome, with its facts."""
+    key = (outcome.status, outcome.reason, _detail(outcome))
+    text = TEXTS.get(key) or TEXTS.get(key[:2]) or TEXTS[key[:1]]
+    command = text.command and text.command.format(agent_id=outcome.agent_id, region=outcome.region)
+    return replace(text, command=command, log_file=outcome.log_file or LogFile(), facts=_facts(outcome))
 
 
-def asked_by(trigger: Trigger) -> tuple[str, str, str]:
-    """Return what asked: a label, what comes before the name or ID, and that, which is from outside."""
-    return *_ASKED_BY[trigger.type], trigger.name or trigger.id
+def source_of(trigger: Trigger) -> str:
+    """Return the kind of a trigger, and its name or ID."""
+    return f"{_SOURCES[trigger.type]} {trigger.name or trigger.id}"
 
 
-def reason(outcome: Outcome) -> str | None:
-    """Return why, from outside as a rule, with the status code of an API that refused; None when all is well."""
-    if outcome.reason is None:
-        return None
-    is_refusal = outcome.status in {Status.REJECTED, Status.FAILED} and outcome.http_status
-    code = f" (HTTP {outcome.http_status})" if is_refusal else ""
-    return f"{outcome.message or outcome.reason}{code}"
+def expiry_of(log_file: LogFile) -> str:
+    """Return when the signed link expires, if the link says so."""
+    expires_at = log_file.download_expires_at
+    return f"expires {readable(expires_at)}" if expires_at else "expiry time unknown"
 
 
-def _cases(outcome: Outcome) -> Iterator[Case]:
-    """Yield the cases that an outcome may be, the longest first."""
-    case: Case = (outcome.status, outcome.reason, _detail(outcome))
-    if outcome.agent_id is None:
-        case = (outcome.status, "unreadable", outcome.reason, outcome.trigger.type)
-    yield from (case[:length] for length in range(len(case), 0, -1))
+def _facts(outcome: Outcome) -> Mapping[str, str | None]:
+    log_file = outcome.log_file or LogFile()
+    return {
+        "Requested by": source_of(outcome.trigger),
+        "Agent": outcome.agent_id and f"{outcome.agent_id} ({outcome.region})",
+        "Reason": outcome.reason and _reason(outcome),
+        "Project": outcome.project_id,
+        "Log file": log_file.id or log_file.location,
+        "Stored at": log_file.object_url,
+        "Received at": readable(outcome.asked_at),
+        "Attempts": str(outcome.attempts) if outcome.attempts > 1 else None,
+        "Outcome ID": outcome.outcome_id,
+    }
+
+
+def _reason(outcome: Outcome) -> str:
+    """Return the reason as a sentence, with the status code if the API refused the request or failed."""
+    has_code = outcome.http_status and outcome.status in {Status.REJECTED, Status.FAILED}
+    return f"{outcome.message or outcome.reason}{f' (HTTP {outcome.http_status})' if has_code else ''}"
 
 
 def _detail(outcome: Outcome) -> object:
-    """Return what tells apart the outcomes of one status and reason."""
-    match outcome.status:
-        case Status.CAPTURED:
-            return "link" if outcome.log_file and outcome.log_file.download_url else None
-        case Status.EXPIRED:
+    """Return what distinguishes outcomes of one status and reason that need different texts."""
+    match outcome.status, outcome.reason:
+        case Status.CAPTURED, _:
+            return _HAS_LINK if outcome.log_file and outcome.log_file.download_url else None
+        case Status.EXPIRED, _:
             return outcome.log_file and outcome.log_file.state
-        case Status.REJECTED:
-            return outcome.http_status
-    return None
+        case Status.REJECTED, Reason.NO_AGENT_ID:
+            return outcome.trigger.type
+    return outcome.http_status

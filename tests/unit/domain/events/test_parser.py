@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from agent_log_capture.domain.capture import Capture, Job, Outcome, Polling, Reason, Status, Trigger, TriggerType
-from agent_log_capture.domain.events import finder, parser
+from agent_log_capture.domain.capture import Capture, Job, Polling
+from agent_log_capture.domain.events import agent_ids, parser
 from agent_log_capture.domain.events.parser import EventParser
 from agent_log_capture.domain.job import JobSummary
 from agent_log_capture.domain.notifications import job_summary
 from agent_log_capture.domain.notifications.notification import sns_message, to_json
+from agent_log_capture.domain.outcome import Outcome, Reason, Status
+from agent_log_capture.domain.trigger import Trigger, TriggerType
 
 EVENTS = Path(__file__).parents[4] / "events"
 NOW = datetime(2026, 11, 23, 3, 12, 40, tzinfo=UTC)
@@ -25,7 +27,7 @@ def sample(name):
 
 
 def read(event):
-    return READER.read(event, request_id="a-request", now=NOW)
+    return READER.parse(event, request_id="a-request", now=NOW)
 
 
 def read_one(event):
@@ -56,7 +58,7 @@ def ids(parsed):
 
 
 def reasons(parsed):
-    return [refused.outcome.reason for refused in parsed.refused]
+    return [rejection.outcome.reason for rejection in parsed.rejections]
 
 
 def alarm(name, state_time):
@@ -148,22 +150,22 @@ SAMPLES_WITH_TESTS_OF_THEIR_OWN = {"sqs-list", "pipes-sqs", "eventbridge-alarm-o
 
 
 @pytest.mark.parametrize("name", SAMPLES)
-def test_a_sample_gives_the_agents_that_it_names(name):
+def test_each_sample_gives_the_agents_that_it_names(name):
     agents, region, trigger = SAMPLES[name]
     parsed = read_one(sample(name))
     assert ids(parsed) == agents
     assert {(capture.region, capture.trigger) for capture in parsed.captures} == {(region, trigger)}
     assert parsed.trigger == trigger
-    assert (parsed.refused, parsed.dead_letter, parsed.ignored) == ([], None, None)
+    assert (parsed.rejections, parsed.dead_letter, parsed.ignored) == ([], None, None)
 
 
-def test_no_sample_is_without_a_test():
+def test_every_sample_has_a_test():
     assert {path.stem for path in EVENTS.glob("*.json")} == SAMPLES.keys() | SAMPLES_WITH_TESTS_OF_THEIR_OWN
 
 
-def test_each_record_of_a_batch_is_an_arrival_of_its_own():
+def test_each_sqs_record_of_a_batch_is_parsed_by_itself():
     parsed_records = read(sample("sqs-list"))
-    assert [(ids(parsed), parsed.message_id) for parsed in parsed_records] == [
+    assert [(ids(parsed), parsed.record_id) for parsed in parsed_records] == [
         (
             [
                 "028d93ce-d58f-485d-bc5d-5c6a33067c4f",
@@ -192,13 +194,13 @@ def test_each_record_of_a_batch_is_an_arrival_of_its_own():
     assert {capture.region for capture in parsed_records[0].captures} == {"ORD"}
 
 
-def test_a_record_that_cannot_be_read_is_refused_and_kept_letter_for_letter():
+def test_a_record_that_is_not_json_is_rejected_and_its_dead_letter_is_the_unchanged_body():
     event = sample("sqs-list")
     parsed = read(event)[3]
-    (refused,) = parsed.refused
-    assert refused.outcome.status is Status.REJECTED
-    assert refused.outcome.reason is Reason.INVALID_JSON
-    assert refused.outcome.message == (
+    (rejection,) = parsed.rejections
+    assert rejection.outcome.status is Status.REJECTED
+    assert rejection.outcome.reason is Reason.INVALID_JSON
+    assert rejection.outcome.message == (
         "the text begins like JSON and is not JSON: "
         '\'{"agent_ids": ["9645cdd6-d687-4fc4-ae76-b54173657431", "16a0e081-c525\''
     )
@@ -218,9 +220,9 @@ def test_a_record_that_cannot_be_read_is_refused_and_kept_letter_for_letter():
         ),
     ],
 )
-def test_what_asks_for_nothing_is_ignored(event, because):
+def test_an_alarm_that_did_not_fire_is_ignored(event, because):
     for parsed in (read_one(event), read_body(json.dumps(event))):
-        assert (ids(parsed), parsed.refused, parsed.dead_letter) == ([], [], None)
+        assert (ids(parsed), parsed.rejections, parsed.dead_letter) == ([], [], None)
         assert parsed.ignored == because
 
 
@@ -238,7 +240,7 @@ def test_an_alarm_over_many_time_series_is_ignored_as_a_whole(name):
         parsed = read_one(event)
         assert parsed.ignored == AS_A_WHOLE
         assert parsed.trigger == alarm("backup-failed-fleet", "2026-11-21T03:05:04.919+0000")
-        assert (ids(parsed), parsed.refused, parsed.dead_letter) == ([], [], None)
+        assert (ids(parsed), parsed.rejections, parsed.dead_letter) == ([], [], None)
 
 
 def configured(configuration, **detail):
@@ -265,7 +267,7 @@ def in_sns(**fields):
         in_sns(Trigger={}, NewStateReason="5 out of 10 contributors evaluated to ALARM"),
     ],
 )
-def test_it_is_ignored_even_where_it_names_agents_for_each_of_its_series_names_them_too(event):
+def test_it_is_ignored_even_if_it_names_agents(event):
     assert read_one(event).ignored == AS_A_WHOLE
 
 
@@ -277,7 +279,7 @@ def test_it_is_ignored_even_where_it_names_agents_for_each_of_its_series_names_t
         *([{"expression": 7, "returnData": True}, None], {"expression": "GROUP BY", "returnData": True}, None),
     ],
 )
-def test_an_alarm_over_one_time_series_is_not(metrics):
+def test_an_alarm_over_one_time_series_is_captured(metrics):
     event = configured({"metrics": metrics})
     assert ids(read_one(event)) == ["named-by-the-alarm-itself"]
 
@@ -287,7 +289,7 @@ def promql(**detail):
     return alarm_event(configuration={"evaluationCriteria": criteria} | detail.pop("configuration", {}), **detail)
 
 
-def test_of_a_promql_alarm_as_a_whole_only_what_names_no_agent_is_ignored():
+def test_a_promql_alarm_as_a_whole_is_ignored_only_if_it_names_no_agent():
     # What the events of such alarms look like is not documented ("PromQL alarms" in the CloudWatch User Guide has no
     # example): nothing is passed over for which no other event may come.
     assert read_one(promql()).ignored == AS_A_WHOLE
@@ -311,7 +313,7 @@ def test_a_time_series_that_recovers_is_ignored(name):
     assert read_one(event).ignored == "the alarm's state is OK, not ALARM"
 
 
-def test_time_series_that_change_in_the_same_millisecond_are_a_trigger_and_a_job_each():
+def test_each_time_series_that_changes_in_the_same_millisecond_is_a_trigger_and_a_job():
     one, other = sample("eventbridge-alarm-contributor"), sample("eventbridge-alarm-contributor")
     other["detail"]["alarmContributor"] = {"id": "5be2b9d7c0446f13", "attributes": {"AgentId": "another"}}
     captures = [capture for event in (one, other) for capture in read_one(event).captures]
@@ -319,7 +321,7 @@ def test_time_series_that_change_in_the_same_millisecond_are_a_trigger_and_a_job
     assert {capture.job for capture in captures} == {Job(name=None, asked=1)}
 
 
-def test_a_time_series_is_the_same_trigger_by_whichever_route_it_comes():
+def test_a_time_series_is_the_same_trigger_by_all_routes():
     detail = sample("eventbridge-alarm-contributor")["detail"]
     by_action = sample("alarm-action-contributor") | {"alarmData": detail}
     by_sns = in_sns(
@@ -343,7 +345,7 @@ ATTRIBUTES = {"agent_id": {"Type": "String", "Value": "a"}, "region": {"Type": "
 
 
 def forwarded(raw):
-    """Return the ways in which somebody may send a notification to the function."""
+    """Return the ways in which a notification may be sent to the function."""
     notification = json.loads(raw)
     wrapped = sns_record(raw, MessageAttributes=ATTRIBUTES)
     with_attributes = from_queue(raw)
@@ -369,15 +371,15 @@ def forwarded(raw):
 
 @pytest.mark.parametrize("form", ["default", "https"])
 @pytest.mark.parametrize("message", MESSAGES, ids=["outcome", "job"])
-def test_a_notification_of_this_project_is_ignored_however_deep_it_lies(message, form):
+def test_a_notification_of_this_project_is_ignored_at_any_depth(message, form):
     for event in forwarded(json.loads(message["Message"])[form]).values():
         parsed = read_one(event)
         assert parsed.ignored == "it is a notification that this function published"
-        assert (ids(parsed), parsed.refused, parsed.dead_letter) == ([], [], None)
+        assert (ids(parsed), parsed.rejections, parsed.dead_letter) == ([], [], None)
 
 
 @pytest.mark.parametrize("key", ["version", "status", "outcome_id"])
-def test_what_only_looks_a_little_like_a_notification_is_read(key):
+def test_an_object_with_two_of_the_three_keys_of_a_notification_is_read(key):
     notification = to_json(OUTCOME)
     del notification[key]
     assert ids(read_one(notification)) == ["a"]
@@ -388,7 +390,7 @@ def test_agents_beside_a_notification_are_captured():
     assert ids(read_one([to_json(OUTCOME), {"agent_id": "b"}])) == ["b"]
 
 
-def test_an_event_comes_to_the_same_when_it_is_replayed():
+def test_a_replayed_event_is_rejected_for_the_same_reason():
     event = '{"agent_id": null, "outcome_id": null}'
     parsed = read_one(event)
     assert (reasons(parsed), reasons(read_body(parsed.dead_letter))) == ([Reason.NO_AGENT_ID], [Reason.NO_AGENT_ID])
@@ -397,7 +399,7 @@ def test_an_event_comes_to_the_same_when_it_is_replayed():
 # ------------------------------------------------------------------ the whole of an event is read
 
 
-def test_each_record_of_an_array_as_pipes_send_it_is_a_trigger_of_its_own():
+def test_each_record_in_an_array_from_eventbridge_pipes_is_a_trigger_of_its_own():
     # "Amazon Simple Queue Service as a source" in the EventBridge User Guide
     captures = read_one(sample("pipes-sqs")).captures
     assert [(capture.agent_id, capture.trigger) for capture in captures] == [
@@ -406,9 +408,9 @@ def test_each_record_of_an_array_as_pipes_send_it_is_a_trigger_of_its_own():
     ]
 
 
-def with_attribute(body):
+def with_attribute(body, agent_id="b2"):
     event = from_queue(body)
-    event["Records"][0]["messageAttributes"] = {"AgentId": {"stringValue": "b2", "dataType": "String"}}
+    event["Records"][0]["messageAttributes"] = {"AgentId": {"stringValue": agent_id, "dataType": "String"}}
     return event
 
 
@@ -429,13 +431,13 @@ def with_attribute(body):
         ({"Records": [{"eventSource": "aws:s3", "agent_id": "a1"}], "agent_id": "b2"}, ["a1", "b2"]),
     ],
 )
-def test_no_part_of_an_event_is_passed_over_because_another_names_an_agent(event, expected):
+def test_all_parts_of_an_event_are_read(event, expected):
     parsed = read_one(event)
-    assert (ids(parsed), parsed.refused) == (expected, [])
+    assert (ids(parsed), parsed.rejections) == (expected, [])
 
 
-def test_a_refused_message_attribute_is_kept():
-    event = with_attribute("nobody")
+def test_an_invalid_message_attribute_is_in_the_dead_letter():
+    event = with_attribute("unreadable")
     event["Records"][0]["messageAttributes"]["AgentId"]["stringValue"] = "not/an/id"
     parsed = read_one(event)
     assert reasons(parsed) == [Reason.INVALID_AGENT_ID]
@@ -443,7 +445,7 @@ def test_a_refused_message_attribute_is_kept():
     assert (reasons(again), again.trigger) == ([Reason.INVALID_AGENT_ID], parsed.trigger)
 
 
-def test_what_is_replayed_and_refused_again_does_not_grow():
+def test_a_dead_letter_does_not_grow_when_it_is_replayed_and_rejected_again():
     event = with_attribute("{")
     letters = []
     for _ in range(3):
@@ -453,13 +455,13 @@ def test_what_is_replayed_and_refused_again_does_not_grow():
     assert letters[0] == letters[1] == letters[2]
 
 
-def test_a_record_that_is_too_long_with_its_attributes_is_kept_without_them(monkeypatch):
+def test_a_dead_letter_that_is_too_long_with_its_attributes_has_only_the_body(monkeypatch):
     body = "{" + '"' * 300
-    monkeypatch.setattr(parser, "_LONGEST_LETTER_BYTES", 500)
+    monkeypatch.setattr(parser, "_MOST_DEAD_LETTER_BYTES", 500)
     assert read_one(with_attribute(body)).dead_letter == body
 
 
-def test_message_attributes_say_together_what_the_fields_of_an_object_do():
+def test_message_attributes_may_be_options_like_the_fields_of_an_object():
     fields = {"AgentId": "a", "Region": "ORD", "force": "true", "job": "night"}
     event = with_attribute("{}")
     event["Records"][0]["messageAttributes"] = {
@@ -469,7 +471,7 @@ def test_message_attributes_say_together_what_the_fields_of_an_object_do():
     assert (capture.region, capture.force, capture.job_id) == ("ORD", True, "night")
 
 
-# ------------------------------------------------------------------ where agent IDs stand
+# ------------------------------------------------------------------ where agent IDs may be
 
 
 @pytest.mark.parametrize(
@@ -487,7 +489,7 @@ def test_message_attributes_say_together_what_the_fields_of_an_object_do():
         "BackupClient",
     ],
 )
-def test_a_key_is_known_whatever_its_case_and_separators(key):
+def test_a_key_is_an_agent_id_key_in_any_case_and_with_any_separators(key):
     assert ids(read_one({"detail": {key: "a-1"}})) == ["a-1"]
 
 
@@ -515,13 +517,13 @@ def test_another_key_is_not_an_agent_id(key):
 def test_the_value_of_a_key_may_be_one_or_many(value, expected):
     parsed = read_one({"agent_ids": value})
     assert ids(parsed) == expected
-    assert parsed.refused == []
+    assert parsed.rejections == []
 
 
 @pytest.mark.parametrize(
     ("name", "value"), [("name", "value"), ("Name", "Value"), ("key", "value"), ("Key", "Value")]
 )
-def test_a_pair_is_read_as_the_field_that_it_stands_for(name, value):
+def test_a_pair_of_a_name_and_a_value_is_read_like_a_field(name, value):
     pairs = [
         {name: "AgentId", value: "a"},
         {value: "ORD", name: "Region"},
@@ -553,7 +555,7 @@ def test_a_pair_is_read_as_the_field_that_it_stands_for(name, value):
         '["{a1}", "\'b2\'", "c3"]',
         '["a1", "{\\"agent_ids\\": [\\"b2\\", \\"c3\\"]}"]',
         '{"Message": "{\\"agent_ids\\": [\\"a1\\", \\"b2\\", \\"c3\\"]}"}',
-        '{"agent_id": "a1"}\n{"agent_ids": ["b2"]}\n\n{"note": "nobody"}\n{"agent_id": "c3"}\n',
+        '{"agent_id": "a1"}\n{"agent_ids": ["b2"]}\n\n{"note": "none"}\n{"agent_id": "c3"}\n',
         '{"agent_id": "a1"} {"agent_ids": "{b2}; c3"}',
     ],
 )
@@ -561,7 +563,7 @@ def test_a_body_is_a_plain_list_json_or_json_lines(body):
     for event in (from_queue(body), body, sns_record(body)):
         parsed = read_one(event)
         assert ids(parsed) == ["a1", "b2", "c3"]
-        assert parsed.refused == []
+        assert parsed.rejections == []
 
 
 @pytest.mark.parametrize(
@@ -574,22 +576,22 @@ def test_a_body_is_a_plain_list_json_or_json_lines(body):
         "2026-11-24 backup failed",
     ],
 )
-def test_prose_is_not_asked_as_agents(text):
+def test_prose_is_rejected(text):
     for event in (text, from_queue(text), sns_record(text)):
         parsed = read_one(event)
-        (refused,) = parsed.refused
-        assert refused.outcome.reason is Reason.NO_AGENT_ID
-        assert refused.outcome.message == f"the event holds no agent ID: '{text}'"
+        (rejection,) = parsed.rejections
+        assert rejection.outcome.reason is Reason.NO_AGENT_ID
+        assert rejection.outcome.message == f"the event holds no agent ID: '{text}'"
         assert ids(parsed) == []
         assert text in parsed.dead_letter
 
 
-def test_a_list_with_a_heading_is_refused_as_a_whole_and_the_words_are_named():
+def test_a_list_with_a_heading_is_rejected_as_a_whole_and_its_words_are_named():
     body = "agent_id,host\n8f135b4f-7a69-4b8a-947f-5e80d772fd97,web-01\n"
     parsed = read_body(body)
-    (refused,) = parsed.refused
-    assert refused.outcome.reason is Reason.INVALID_AGENT_ID
-    assert refused.outcome.message == (
+    (rejection,) = parsed.rejections
+    assert rejection.outcome.reason is Reason.INVALID_AGENT_ID
+    assert rejection.outcome.message == (
         "the text is not a list of agent IDs, which all have a digit: 'agent_id', 'host'"
     )
     assert (ids(parsed), parsed.dead_letter) == ([], body)
@@ -600,14 +602,14 @@ def test_an_id_that_a_key_names_needs_no_digit():
 
 
 @pytest.mark.parametrize("spoiler", [7, None, {}, {"note": 1}, []], ids=repr)
-def test_in_a_bare_list_one_value_spoils_only_itself(spoiler):
+def test_an_invalid_value_in_a_bare_list_does_not_affect_the_others(spoiler):
     for event in (["a", spoiler, "c"], from_queue(json.dumps(["a", spoiler, "c"]))):
         parsed = read_one(event)
         assert (ids(parsed), reasons(parsed)) == (["a", "c"], [Reason.INVALID_AGENT_ID])
-        assert json.loads(parsed.dead_letter) == {"refused": [{"agent_ids": [spoiler]}]}
+        assert json.loads(parsed.dead_letter) == {"rejected": [{"agent_ids": [spoiler]}]}
 
 
-def test_an_object_in_a_bare_list_is_looked_into():
+def test_objects_in_a_bare_list_are_read():
     assert ids(read_one(["a", {"agent_id": "b"}, {"detail": {"agent_ids": ["c"]}}])) == ["a", "b", "c"]
 
 
@@ -615,13 +617,13 @@ def test_a_body_that_is_a_number_is_an_agent_id():
     assert ids(read_body("12345")) == ["12345"]
 
 
-def test_json_in_the_description_of_an_alarm_is_looked_into():
+def test_json_in_the_description_of_an_alarm_is_read():
     description = '{"agent_id": "a", "region": "lon", "note": "call Ann"}'
     (capture,) = read_one(alarm_event(configuration={"description": description, "metrics": []})).captures
     assert (capture.agent_id, capture.region) == ("a", "LON")
 
 
-def test_dead_letters_in_dead_letters_are_opened_to_the_last():
+def test_dead_letters_in_dead_letters_are_read():
     event = sample("manual")
     for number in range(5):
         context = {"requestId": f"request-{number}", "condition": "RetriesExhausted"}
@@ -631,11 +633,11 @@ def test_dead_letters_in_dead_letters_are_opened_to_the_last():
     assert parsed.trigger == Trigger(TriggerType.MANUAL, "request-0")
 
 
-def test_records_without_usable_ids_of_their_own_fall_back_to_the_request():
+def test_records_without_usable_ids_have_the_trigger_of_the_request():
     records = [{"eventSource": "aws:sqs", "messageId": message_id, "body": "a1"} for message_id in ([], "")]
     event = {"Records": records}
     first, second = read(event)
-    assert first.message_id is None
+    assert first.record_id is None
     assert first.trigger == second.trigger == Trigger(TriggerType.MANUAL, "a-request")
 
 
@@ -648,7 +650,7 @@ def test_records_without_usable_ids_of_their_own_fall_back_to_the_request():
     ],
     ids=["in either spelling", "two attributes", "beside an attribute"],
 )
-def test_what_can_be_read_in_two_ways_is_read_in_both(event):
+def test_values_that_can_be_read_in_two_ways_are_read_in_both(event):
     assert ids(read_one(event)) == ["a", "b"]
 
 
@@ -667,7 +669,7 @@ CAPTURE = {
 }
 
 
-def test_a_key_that_is_said_twice_means_its_last_value_as_everywhere():
+def test_the_last_value_of_a_key_that_is_there_twice_counts():
     assert ids(read_body('{"agent_id": "a", "agent_id": "b"}')) == ["b"]
     assert ids(read_body('{"agent_id": "a", "AgentId": "b"}')) == ["a", "b"]
     (capture,) = read_body('{"agent_id": "a", "region": "DFW", "Region": "lon"}').captures
@@ -683,14 +685,14 @@ def test_a_key_that_is_said_twice_means_its_last_value_as_everywhere():
         '"polling": {"logfile_id": null, "requested_at": null, "activations": 0, "agent_id": "b"}',
     ],
 )
-def test_no_agent_is_lost_that_somebody_has_written_into_a_capture(further):
+def test_an_agent_that_was_added_to_a_waiting_capture_is_captured_too(further):
     text = json.dumps({"captures": [CAPTURE]})
     assert read_body(text).captures[0].trigger == Trigger(TriggerType.ALARM, "arn@time")
     assert sorted(ids(read_body(text.replace('"replays"', f'{further}, "replays"')))) == ["a", "b"]
 
 
 @pytest.mark.parametrize("number", ["9" * 5000, "-" + "9" * 5000, "1e999", "NaN", "-Infinity"], ids=lambda n: n[:9])
-def test_no_number_spoils_what_stands_beside_it(number):
+def test_no_number_makes_its_event_unreadable(number):
     parsed = read_body(f'{{"note": "{{\\"n\\": {number}, \\"agent_id\\": \\"a\\"}}", "agent_ids": [{number}, "b"]}}')
     assert (ids(parsed), reasons(parsed)) == (["a", "b"], [Reason.INVALID_AGENT_ID])
 
@@ -710,7 +712,7 @@ def test_no_number_spoils_what_stands_beside_it(number):
         ("ap-southeast-2", "IAD"),
     ],
 )
-def test_a_region_is_taken_in_any_case_and_an_aws_region_is_not_meant(region, expected):
+def test_a_region_may_be_in_any_case_and_an_aws_region_is_ignored(region, expected):
     (capture,) = read_one({"agent_id": "a", "Region": region}).captures
     assert capture.region == expected
 
@@ -725,12 +727,12 @@ def test_a_region_is_taken_in_any_case_and_an_aws_region_is_not_meant(region, ex
         ({"force": {}}, Reason.INVALID_FORCE, "force an object is not true or false: 'a', 'b'"),
     ],
 )
-def test_a_bad_field_spoils_only_the_agents_beside_it(beside, reason, message):
+def test_an_invalid_option_affects_only_the_agents_in_the_same_object(beside, reason, message):
     parsed = read_one({"one": {"agent_ids": ["a", "b"], **beside}, "other": {"agent_id": "c"}})
     assert ids(parsed) == ["c"]
-    (refused,) = parsed.refused
-    assert (refused.outcome.reason, refused.outcome.message, refused.count) == (reason, message, 2)
-    assert json.loads(parsed.dead_letter) == {"refused": [{"agent_ids": ["a", "b"], **beside}]}
+    (rejection,) = parsed.rejections
+    assert (rejection.outcome.reason, rejection.outcome.message, rejection.count) == (reason, message, 2)
+    assert json.loads(parsed.dead_letter) == {"rejected": [{"agent_ids": ["a", "b"], **beside}]}
 
 
 @pytest.mark.parametrize(
@@ -742,96 +744,124 @@ def test_force_is_true_or_false(force, expected):
     assert capture.force is expected
 
 
-# ------------------------------------------------------------------ what is refused
+# ------------------------------------------------------------------ what is rejected
 
 
 @pytest.mark.parametrize("value", ["b!", "é", "a/b", "x" * 129, 7, 1.5, True, {}, [], {"deep": [1]}])
-def test_a_bad_id_spoils_only_itself(value):
+def test_an_invalid_id_does_not_affect_the_others(value):
     parsed = read_one({"agent_ids": ["a", value, "c"]})
     assert ids(parsed) == ["a", "c"]
     assert reasons(parsed) == [Reason.INVALID_AGENT_ID]
-    assert json.loads(parsed.dead_letter) == {"refused": [{"agent_ids": [value]}]}
+    assert json.loads(parsed.dead_letter) == {"rejected": [{"agent_ids": [value]}]}
 
 
-def test_a_bad_id_is_named_in_a_form_that_is_fit_to_be_shown():
-    (refused,) = read_one({"agent\nid": ["\u202e\x1b[31m", "x" * 500, 12, None]}).refused
-    assert refused.outcome.message == (
+def test_an_invalid_id_is_named_in_a_printable_form():
+    (rejection,) = read_one({"agent\nid": ["\u202e\x1b[31m", "x" * 500, 12, None]}).rejections
+    assert rejection.outcome.message == (
         f"agent id: an agent ID is 1 to 128 characters of A-Z a-z 0-9 _ -: '  [31m', '{'x' * 79}…', 12, null"
     )
 
 
-def test_one_notification_names_up_to_fifty_bad_ids():
+def test_one_notification_names_up_to_fifty_invalid_ids():
     bad = [f"bad!{number}" for number in range(120)]
     parsed = read_one({"agent_ids": [*bad, "good"]})
-    assert [refused.count for refused in parsed.refused] == [50, 50, 20]
-    assert [name for refused in parsed.refused for name in re.findall("'(.*?)'", refused.outcome.message)] == bad
-    assert len({refused.outcome.outcome_id for refused in parsed.refused}) == 3
-    assert json.loads(parsed.dead_letter) == {"refused": [{"agent_ids": bad}]}
+    assert [rejection.count for rejection in parsed.rejections] == [50, 50, 20]
+    assert [
+        name for rejection in parsed.rejections for name in re.findall("'(.*?)'", rejection.outcome.message)
+    ] == bad
+    assert len({rejection.outcome.outcome_id for rejection in parsed.rejections}) == 3
+    assert json.loads(parsed.dead_letter) == {"rejected": [{"agent_ids": bad}]}
 
 
-def test_what_is_refused_alike_is_told_together():
+def test_one_notification_reports_values_that_are_invalid_for_the_same_reason():
     event = [{"agent_id": "b!"}, {"agent_id": "a", "region": "?"}] * 3
-    assert [refused.count for refused in read_one(event).refused] == [3, 3]
+    assert [rejection.count for rejection in read_one(event).rejections] == [3, 3]
 
 
 @pytest.mark.parametrize("event", [{}, [], None, 7, {"agent_ids": []}, {"agent_id": None}, {"agent_id": " , "}])
-def test_an_event_without_an_agent_id_is_refused_and_kept(event):
+def test_an_event_without_an_agent_id_is_rejected_and_is_its_own_dead_letter(event):
     parsed = read_one(event)
-    (refused,) = parsed.refused
-    assert refused.outcome.reason is Reason.NO_AGENT_ID
-    assert refused.outcome.message == "the event holds no agent ID"
-    assert refused.outcome.agent_id is None
+    (rejection,) = parsed.rejections
+    assert rejection.outcome.reason is Reason.NO_AGENT_ID
+    assert rejection.outcome.message == "the event holds no agent ID"
+    assert rejection.outcome.agent_id is None
     assert parsed.dead_letter == json.dumps(event, separators=(",", ":"))
 
 
 @pytest.mark.parametrize("body", ["{", "[a]", '{"agent_id": "a"} trailing', " [1,]", "{'agent_id': 'a'}"])
-def test_a_body_that_begins_like_json_and_is_none_is_refused_as_a_whole(body):
+def test_a_body_that_begins_like_json_and_is_not_json_is_rejected_as_a_whole(body):
     parsed = read_body(body)
     assert (ids(parsed), reasons(parsed), parsed.dead_letter) == ([], [Reason.INVALID_JSON], body)
 
 
-def test_a_body_of_bad_ids_only_is_kept_letter_for_letter():
+def test_the_dead_letter_of_a_body_of_invalid_ids_is_the_unchanged_body():
     body = '[\r\n"b!",\r\n"c?"]'
     parsed = read_body(body)
-    assert (parsed.refused[0].count, parsed.dead_letter) == (2, body)
+    assert (parsed.rejections[0].count, parsed.dead_letter) == (2, body)
 
 
-def test_an_arrival_of_several_triggers_names_the_one_that_is_refused():
+def test_a_rejection_in_an_event_of_several_triggers_has_the_trigger_of_its_message():
     messages = (("good", '{"agent_id": "a"}'), ("bad", "nothing in here"))
     records = [each for name, message in messages for each in sns_record(message, MessageId=name)["Records"]]
     parsed = read_one({"Records": records})
     assert ids(parsed) == ["a"]
-    assert [refused.outcome.trigger for refused in parsed.refused] == [Trigger(TriggerType.SNS, "bad")]
+    assert [rejection.outcome.trigger for rejection in parsed.rejections] == [Trigger(TriggerType.SNS, "bad")]
 
 
-def test_what_is_refused_is_kept_in_no_more_room_than_it_came_in():
+def test_a_dead_letter_is_not_longer_than_its_event():
     beside = {"region": "x" * 50_000, "force": [1]}
     event = json.dumps([{"agent_ids": [*["a"] * 1000, "b!"], **beside}, {"agent_ids": ["c", "𝄞" * 5000, "\ud800"]}])
     parsed = read_body(event)
     assert len(parsed.dead_letter) < len(event)
     assert json.loads(parsed.dead_letter) == {
-        "refused": [{"agent_ids": [*["a"] * 1000, "b!"], **beside}, {"agent_ids": ["𝄞" * 5000, "\ud800"]}]
+        "rejected": [{"agent_ids": [*["a"] * 1000, "b!"], **beside}, {"agent_ids": ["𝄞" * 5000, "\ud800"]}]
     }
     assert "𝄞" in parsed.dead_letter
 
 
-def test_what_is_refused_is_kept_as_it_came_when_it_would_fit_into_no_message(monkeypatch):
+def test_a_dead_letter_of_invalid_values_that_is_too_long_is_the_unchanged_body(monkeypatch):
     body = "a1 " + "! " * 100
-    monkeypatch.setattr(parser, "_LONGEST_LETTER_BYTES", 400)
+    monkeypatch.setattr(parser, "_MOST_DEAD_LETTER_BYTES", 400)
     assert read_body(body).dead_letter == body
-    monkeypatch.setattr(parser, "_LONGEST_LETTER_BYTES", 1000)
-    assert json.loads(read_body(body).dead_letter) == {"refused": [{"agent_ids": ["!"] * 100}]}
+    monkeypatch.setattr(parser, "_MOST_DEAD_LETTER_BYTES", 1000)
+    assert json.loads(read_body(body).dead_letter) == {"rejected": [{"agent_ids": ["!"] * 100}]}
 
 
 @pytest.mark.parametrize("value", ["b c", "b,c", '{"agent_id": 7}', "[1]", {"Value": " "}, None, ["b!"]], ids=repr)
-def test_what_is_refused_is_refused_again_when_it_is_replayed(value):
+def test_an_invalid_value_is_rejected_again_when_it_is_replayed(value):
     parsed = read_one({"agent_ids": ["a", value]})
     again = read_body(parsed.dead_letter)
     assert (ids(parsed), ids(again)) == (["a"], [])
-    assert (reasons(again), again.refused[0].count) == (reasons(parsed), parsed.refused[0].count)
+    assert (reasons(again), again.rejections[0].count) == (reasons(parsed), parsed.rejections[0].count)
 
 
-def test_an_empty_body_is_kept_as_something_that_a_queue_takes():
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"agent_ids": ["a1", "b!"]},
+        [{"agent_id": "a1"}, {"agent_id": "b2", "region": "?"}],
+        with_attribute("{", "a1"),
+        with_attribute("agent_id,host\n8f135b4f,web-01,db-02\n", "a1"),
+        [*from_queue("a1")["Records"], *from_queue("The backup failed.")["Records"]],
+        {"Records": [*sns_record("a1")["Records"], *sns_record("The backup failed.", MessageId="b")["Records"]]},
+        from_queue(json.dumps({"captures": [{"agent_id": "a1"}, {"region": "DFW"}, 7]})),
+    ],
+)
+def test_a_replayed_dead_letter_is_rejected_again_and_what_was_captured_is_not_requested_again(event):
+    parsed = read_one(event)
+    replayed = read_body(parsed.dead_letter)
+    assert (ids(parsed), ids(replayed)) == (["a1"], [])
+    assert sum(each.count for each in replayed.rejections) == sum(each.count for each in parsed.rejections) > 0
+
+
+def test_a_replayed_message_of_an_event_keeps_its_trigger():
+    records = [record for body in ("a1", "The backup failed.") for record in from_queue(body)["Records"]]
+    records[1]["messageId"] = "the second"
+    replayed = read_body(read_one(records).dead_letter)
+    assert replayed.rejections[0].outcome.trigger == Trigger(TriggerType.SQS, "the second")
+
+
+def test_the_dead_letter_of_an_empty_body_is_not_empty():
     assert (read_body("").dead_letter, read_body(None).dead_letter) == ('""', "null")
 
 
@@ -851,7 +881,7 @@ def test_two_records_of_the_same_alarm_are_one_capture():
     alarm = json.dumps(sample("eventbridge-alarm"))
     first, second = read(from_queue(alarm, alarm))
     assert len(first.captures) == 1
-    assert (second.captures, second.refused) == ([], [])
+    assert (second.captures, second.rejections) == ([], [])
     assert second.ignored == "another record names the same agents"
 
 
@@ -880,7 +910,7 @@ def own_message(*items):
 
 
 @pytest.mark.parametrize("length", range(500, 516))
-def test_what_a_long_and_strange_alarm_asks_for_comes_back_from_the_queue(length):
+def test_the_captures_of_an_alarm_with_a_long_name_can_be_read_back_from_the_queue(length):
     marks = "x" * length + "\u0301" * 12
     state = {"value": "ALARM", "timestamp": "t"}
     event = alarm_event(alarmName=marks[-270:], state=state, agent_id="a") | {"resources": [marks]}
@@ -889,7 +919,7 @@ def test_what_a_long_and_strange_alarm_asks_for_comes_back_from_the_queue(length
     assert read_one(own_message(capture.to_json())).captures == [capture]
 
 
-def test_captures_come_back_from_the_queue_as_they_were():
+def test_captures_are_unchanged_when_they_are_read_back_from_the_queue():
     polling = Polling(
         log_file_id="a-log-file", requested_at=NOW - timedelta(minutes=30), activated_at=NOW, activations=1
     )
@@ -911,9 +941,9 @@ def millis(moment):
     return str(round(moment.timestamp() * 1000))
 
 
-@pytest.mark.parametrize("count", ["2", "3", "1000", 2])
+@pytest.mark.parametrize("count", ["2", "3", "1000"])
 @pytest.mark.parametrize("body", ["a1 b2", '{"agent_ids": ["a1", "b2"]}'])
-def test_a_record_that_comes_again_may_have_been_asked_for_since_it_came_first(body, count):
+def test_the_captures_of_a_record_that_was_received_before_are_unconfirmed_since_then(body, count):
     captures = read_one(received(body, count, millis(AN_HOUR_AGO))).captures
     assert [(capture.agent_id, capture.unconfirmed_since) for capture in captures] == [
         ("a1", AN_HOUR_AGO),
@@ -924,7 +954,7 @@ def test_a_record_that_comes_again_may_have_been_asked_for_since_it_came_first(b
 @pytest.mark.parametrize(
     "count", ["1", 1, "0", "-2", "2.5", "many", "", None, [2], "9" * 5000], ids=lambda count: str(count)[:9]
 )
-def test_a_record_that_comes_for_the_first_time_has_not(count):
+def test_the_captures_of_a_record_that_is_received_for_the_first_time_are_not_unconfirmed(count):
     (capture,) = read_one(received("a1", count, millis(AN_HOUR_AGO))).captures
     assert capture.unconfirmed_since is None
 
@@ -937,13 +967,13 @@ def test_a_record_that_comes_for_the_first_time_has_not(count):
     ],
     ids=lambda moment: str(moment)[:14],
 )
-def test_a_first_time_that_no_queue_can_remember_is_passed_over(first_received_at):
+def test_an_impossible_time_of_the_first_delivery_is_ignored(first_received_at):
     (capture,) = read_one(received("a1", "2", first_received_at)).captures
     assert capture.unconfirmed_since is None
 
 
 @pytest.mark.parametrize("attributes", [None, [], "2", {}, {"ApproximateReceiveCount": "2"}])
-def test_attributes_that_cannot_be_read_are_passed_over(attributes):
+def test_unreadable_attributes_are_ignored(attributes):
     event = from_queue("a1")
     event["Records"][0]["attributes"] = attributes
     assert read_one(event).captures[0].unconfirmed_since is None
@@ -953,24 +983,24 @@ def test_attributes_that_cannot_be_read_are_passed_over(attributes):
     ("known", "since"),
     [(None, AN_HOUR_AGO), (AN_HOUR_AGO - MINUTE, AN_HOUR_AGO - MINUTE), (AN_HOUR_AGO + MINUTE, AN_HOUR_AGO)],
 )
-def test_the_first_request_without_an_answer_is_the_one_that_counts(known, since):
+def test_a_capture_is_unconfirmed_since_the_earlier_of_two_times(known, since):
     body = json.dumps({"captures": [replace(WAITING, unconfirmed_since=known).to_json()]})
     (capture,) = read_one(received(body, "2", millis(AN_HOUR_AGO))).captures
     assert capture == replace(WAITING, unconfirmed_since=since)
 
 
-def test_each_record_of_a_batch_has_come_so_often_by_itself():
+def test_each_record_of_a_batch_has_its_own_receive_count():
     again, new = received("a1", "2", millis(AN_HOUR_AGO)), received("b1", "1", millis(NOW))
     parsed_records = read({"Records": [*again["Records"], *new["Records"]]})
     assert [parsed.captures[0].unconfirmed_since for parsed in parsed_records] == [AN_HOUR_AGO, None]
 
 
-def test_a_dead_letter_comes_back_with_a_new_retry_window():
+def test_a_replayed_dead_letter_has_a_new_retry_window():
     (capture,) = read_one(own_message(WAITING.to_dead_letter())).captures
     assert capture == replace(WAITING, attempts=0, replays=2, retry_from=NOW)
 
 
-def test_a_damaged_capture_is_read_as_any_event():
+def test_a_damaged_capture_is_read_like_any_event():
     (capture,) = read_one(own_message(WAITING.to_json() | {"attempts": "many"})).captures
     fresh = Capture(
         agent_id="a",
@@ -984,14 +1014,14 @@ def test_a_damaged_capture_is_read_as_any_event():
     assert capture == fresh
 
 
-def test_a_damaged_capture_without_an_agent_is_refused_beside_the_others():
+def test_a_damaged_capture_without_an_agent_does_not_affect_the_others():
     parsed = read_one(own_message(WAITING.to_json(), {"region": "ORD"}, 7))
     assert parsed.captures == [WAITING]
-    assert (reasons(parsed), parsed.refused[0].count) == ([Reason.NO_AGENT_ID], 2)
+    assert (reasons(parsed), parsed.rejections[0].count) == ([Reason.NO_AGENT_ID], 2)
 
 
 @pytest.mark.parametrize("captures", [[{"agent_id": "a"}], [], "a", {"agent_id": "b"}])
-def test_an_event_of_others_may_say_captures_too(captures):
+def test_another_event_may_have_a_key_captures(captures):
     assert "c" in ids(read_one({"captures": captures, "agent_id": "c"}))
 
 
@@ -999,34 +1029,42 @@ def test_an_event_of_others_may_say_captures_too(captures):
 
 
 @pytest.mark.parametrize("wrap", [lambda inner: {"in": inner}, lambda inner: [inner]])
-def test_what_lies_too_deep_is_not_looked_at_and_said_to_be(wrap):
+def test_a_value_that_is_nested_too_deep_is_rejected(wrap):
     event = {"agent_id": "b"}
-    for _ in range(finder.MAX_DEPTH):
+    for _ in range(agent_ids.MAX_DEPTH):
         event = wrap(event)
     assert ids(read_one(event)) == ["b"]
     parsed = read_one({"agent_id": "a", "in": event})
     assert (ids(parsed), reasons(parsed)) == (["a"], [Reason.TOO_DEEP])
-    assert json.loads(parsed.dead_letter) == {"agent_id": "a", "in": event}
+    assert json.loads(parsed.dead_letter) == {"rejected": [{"agent_ids": [{"agent_id": "b"}]}]}
 
 
-def test_an_event_of_too_many_values_is_refused_as_a_whole(monkeypatch):
-    monkeypatch.setattr(finder, "MAX_VALUES", 100)
+def test_one_notification_reports_all_values_that_are_nested_too_deep():
+    event = [{"agent_id": "b"}] * 70
+    for _ in range(agent_ids.MAX_DEPTH):
+        event = [event]
+    (rejection,) = read_one([{"agent_id": "a"}, event[0]]).rejections
+    assert rejection.count == 70
+
+
+def test_an_event_of_too_many_values_is_rejected_as_a_whole(monkeypatch):
+    monkeypatch.setattr(agent_ids, "MAX_VALUES", 100)
     for event in ([[]] * 100, {"agent_ids": ["a"] * 101}, {"agent_ids": "a " * 101}, from_queue("a1 " * 101)):
         parsed = read_one(event)
         assert (ids(parsed), reasons(parsed)) == ([], [Reason.TOO_LARGE])
     assert len(read_one({"agent_ids": [str(number) for number in range(90)]}).captures) == 90
 
 
-def test_all_that_comes_at_once_is_counted_together(monkeypatch):
-    monkeypatch.setattr(finder, "MAX_VALUES", 100)
+def test_the_values_of_all_records_of_a_batch_are_counted_together(monkeypatch):
+    monkeypatch.setattr(agent_ids, "MAX_VALUES", 100)
     parsed_records = read(from_queue("a1 " * 60, "a1 " * 61, "a1 " * 62, "a1"))
     assert [ids(parsed) for parsed in parsed_records] == [["a1"], [], [], ["a1"]]
     assert [reasons(parsed) for parsed in parsed_records] == [[], [Reason.TOO_LARGE], [Reason.TOO_LARGE], []]
-    assert len({parsed.refused[0].outcome.outcome_id for parsed in parsed_records[1:3]}) == 2
+    assert len({parsed.rejections[0].outcome.outcome_id for parsed in parsed_records[1:3]}) == 2
     assert parsed_records[1].dead_letter == "a1 " * 61
 
 
-def test_pairs_within_pairs_are_each_looked_at_once():
+def test_pairs_in_pairs_are_each_read_once():
     event = {"agent_id": "a"}
     for _ in range(30):
         event = {"name": "layer", "value": event}
@@ -1034,7 +1072,7 @@ def test_pairs_within_pairs_are_each_looked_at_once():
 
 
 @pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"in": ', "}"), ('{"agent_id": ', "}")])
-def test_an_event_nested_9000_deep_is_refused(opening, closing):
+def test_an_event_nested_9000_deep_is_rejected(opening, closing):
     text = opening * 9000 + "1" + closing * 9000
     assert Reason.TOO_DEEP in reasons(read_body(text))
     assert json.loads(read_one(json.loads(text)).dead_letter) == json.loads(text)
@@ -1047,32 +1085,32 @@ def nested(depth):
     return value
 
 
-def test_an_event_too_deep_to_be_written_down_is_refused():
+def test_an_event_too_deep_to_be_written_is_rejected():
     parsed = read_one({"agent_id": "a", "deep": nested(20_000)})
     assert (ids(parsed), reasons(parsed), parsed.dead_letter) == (["a"], [Reason.TOO_DEEP], "{}")
 
 
-def test_attributes_too_deep_to_be_written_down_are_passed_over():
+def test_attributes_too_deep_to_be_written_are_ignored():
     assert ids(read_one(received("a1", nested(20_000), nested(20_000)))) == ["a1"]
 
 
-def test_json_in_strings_in_json_in_strings_is_looked_into():
+def test_json_in_strings_in_json_in_strings_is_read():
     event = {"agent_id": "a"}
     for _ in range(12):
         event = {"in": json.dumps(event)}
     assert ids(read_one(event)) == ["a"]
 
 
-def test_json_nested_deeper_than_it_can_be_read_is_refused():
+def test_json_nested_deeper_than_it_can_be_read_is_rejected():
     assert reasons(read_body("[" * 90_000 + "]" * 90_000)) == [Reason.INVALID_JSON]
 
 
-def test_a_message_of_nothing_but_garbage_is_told_in_twenty_one_notifications_that_count_every_value():
+def test_twenty_one_notifications_report_every_value_of_a_message_of_invalid_values():
     parsed = read_body(json.dumps(["!"] * 5000))
-    assert len(parsed.refused) == 21
-    assert sum(refused.count for refused in parsed.refused) == 5000
-    assert parsed.refused[-1].outcome.message == "4,000 further values are refused; the dead letter holds them"
-    assert len({refused.outcome.outcome_id for refused in parsed.refused}) == 21
+    assert len(parsed.rejections) == 21
+    assert sum(rejection.count for rejection in parsed.rejections) == 5000
+    assert parsed.rejections[-1].outcome.message == "4,000 further values are rejected; the dead letter holds them"
+    assert len({rejection.outcome.outcome_id for rejection in parsed.rejections}) == 21
 
 
 # ------------------------------------------------------------------ jobs
@@ -1084,20 +1122,20 @@ def jobs(parsed):
     }
 
 
-def test_everything_that_one_trigger_asks_for_is_one_job():
+def test_all_agents_of_a_trigger_are_one_job():
     parsed = read_body("a1 b2 not@good c3 a1")
     assert jobs(parsed) == dict.fromkeys(["a1", "b2", "c3"], (parsed.trigger.id, 4, 1))
     assert {capture.job.is_open for capture in parsed.captures} == {False}
 
 
-def test_a_job_that_is_named_beside_agents_is_theirs():
+def test_the_job_of_an_object_is_the_job_of_its_agents():
     parsed = read_one(
         [
             {"agent_ids": ["a", "b", "no!"], "job": "night"},
             {"agent_id": "c", "Job": " day "},
             {"agent_ids": ["d", "a", "no?"]},
             [{"name": "AgentId", "value": "e"}, {"name": "job", "value": "day"}],
-            {"agent_id": "f!", "job": "nobody"},
+            {"agent_id": "f!", "job": "other"},
         ]
     )
     assert jobs(parsed) == {
@@ -1107,10 +1145,10 @@ def test_a_job_that_is_named_beside_agents_is_theirs():
         "d": (parsed.trigger.id, 2, 1),
         "e": ("day", 2, 0),
     }
-    assert [each.outcome.job_id for each in parsed.refused] == ["night", parsed.trigger.id, "nobody"]
+    assert [each.outcome.job_id for each in parsed.rejections] == ["night", parsed.trigger.id, "other"]
 
 
-def test_what_is_refused_for_another_fields_sake_counts_in_its_job():
+def test_an_agent_with_an_invalid_region_counts_in_its_job():
     parsed = read_one([{"agent_id": "a", "job": "night"}, {"agent_id": "b", "job": "night", "region": "?"}])
     assert jobs(parsed) == {"a": ("night", 2, 1)}
 
@@ -1125,21 +1163,21 @@ def test_what_is_refused_for_another_fields_sake_counts_in_its_job():
         ("x" * 129, f"job '{79 * 'x'}…' is not a line of 1 to 128 printable characters: 'a'"),
     ],
 )
-def test_a_job_that_is_no_name_is_refused(job, message):
+def test_an_invalid_name_of_a_job_is_rejected(job, message):
     parsed = read_one([{"agent_id": "a", "job": job}, {"agent_id": "b"}])
     assert ids(parsed) == ["b"]
-    [refused] = parsed.refused
-    assert (refused.outcome.reason, refused.outcome.message) == (Reason.INVALID_JOB, message)
-    assert refused.outcome.job_id == parsed.trigger.id
+    [rejection] = parsed.rejections
+    assert (rejection.outcome.reason, rejection.outcome.message) == (Reason.INVALID_JOB, message)
+    assert rejection.outcome.job_id == parsed.trigger.id
 
 
 @pytest.mark.parametrize("job", [None, "x" * 128, "Nachtschicht ä \U0001f600"])
-def test_a_job_may_have_any_name_that_can_be_printed(job):
+def test_a_job_may_have_any_printable_name(job):
     [capture] = read_one({"agent_id": "a", "job": job}).captures
     assert capture.job_id == (job or capture.trigger.id)
 
 
-def test_the_same_trigger_asks_for_as_much_however_its_records_come():
+def test_two_records_of_one_trigger_have_the_same_job():
     event = from_queue("a1 b2", "a1 b2")
     for record in event["Records"]:
         record["messageId"] = "the same"
@@ -1148,13 +1186,13 @@ def test_the_same_trigger_asks_for_as_much_however_its_records_come():
     assert second.captures == []
 
 
-def test_what_was_put_back_keeps_its_job():
+def test_a_requeued_capture_keeps_its_job():
     job = Job(name="night", asked=7, rejected=2, is_open=True)
     capture = replace(WAITING, job=job, ended=Status.CAPTURED)
     [read_again] = read_one(own_message(capture.to_json())).captures
     assert (read_again.job, read_again.ended) == (job, Status.CAPTURED)
 
 
-def test_what_is_refused_keeps_its_job_in_the_dead_letter():
+def test_the_dead_letter_of_an_invalid_value_has_its_job():
     parsed = read_body('{"agent_ids": ["a", "no!"], "job": "night"}')
-    assert json.loads(parsed.dead_letter) == {"refused": [{"agent_ids": ["no!"], "job": "night"}]}
+    assert json.loads(parsed.dead_letter) == {"rejected": [{"agent_ids": ["no!"], "job": "night"}]}

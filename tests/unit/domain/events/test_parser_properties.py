@@ -9,13 +9,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from agent_log_capture.domain.events import finder as parser
+from agent_log_capture.domain.events import agent_ids
 from agent_log_capture.domain.printable import printable
 from tests.fuzz.intake import check_event, from_queue, read
 
 SAMPLES = [path.read_text() for path in sorted((Path(__file__).parents[4] / "events").glob("*.json"))]
 
-# Words that mean something here, so that what is made is not all noise.
+# Words that mean something to the parser, so that not all events are noise.
 KEYS = st.sampled_from(
     """
     agent_id AgentIds region force name value Key Value Type captures attempts asked_at trigger id outcome_id
@@ -46,7 +46,7 @@ VALUES = st.recursive(
 
 @st.composite
 def distorted_samples(draw):
-    """A sample in which another value has been put into some place."""
+    """A sample in which one value is replaced."""
     event = json.loads(draw(st.sampled_from(SAMPLES)))
     place = event
     while True:
@@ -64,18 +64,18 @@ BODIES = VALUES | EVENTS.map(json.dumps) | st.text()
 @given(event=EVENTS | BODIES.map(from_queue))
 @example(event={"detail-type": []})
 @example(event=from_queue(""))
-def test_whatever_arrives_is_taken_refused_or_ignored_and_fit_to_be_shown_and_kept(event):
+def test_every_event_is_captured_rejected_or_ignored_in_a_printable_form(event):
     check_event(event)
 
 
-# What a person would misread, a terminal obey or a queue refuse, in a text that is a name or a value somewhere.
+# Text that a person would misread, a terminal obey or a queue reject, as a name or a value.
 HOSTILE = st.text(
     st.sampled_from('\n\r\x00\x1b\x85\u061c\u200b\u200f\u2028\u202e\u2066\ufeff\ud800\uffff\U000e0041\u0301"\\\\é𝄞a')
 )
 
 
 @given(name=HOSTILE, value=HOSTILE, body=HOSTILE, is_long=st.booleans())
-def test_no_text_of_an_event_can_forge_reorder_or_cover_what_a_person_reads(name, value, body, is_long):
+def test_no_text_of_an_event_can_forge_reorder_or_cover_other_text(name, value, body, is_long):
     name, value, body = (text * 1000 if is_long else text for text in (name, value, body))
     alarm = {"alarmName": name, "state": {"value": "ALARM", "timestamp": value}, "agent_ids": ["an-agent", value]}
     event = {"detail-type": "CloudWatch Alarm State Change", "resources": [name], "detail": alarm | {name: value}}
@@ -129,26 +129,32 @@ NO_IDS = ["../{}", "..", "%2e%2e{}", "a/b{}", "?x={}", "#{}", "a\x00{}", "ä{}",
 
 
 @given(shape=SHAPES, bad=st.lists(st.none() | st.sampled_from(NO_IDS)))
-def test_whatever_ids_are_planted_are_captured_once_each_in_order_or_refused_by_name(shape, bad):
-    numbers, planted, refused = count(), [], []
+def test_planted_ids_are_captured_once_each_in_order_or_rejected_by_name(shape, bad):
+    numbers, planted, rejected = count(), [], []
 
     def new_id():
         number = next(numbers)
         template = bad[number] if number < len(bad) else None
-        (planted if template is None else refused).append((template or "agent-{}").format(number))
-        return (planted if template is None else refused)[-1]
+        (planted if template is None else rejected).append((template or "agent-{}").format(number))
+        return (planted if template is None else rejected)[-1]
 
     with no_limit_of_digits():
         event = json.dumps({"in": shape(new_id)})
     (parsed,) = read(from_queue(f"[{event}, {event}]"))
     assert [capture.agent_id for capture in parsed.captures] == planted
-    named = {name for each in parsed.refused for name in re.findall("'(.*?)'", each.outcome.message)}
-    assert named == {printable(name, 80) for name in refused}
+    assert names(parsed) == {printable(name, 80) for name in rejected}
+    if rejected:
+        (replayed,) = read(from_queue(parsed.dead_letter))
+        assert (replayed.captures, names(replayed)) == ([], names(parsed))
+
+
+def names(parsed):
+    return {name for each in parsed.rejections for name in re.findall("'(.*?)'", each.outcome.message)}
 
 
 @contextmanager
 def no_limit_of_digits():
-    """Let this test, but not what it tests, write numbers of any length."""
+    """Allow this test, but not the code under test, to write numbers of any length."""
     limit = sys.get_int_max_str_digits()
     sys.set_int_max_str_digits(0)
     yield
@@ -156,9 +162,9 @@ def no_limit_of_digits():
 
 
 @given(event=VALUES, limit=st.integers(0, 20))
-def test_no_more_values_are_looked_at_than_the_limit(event, limit):
+def test_no_more_values_are_read_than_the_limit(event, limit):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parser, "MAX_VALUES", limit)
+        patch.setattr(agent_ids, "MAX_VALUES", limit)
         [parsed] = read(event)
         # One more says that the event holds no agent ID, is too deep, or too large.
-        assert len(parsed.captures) + sum(each.count for each in parsed.refused) <= limit + 1
+        assert len(parsed.captures) + sum(each.count for each in parsed.rejections) <= limit + 1

@@ -1,43 +1,28 @@
-"""What Amazon Q Developer says of custom notifications is written out here and compared with what a chat gets."""
+"""The schema of Amazon Q Developer's custom notifications, and that every notification for a chat follows it."""
 
 import json
 import re
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import timedelta
 from itertools import product
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_log_capture.domain.capture import LogFile, Outcome, Reason, Status, Trigger, TriggerType
-from agent_log_capture.domain.notifications.chat import to_chat
+from agent_log_capture.domain.notifications import chat
+from agent_log_capture.domain.notifications.notification import to_json
+from agent_log_capture.domain.notifications.texts import text_of
+from agent_log_capture.domain.outcome import LogFile, Reason, Status
 from agent_log_capture.domain.printable import printable
+from agent_log_capture.domain.trigger import Trigger, TriggerType
+from tests.unit.domain.notifications import samples
+from tests.unit.domain.notifications.samples import BY_ALARM, MAILS, REJECTED
 
-AT = datetime(2026, 11, 23, 3, 12, 41, tzinfo=UTC)
 LINK = "https://storage101.dfw1.clouddrive.com/v1/Mosso/log.gz?temp_url_sig=00&temp_url_expires=1795490052"
-CAPTURED = Outcome(
-    status=Status.CAPTURED,
-    trigger=Trigger(TriggerType.ALARM, "arn:aws:cloudwatch:us-east-1:1:alarm:a@2026", "backup-failed-web-01"),
-    asked_at=AT,
-    at=AT,
-    agent_id="8f135b4f-7a69-4b8a-947f-5e80d772fd97",
-    project_id="110011",
-    region="DFW",
-    log_file=LogFile(id="a533a845", links=({"rel": "logfile_temp_url", "href": LINK},)),
-    http_status=200,
-    attempts=1,
-)
-REJECTED = replace(
-    CAPTURED,
-    status=Status.REJECTED,
-    log_file=None,
-    reason=Reason.REFUSED,
-    message="Agent not found.",
-    http_status=404,
-)
-# What the schema takes: each field's type, and the most characters where the documentation sets a limit or this
-# project one of its own. https://docs.aws.amazon.com/chatbot/latest/adminguide/custom-notifs.html
+CAPTURED = replace(samples.CAPTURED, trigger=BY_ALARM, log_file=samples.with_link(LINK))
+# For each field of the schema its maximum length, or (items, length of an item): those that are documented, or else
+# this project's own. https://docs.aws.amazon.com/chatbot/latest/adminguide/custom-notifs.html
 TOP = {"version": 3, "source": 6, "id": 36, "content": None, "metadata": None}
 CONTENT = {"textType": 15, "title": 250, "description": 8000, "nextSteps": (10, 350), "keywords": (10, 75)}
 METADATA = {
@@ -62,8 +47,12 @@ HOSTILE = [
 ]
 
 
+def to_chat(outcome):
+    return chat.to_chat(to_json(outcome), text_of(outcome))
+
+
 def check_texts(fields, limits):
-    """Each field is one of the schema's, of its type, and no longer than it may be."""
+    """Each field is in the schema, has its type, and keeps its limit."""
     assert fields.keys() <= limits.keys()
     for name, value in fields.items():
         match limits[name]:
@@ -83,14 +72,14 @@ def check_schema(notification):
     assert notification["content"]["description"]
     check_texts(notification["metadata"], METADATA)
     context = notification["metadata"]["additionalContext"]
-    # As CustomActionAttachment takes variables.
+    # The patterns of CustomActionAttachment for variables.
     assert all(re.fullmatch(r"[A-Za-z0-9_-]{1,100}", name) for name in context)
     assert all(re.fullmatch(r"[\x21-\x7f]{1,1024}", value) for value in context.values())
     assert json.loads(json.dumps(notification)) == notification
 
 
 def formatted(text):
-    """Return what of a text a chat formats: all but its code spans, each of which must be whole and tame."""
+    """Return the part of a text that a chat formats: all but its code spans, which contain no special character."""
     spans = re.findall(r"`[^`]*`", text)
     assert 2 * len(spans) == text.count("`")
     assert all(re.fullmatch(r"`[^`<>&@\n]+`", span) for span in spans)
@@ -98,7 +87,7 @@ def formatted(text):
 
 
 def all_formatted(notification):
-    """Return what a chat formats of a notification."""
+    """Return every text of a notification that a chat formats."""
     content, metadata = notification["content"], notification["metadata"]
     return [
         *(content["title"], *content["nextSteps"], *content["keywords"]),
@@ -108,7 +97,7 @@ def all_formatted(notification):
 
 
 def outside(outcome, text):
-    """Return an outcome as it is when an outsider chose its texts, made printable as they are on their way in."""
+    """Return an outcome whose texts from outside are all `text`, made printable as the event parser does."""
     trigger = Trigger(outcome.trigger.type, printable(text, 512) or "?", printable(text, 256) or None)
     return replace(outcome, trigger=trigger, message=printable(text, 5000))
 
@@ -116,50 +105,57 @@ def outside(outcome, text):
 @pytest.mark.parametrize(
     ("status", "reason", "kind"), list(product(Status, [None, *Reason], [TriggerType.ALARM, TriggerType.SQS]))
 )
-def test_every_outcome_is_a_custom_notification(status, reason, kind):
+def test_every_status_and_reason_is_published_as_a_custom_notification(status, reason, kind):
     trigger = Trigger(kind, "an-id", "an alarm" if kind is TriggerType.ALARM else None)
     check_schema(to_chat(replace(CAPTURED, status=status, reason=reason, trigger=trigger)))
 
 
-@pytest.mark.parametrize("kind", TriggerType)
-def test_an_event_without_an_agent_is_a_custom_notification(kind):
-    nobody = replace(REJECTED, agent_id=None, region=None, project_id=None, trigger=Trigger(kind, "an-id"))
-    check_schema(to_chat(nobody))
+@pytest.mark.parametrize("name", MAILS)
+def test_every_sample_is_published_as_a_custom_notification(name):
+    check_schema(to_chat(MAILS[name]))
 
 
 @given(
     text=st.text(max_size=200).map(lambda text: text * 50),
     agent_id=st.from_regex(r"[A-Za-z0-9_-]{1,128}", fullmatch=True),
 )
-def test_however_long_what_comes_from_outside_is_the_limits_are_kept(text, agent_id):
+def test_long_texts_from_outside_are_cut_to_the_limits(text, agent_id):
     link = {"rel": "logfile_temp_url", "href": LINK + 2048 * "0"}
     long = replace(CAPTURED, reason=Reason.REFUSED, agent_id=agent_id, log_file=LogFile(links=(link,)))
     check_schema(to_chat(outside(long, text)))
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_what_comes_from_outside_is_no_link_no_mention_and_no_format(text):
+def test_text_from_outside_is_not_read_as_a_link_a_mention_or_a_format(text):
     assert all_formatted(to_chat(outside(REJECTED, text))) == all_formatted(to_chat(REJECTED))
 
 
 @given(text=st.text(alphabet=st.sampled_from("`<>@!#*_~[]()|&;:/\\ \na") | st.characters(), max_size=300))
-def test_whatever_comes_from_outside_is_formatted_like_anything_else(text):
+def test_text_from_outside_does_not_change_what_is_formatted(text):
     assert all_formatted(to_chat(outside(REJECTED, text))) == all_formatted(to_chat(REJECTED))
 
 
-def test_a_chat_shows_the_link_and_until_when_it_works():
+def test_a_chat_shows_the_alarm_the_agent_and_the_link_with_its_expiry():
     lines = to_chat(CAPTURED)["content"]["description"].splitlines()
-    assert f"Download, until 2026-11-24 03:14 UTC: <{LINK}>" in lines
-    assert lines[:2] == ["Alarm: `backup-failed-web-01`", f"Agent: `{CAPTURED.agent_id}` (DFW)"]
+    assert lines == [
+        "Requested by: `alarm backup-failed-web-01`",
+        f"Agent: `{CAPTURED.agent_id} (DFW)`",
+        "Received at: `2026-11-23 03:12 UTC`",
+        f"Download link (expires 2026-11-24 03:14 UTC): <{LINK}>",
+    ]
 
 
-def test_a_link_that_does_not_say_so_is_shown_without_its_end():
+def test_a_link_without_a_readable_expiry_is_shown():
     log_file = LogFile(links=({"rel": "logfile_temp_url", "href": "https://a.example/log.gz"},))
     description = to_chat(replace(CAPTURED, log_file=log_file))["content"]["description"]
-    assert "Download, the link does not say until when: <https://a.example/log.gz>" in description
+    assert "Download link (expiry time unknown): <https://a.example/log.gz>" in description
 
 
-def test_without_a_signed_link_there_is_none():
+def test_the_command_is_a_step_of_its_own_in_a_code_span():
+    assert to_chat(samples.FAILED)["content"]["nextSteps"][-1] == "`make replay`"
+
+
+def test_a_link_that_needs_a_token_is_not_shown():
     log_file = LogFile(links=({"rel": "logfile", "href": "https://a.example/log.gz"},))
     assert "https://" not in json.dumps(to_chat(replace(CAPTURED, log_file=log_file)))
 
@@ -181,16 +177,16 @@ def test_a_link_that_a_chat_may_misread_is_left_out(href):
     log_file = LogFile(links=({"rel": "logfile_temp_url", "href": href},))
     notification = to_chat(replace(CAPTURED, log_file=log_file))
     assert "example" not in json.dumps(notification)
-    assert "it is in the mail and in the JSON" in notification["content"]["description"]
+    assert "see the mail or the JSON" in notification["content"]["description"]
 
 
-def test_the_notifications_of_a_trigger_stand_in_one_thread():
+def test_the_notifications_of_a_trigger_are_in_one_thread():
     threads = {to_chat(outcome)["metadata"]["threadId"] for outcome in (CAPTURED, REJECTED)}
     assert len(threads) == 1
     again = replace(CAPTURED, trigger=replace(CAPTURED.trigger, id="arn:aws:cloudwatch:us-east-1:1:alarm:a@2027"))
     assert to_chat(again)["metadata"]["threadId"] not in threads
 
 
-def test_a_notification_told_twice_has_the_same_id():
-    assert to_chat(replace(CAPTURED, at=datetime(2027, 1, 1, tzinfo=UTC))) == to_chat(CAPTURED)
+def test_an_outcome_that_is_published_twice_has_one_id_in_a_chat():
+    assert to_chat(replace(CAPTURED, at=CAPTURED.at + timedelta(days=40))) == to_chat(CAPTURED)
     assert to_chat(CAPTURED)["id"] == CAPTURED.outcome_id

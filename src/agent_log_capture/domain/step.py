@@ -1,0 +1,67 @@
+"""What one visit to a capture resulted in."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from agent_log_capture.domain.capture import Capture, Recorded
+from agent_log_capture.domain.failure import Failure
+from agent_log_capture.domain.outcome import Outcome, Reason, Status
+from agent_log_capture.domain.responses import ApiResponse, ResponseClass, classify, phrase
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """What is to be saved after one visit to a capture.
+
+    `outcome` is published first; then `next`, the capture in its next phase, is requeued with a delay. Without
+    `next` the capture has ended, and its final status is recorded in its job. `capture` is requeued when the outcome
+    cannot be published. `failure` says why a capture without an outcome is requeued; `is_tried` is False when it is
+    requeued as it is.
+
+    With `is_dead_letter` the capture is sent to the dead-letter queue before its outcome is published. With
+    `needs_activation` the agents of its region are activated before it is requeued.
+    """
+
+    capture: Capture
+    outcome: Outcome | None = None
+    next: Capture | None = None
+    delay_seconds: int = 0
+    failure: Failure | None = None
+    is_tried: bool = True
+    is_dead_letter: bool = False
+    needs_activation: bool = False
+
+    @property
+    def recorded(self) -> Capture | None:
+        """The capture as its job is to record it; None while it has not ended."""
+        if self.next:
+            return None
+        if isinstance(self.capture.phase, Recorded) or self.outcome is None:
+            return self.capture
+        log_file = self.outcome.log_file
+        phase = Recorded(
+            status=self.outcome.status,
+            reason=self.outcome.reason,
+            log_file_id=log_file.id if log_file else None,
+        )
+        return replace(self.capture, phase=phase, retry_from=self.outcome.at)
+
+
+def not_tried(capture: Capture, failure: Failure, delay_seconds: int) -> Step:
+    """Return the step of a capture that is requeued as it is."""
+    return Step(capture=capture, next=capture, delay_seconds=delay_seconds, failure=failure, is_tried=False)
+
+
+def rejected(capture: Capture, response: ApiResponse, *, at: datetime, project_id: str | None) -> Step:
+    """Return the step of a request that the API refuses, with the API's own message."""
+    reason, message = Reason.REFUSED, response.message or phrase(response.http_status)
+    if classify(response.http_status) is ResponseClass.REDIRECTED:
+        reason = Reason.REDIRECTED
+        message = "a redirect is not followed: the token must not be sent to another host"
+    outcome = replace(
+        capture.outcome(Status.REJECTED, at=at, project_id=project_id),
+        reason=reason,
+        message=message,
+        http_status=response.http_status,
+    )
+    return Step(capture=capture, outcome=outcome)

@@ -1,0 +1,145 @@
+"""Claims agents for one invocation, so that one request for a log file is made within the cool-down."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from http import HTTPStatus
+from itertools import batched
+from typing import TYPE_CHECKING
+
+from agent_log_capture.adapters.captures_table import CLAIMS_IN_A_TRANSACTION, CapturesTable, TableError
+from agent_log_capture.domain.capture import Capture, Requesting
+from agent_log_capture.domain.claim import Claim, ClaimPolicy, Found, duplicate
+from agent_log_capture.domain.failure import Failure
+from agent_log_capture.domain.outcome import Reason
+from agent_log_capture.domain.polling import PollPolicy
+from agent_log_capture.domain.responses import ApiResponse
+from agent_log_capture.domain.step import Step, not_tried
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools import Logger
+
+_ROUNDS = 4
+_IN_PROGRESS = Failure(reason=Reason.IN_PROGRESS, message="another invocation is requesting this agent's log file")
+# A live claim is settled when the other invocation ends, mostly after some seconds.
+_IN_PROGRESS_DELAY_SECONDS = 30
+
+
+@dataclass(slots=True, kw_only=True)
+class Claims:
+    """The claims of one invocation; without a `policy` agents are not claimed.
+
+    When the table cannot be reached, log files are requested all the same: an alarm is worth a second log file.
+    """
+
+    table: CapturesTable
+    policy: ClaimPolicy | None
+    polls: PollPolicy
+    now: Callable[[], datetime]
+    logger: "Logger"
+    _own: dict[tuple[object, ...], tuple[Claim, Step | None]] = field(default_factory=dict)
+
+    def claim(self, captures: Sequence[Capture]) -> Iterator[Sequence[Capture] | Step]:
+        """Claim agents, each of which is named once, a hundred at a time.
+
+        Yield the captures that are to be processed, and the steps of those that are not.
+        """
+        if free := [capture for capture in captures if not self._needs_claim(capture)]:
+            yield free
+        to_claim = [capture for capture in captures if self._needs_claim(capture)]
+        for batch in batched(to_claim, CLAIMS_IN_A_TRANSACTION, strict=False):
+            yield from self._claim(batch)
+
+    def rounds(self, captures: Iterable[Capture]) -> list[list[Capture]]:
+        """Split captures so that no two of a round claim the same agent: the later ones find what the first left."""
+        rounds: list[list[Capture]] = []
+        named: list[set[tuple[str, str]]] = []
+        for capture in captures:
+            agent = (capture.region, capture.agent_id)
+            needs_claim = self._needs_claim(capture)
+            number = next((n for n, agents in enumerate(named) if not (needs_claim and agent in agents)), len(named))
+            if number == len(named):
+                named.append(set())
+                rounds.append([])
+            rounds[number].append(capture)
+            if needs_claim:
+                named[number].add(agent)
+        return rounds
+
+    def visited(self, step: Step) -> None:
+        """Note the step of a capture, which settles its claim."""
+        if own := self._own.get(step.capture.key):
+            self._own[step.capture.key] = (own[0], step)
+
+    def settle(self) -> None:
+        """Settle all claims; one whose capture has no step lapses."""
+        own, self._own = self._own, {}
+        if not own or self.policy is None:  # claims of a table that cannot be reached lapse
+            return
+        settled = [(claim, self.policy.settle(claim, step)) for claim, step in own.values()]
+        try:
+            self.table.settle(
+                [kept for _, kept in settled if kept], [claim for claim, kept in settled if kept is None]
+            )
+        except TableError as error:
+            # They lapse, and the next capture of the agent lists its log files before it requests one.
+            self.logger.warning("claims were not settled", count=len(settled), reason=f"{error}")
+
+    def _needs_claim(self, capture: Capture) -> bool:
+        return self.policy is not None and not capture.force and isinstance(capture.phase, Requesting)
+
+    def _claim(self, batch: Sequence[Capture]) -> Iterator[Sequence[Capture] | Step]:
+        """Claim up to a hundred agents: what is found is decided, and the others are claimed again without it."""
+        left: dict[Capture, Claim | None] = dict.fromkeys(batch)
+        for number in range(_ROUNDS):
+            self.table.wait(number)
+            found = self._write(left)
+            if found is None:
+                yield [_taken_over(capture, lapsed) for capture, lapsed in left.items()]
+                return
+            captures = list(left)
+            for capture, claim in ((captures[index], claim) for index, claim in found.items()):
+                del left[capture]
+                if (how := claim.found_by(capture, self.now())) is Found.LAPSED:
+                    left[capture] = claim
+                else:
+                    yield self._decided(capture, claim, how)
+            if not left:
+                return
+        yield from (not_tried(capture, _IN_PROGRESS, _IN_PROGRESS_DELAY_SECONDS) for capture in left)
+
+    def _write(self, left: Mapping[Capture, Claim | None]) -> Mapping[int, Claim] | None:
+        """Claim the agents of captures; return None when they are claimed, or the table cannot be reached."""
+        if self.policy is None:
+            return None
+        now = self.now()
+        claims = [(self.policy.claim(capture, now, lapsed), lapsed) for capture, lapsed in left.items()]
+        try:
+            found = self.table.claim(claims)
+        except TableError as error:
+            self.policy = None
+            self.logger.warning("the table cannot be reached: log files are requested without it", reason=f"{error}")
+            return None
+        if found is None:
+            self._own |= {capture.key: (claim, None) for capture, (claim, _) in zip(left, claims, strict=True)}
+        return found
+
+    def _decided(self, capture: Capture, claim: Claim, how: Found) -> Step:
+        """Return the step of a capture that needs no call, because of the claim that was there."""
+        if how is Found.LIVE:
+            return not_tried(capture, _IN_PROGRESS, _IN_PROGRESS_DELAY_SECONDS)
+        tried = replace(capture, attempts=capture.attempts + 1)
+        if how is Found.DUPLICATE:
+            return duplicate(tried, claim, at=self.now())
+        return self.polls.requested(
+            tried,
+            ApiResponse(http_status=claim.http_status or HTTPStatus.ACCEPTED, log_file=claim.log_file),
+            requested_at=claim.since,
+            at=self.now(),
+            project_id=claim.project_id,
+        )
+
+
+def _taken_over(capture: Capture, lapsed: Claim | None) -> Capture:
+    """Return a capture whose claim was lapsed before as one whose request may have been served."""
+    return capture.requesting(lapsed.since) if lapsed else capture
