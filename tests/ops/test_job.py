@@ -65,13 +65,21 @@ def fact(agent_id, status, **fields):
     return Fact(agent_id=agent_id, region="DFW", trigger_key=trigger_key(TRIGGER), replays=0, status=status, **fields)
 
 
-def test_the_agents_of_a_job_are_counted_by_status(stack, write, capsys):
-    write("night shift", fact("agent-1", Status.CAPTURED), fact("agent-2", Status.CAPTURED))
+def test_a_job_is_counted_by_status_and_lists_the_agents_that_are_not_captured(stack, write, capsys):
+    write(
+        "night shift",
+        fact("agent-2", Status.FAILED, reason=Reason.TEMPORARY),
+        fact("agent-1", Status.CAPTURED),
+        fact("agent-3", None),
+    )
     assert job(stack, "night shift", path=None) == 0
     assert capsys.readouterr().out.splitlines() == [
-        "night shift: 4 asked, 3 ended, 1 waiting",
-        "         2  captured",
+        "night shift: 4 asked, 3 ended, 1 pending",
+        "         1  captured",
         "         1  rejected",
+        "         1  failed",
+        "  agent-2 in DFW: failed, temporary",
+        "  agent-3 in DFW: pending",
     ]
 
 
@@ -85,21 +93,21 @@ def test_a_csv_file_has_a_line_for_each_agent_that_has_ended(stack, write, tmp_p
     job(stack, "night shift", path=path)
     with path.open(newline="") as file:
         assert list(csv.reader(file)) == [
-            ["agent_id", "region", "status", "reason", "log_file_id", "trigger_type", "trigger_id"],
-            ["agent-1", "DFW", "captured", "", "a-log-file", "sqs", "a-message"],
-            ["agent-2", "DFW", "failed", "temporary", "", "sqs", "a-message"],
+            ["agent_id", "region", "status", "reason", "log_file_id"],
+            ["agent-1", "DFW", "captured", "", "a-log-file"],
+            ["agent-2", "DFW", "failed", "temporary", ""],
         ]
 
 
-def test_an_agent_that_waits_after_a_replay_is_waiting(stack, write, tmp_path):
+def test_an_agent_that_is_replayed_is_pending(stack, write, tmp_path):
     path = tmp_path / "job.csv"
     write("night shift", fact("agent-1", None))
     job(stack, "night shift", path=path)
-    assert ",waiting," in path.read_text()
+    assert ",pending," in path.read_text()
 
 
 def test_an_unknown_job_is_reported(stack):
-    with pytest.raises(OperatorError, match="there is no job 'day shift'"):
+    with pytest.raises(OperatorError, match="there is no job day shift"):
         job(stack, "day shift", path=None)
 
 
