@@ -53,7 +53,7 @@ def function_environment():
         "OUTCOME_TOPIC_ARN": "arn",
         "CAPTURE_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/queue",
         "DEAD_LETTER_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/queue",
-        "RECENT_CAPTURES_TABLE": "table",
+        "CAPTURES_TABLE": "table",
         "CLOUD_BACKUP_REGION": "DFW",
         "POWERTOOLS_METRICS_NAMESPACE": "AgentLogCapture",
     }

@@ -1,4 +1,4 @@
-"""What holds for everything that is told, logged or kept, whatever came in."""
+"""What holds for all that is published, logged or saved, for any input."""
 
 import json
 import re
@@ -9,6 +9,7 @@ from agent_log_capture.adapters.capture_queue import CAPTURES_IN_A_MESSAGE, Dead
 from agent_log_capture.domain.capture import REGIONS, Capture, is_agent_id
 from agent_log_capture.domain.notifications.notification import sns_message
 from agent_log_capture.domain.outcome import Outcome
+from agent_log_capture.domain.queue_message import from_json, to_json
 
 NOW = datetime(2026, 11, 23, 3, 12, 40, tzinfo=UTC)
 SNS_BYTES = 256 * 1024
@@ -59,10 +60,10 @@ def _check_json(value: object) -> None:
 
 
 def check_capture(capture: Capture) -> None:
-    """It names one agent, and comes back from the queue as it went."""
+    """It names one agent, and is read from the queue as it was sent."""
     assert is_agent_id(capture.agent_id)
     assert capture.region in REGIONS
-    assert Capture.from_json(json.loads(json.dumps(capture.to_json())), NOW) == capture
+    assert from_json(json.loads(json.dumps(to_json(capture))), max(NOW, capture.retry_from)) == capture
     body = _entry(0, [capture])["MessageBody"]
     assert CAPTURES_IN_A_MESSAGE * len(body) < SQS_BYTES
     assert not _SQS_REFUSES.search(body)

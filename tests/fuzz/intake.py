@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from agent_log_capture.domain.events.parser import EventParser, ParsedRecord
 from agent_log_capture.domain.outcome import Reason
+from agent_log_capture.domain.queue_message import to_json
 from tests.fuzz.checks import NOW, check_capture, check_dead_letter, check_outcome, check_text
 
 READER = EventParser(default_region="IAD", agent_id_keys=("backup.client",))
@@ -66,7 +67,7 @@ def _check_replay(parsed: ParsedRecord) -> None:
 def _check_return(parsed: ParsedRecord) -> None:
     """Captures are unchanged when they are read back from the queue."""
     if parsed.captures:
-        body = json.dumps({"captures": [capture.to_json() for capture in parsed.captures]})
+        body = json.dumps({"captures": [to_json(capture) for capture in parsed.captures]})
         [returned] = read(from_queue(body))
         assert (returned.captures, returned.rejections) == (parsed.captures, [])
 

@@ -1,4 +1,4 @@
-"""An API that fails for everybody, or does not come to an end, on real wires."""
+"""An API that fails for all agents, or whose responses do not end, over real connections."""
 
 from collections import Counter
 
@@ -18,13 +18,14 @@ def endings(notifications):
 @pytest.fixture
 def _short_calls(monkeypatch):
     monkeypatch.setattr(worker_pool, "CALL_SECONDS", 0.3)
-    monkeypatch.setattr(worker_pool, "_ROUND_SECONDS", 0.05)
+    monkeypatch.setattr(worker_pool, "_CHECK_SECONDS", 0.05)
 
 
 @pytest.mark.usefixtures("_short_calls")
-def test_a_request_whose_answer_does_not_come_to_an_end_is_given_up_and_its_log_file_found(api, cloud):
+@pytest.mark.parametrize("drips_head", [False, True], ids=["body", "head"])
+def test_a_request_whose_response_drips_is_abandoned_and_its_log_file_found(api, cloud, drips_head):
     api.add_agents("agent", "other")
-    api.inject("agent", Fault(drip_seconds=0.05))
+    api.inject("agent", Fault(drip_seconds=0.05, drips_head=drips_head))
     cloud.send('["agent", "other"]')
     cloud.poll()
     assert [notification["agent_id"] for notification in cloud.notifications()] == ["other"]
@@ -34,7 +35,7 @@ def test_a_request_whose_answer_does_not_come_to_an_end_is_given_up_and_its_log_
 
 
 @pytest.mark.usefixtures("_short_calls")
-def test_looks_that_do_not_come_to_an_end_are_made_again(api, cloud):
+def test_polls_whose_responses_drip_are_repeated(api, cloud):
     api.add_agents("agent")
     cloud.send('["agent"]')
     cloud.poll()

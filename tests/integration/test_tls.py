@@ -1,4 +1,4 @@
-"""The clients against servers that they must not trust, and an environment that must not come between."""
+"""Both clients with servers that they must not trust, and in an environment that must have no effect."""
 
 import contextlib
 import http.client
@@ -26,10 +26,10 @@ from agent_log_capture.domain.capture import Capture
 from agent_log_capture.domain.credentials import Credentials
 from agent_log_capture.domain.failure import RetryableError
 from agent_log_capture.domain.outcome import Reason
-from agent_log_capture.domain.responses import is_pending
 from agent_log_capture.domain.trigger import Trigger, TriggerType
+from tests.fuzz.answers import check_chain
 
-# Python says so of a server that is told to speak nothing newer.
+# Python warns about a server that is limited to it.
 pytestmark = pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1 is deprecated:DeprecationWarning")
 
 HOST = "127.0.0.1"
@@ -66,7 +66,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Server(ThreadingHTTPServer):
-    """Notes every request that it can read; what it has received is complete once it has stopped."""
+    """Records every request that it can read; `received` is complete once it has stopped."""
 
     daemon_threads = False
 
@@ -138,7 +138,7 @@ def speaking_old_tls_alone(ca):
 
 
 class SelfSigned:
-    """A certificate for the host that nobody but itself vouches for."""
+    """A certificate for the host that is signed with its own key."""
 
     def __init__(self, path):
         key = ec.generate_private_key(ec.SECP256R1())
@@ -162,7 +162,7 @@ class SelfSigned:
 
 @pytest.fixture
 def ca():
-    """An authority of one test alone: whatever keeps what one test trusts, no other test trusts it."""
+    """An authority for one test, so that no other test trusts it."""
     return trustme.CA()
 
 
@@ -181,62 +181,56 @@ def session():
 
 @pytest.fixture
 def trusting(session, ca_file):
-    """A session that takes the test's authority, too; whether it verifies at all is as it was built."""
-    assert session.verify is True
-    session.verify = ca_file
+    """A session that trusts the test's authority, too, and is otherwise as it was built."""
+    tls_context(session).load_verify_locations(ca_file)
     return session
 
 
-def ask(session, url):
+def tls_context(session):
+    return session.get_adapter("https://").poolmanager.connection_pool_kw["ssl_context"]
+
+
+def request_log_file(session, url):
     return CloudBackup(session, url, lambda: NOW).request_log_file(TOKEN, CAPTURE)
 
 
-def look(session, url):
-    return CloudBackup(session, url, lambda: NOW).find_log_file(TOKEN, CAPTURE, is_pending)
+def find_log_file(session, url):
+    return CloudBackup(session, url, lambda: NOW).find_log_file(TOKEN, CAPTURE, lambda log_file: log_file.is_pending)
 
 
 def authenticate(session, url):
     return Identity(session, url).authenticate(CREDENTIALS)
 
 
-def told_by(error):
-    """Return whatever can be read in an error and in all that is chained to it."""
-    if error is None:
-        return ""
-    own = f"{error} {error!r} {error.args} {vars(error)}"
-    return own + told_by(error.__cause__) + told_by(error.__context__)
-
-
 def failure_of(call, session, url):
     with pytest.raises(RetryableError) as caught:
         call(session, url)
-    assert TOKEN.value not in told_by(caught.value)
+    check_chain(caught.value, TOKEN.value)
     return caught.value.failure
 
 
 def assert_the_api_is_not_connected(session, url):
-    assert failure_of(ask, session, url).reason is Reason.NOT_CONNECTED
+    assert failure_of(request_log_file, session, url).reason is Reason.NOT_CONNECTED
 
 
 def assert_identity_does_not_answer(session, url):
     with pytest.raises(IdentityError, match=r"^Identity does not answer: ") as caught:
         authenticate(session, url)
-    assert CREDENTIALS.api_key not in told_by(caught.value)
-    assert (caught.value.__cause__, caught.value.__context__) == (None, None)
+    check_chain(caught.value, CREDENTIALS.api_key)
 
 
 both_refuse = pytest.mark.parametrize(
     "assert_refused", [assert_the_api_is_not_connected, assert_identity_does_not_answer], ids=["api", "identity"]
 )
-both_call = pytest.mark.parametrize("call", [ask, authenticate], ids=["api", "identity"])
+both_call = pytest.mark.parametrize("call", [request_log_file, authenticate], ids=["api", "identity"])
 
 
 @both_call
-def test_a_good_certificate_of_a_trusted_authority_is_taken(trusting, ca, call):
+def test_a_good_certificate_of_a_trusted_authority_is_accepted(trusting, ca, call):
     with serving(good(ca)) as server:
         call(trusting, server.url)
     [(_, headers)] = server.received
-    assert headers.get("X-Auth-Token") == (TOKEN.value if call is ask else None)
+    assert headers.get("X-Auth-Token") == (TOKEN.value if call is request_log_file else None)
 
 
 @both_refuse
@@ -253,11 +247,19 @@ def test_a_self_signed_certificate_is_refused_before_anything_is_sent(session, t
     assert server.received == []
 
 
+@both_refuse
+def test_verification_cannot_be_switched_off(session, ca, assert_refused):
+    session.verify = False
+    with serving(good(ca)) as server:
+        assert_refused(session, server.url)
+    assert server.received == []
+
+
 def test_a_self_signed_certificate_has_no_other_fault(session, tmp_path):
     certificate = SelfSigned(tmp_path / "self-signed.pem")
-    session.verify = str(certificate.path)
+    tls_context(session).load_verify_locations(certificate.path)
     with serving(server_tls(certificate)) as server:
-        assert ask(session, server.url).http_status == 200
+        assert request_log_file(session, server.url).http_status == 200
 
 
 @both_refuse
@@ -272,14 +274,14 @@ def test_a_self_signed_certificate_has_no_other_fault(session, tmp_path):
         pytest.param(speaking_old_tls_alone, marks=needs_old_tls),
     ],
 )
-def test_a_fault_is_refused_before_anything_is_sent_whoever_vouches_for_it(trusting, ca, faulty, assert_refused):
+def test_a_fault_is_refused_although_the_authority_is_trusted(trusting, ca, faulty, assert_refused):
     with serving(faulty(ca)) as server:
         assert_refused(trusting, server.url)
     assert server.received == []
 
 
 @needs_old_tls
-def test_a_server_of_old_tls_answers_who_speaks_it(ca, ca_file):
+def test_a_server_of_old_tls_works_with_a_client_of_old_tls(ca, ca_file):
     tls = ssl.create_default_context(cafile=ca_file)
     tls.set_ciphers("DEFAULT:@SECLEVEL=0")
     tls.minimum_version = ssl.TLSVersion.TLSv1_1
@@ -302,7 +304,7 @@ def test_a_server_that_speaks_no_tls_gets_nothing(session, assert_refused):
 
 
 @both_refuse
-def test_a_connection_that_is_closed_in_the_handshake_is_none(session, monkeypatch, assert_refused):
+def test_a_connection_that_is_closed_in_the_handshake_is_not_connected(session, monkeypatch, assert_refused):
     monkeypatch.setattr(Server, "verify_request", lambda *_: False)
     with serving() as server:
         assert_refused(session, server.url.replace("http:", "https:"))
@@ -310,14 +312,14 @@ def test_a_connection_that_is_closed_in_the_handshake_is_none(session, monkeypat
 
 
 @both_refuse
-def test_a_handshake_that_nobody_answers_is_no_connection(session, monkeypatch, assert_refused):
+def test_a_handshake_that_times_out_is_not_connected(session, monkeypatch, assert_refused):
     monkeypatch.setattr(http_session, "CONNECT_TIMEOUT_SECONDS", 0.2)
     with socket.create_server((HOST, 0)) as silent:
         assert_refused(session, f"https://{HOST}:{silent.getsockname()[1]}")
 
 
 def end_without_a_word(_):
-    """Leave the connection to be closed, without an answer and without TLS's own goodbye."""
+    """Leave the connection to be closed, without a response and without TLS's own closing message."""
 
 
 def end_in_plain_text(connection):
@@ -328,13 +330,15 @@ breaking_off = pytest.mark.parametrize("break_off", [end_without_a_word, end_in_
 
 
 @breaking_off
-@pytest.mark.parametrize(("call", "reason"), [(ask, Reason.UNCONFIRMED), (look, Reason.TEMPORARY)])
+@pytest.mark.parametrize(
+    ("call", "reason"), [(request_log_file, Reason.UNCONFIRMED), (find_log_file, Reason.TEMPORARY)]
+)
 def test_tls_that_breaks_after_the_request_leaves_it_unconfirmed(trusting, ca, break_off, call, reason):
     with serving(good(ca), break_off) as server:
         failure = failure_of(call, trusting, server.url)
     [(_, headers)] = server.received
     assert headers["X-Auth-Token"] == TOKEN.value
-    assert (failure.reason, failure.unconfirmed_since) == (reason, NOW if call is ask else None)
+    assert (failure.reason, failure.unconfirmed_since) == (reason, NOW if call is request_log_file else None)
 
 
 @breaking_off
@@ -344,18 +348,18 @@ def test_tls_that_breaks_after_the_credentials_shows_nothing_of_them(trusting, c
     assert len(server.received) == 1
 
 
-def test_an_error_that_was_raised_meanwhile_does_not_say_that_nothing_was_sent(trusting, ca):
+def test_an_error_of_another_call_does_not_make_a_request_count_as_not_sent(trusting, ca):
     """A second call is made while the first one's failure to connect is being handled."""
     with serving(good(ca), end_in_plain_text) as server, serving() as without_tls:
         try:
-            ask(trusting, without_tls.url.replace("http:", "https:"))
+            request_log_file(trusting, without_tls.url.replace("http:", "https:"))
         except RetryableError:
-            assert failure_of(ask, trusting, server.url).reason is Reason.UNCONFIRMED
+            assert failure_of(request_log_file, trusting, server.url).reason is Reason.UNCONFIRMED
     assert len(server.received) == 1
 
 
 class TestEnvironment:
-    """Each test shows beside it that a client which trusts its environment would have followed."""
+    """Each test also shows that a client that trusts its environment does follow it."""
 
     PROXIES = ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
     AUTHORITIES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
@@ -372,7 +376,7 @@ class TestEnvironment:
             for name in self.PROXIES:
                 monkeypatch.setenv(name, proxy.url)
             call(trusting, server.url)
-            # To the proxy, whose answer is good enough for http and none for https.
+            # Its response is a good one for http alone.
             with contextlib.suppress(requests.ConnectionError):
                 requests.get(server.url, timeout=10)
         assert (len(server.received), len(proxy.received)) == (1, 1)
@@ -381,7 +385,7 @@ class TestEnvironment:
     @pytest.mark.parametrize("where", ["NETRC", "HOME"])
     def test_no_netrc_is_read(self, monkeypatch, tmp_path, session, where, call):
         netrc = tmp_path / ".netrc"
-        netrc.write_text(f"machine {HOST} login somebody password something")
+        netrc.write_text(f"machine {HOST} login user password something")
         netrc.chmod(0o600)
         monkeypatch.setenv(where, str(netrc if where == "NETRC" else tmp_path))
         with serving() as server:
@@ -412,7 +416,7 @@ class TestEnvironment:
         monkeypatch.setenv("SSLKEYLOGFILE", str(keys))
         with serving(good(ca)) as server:
             with build_session(1) as session:
-                session.verify = ca_file
+                tls_context(session).load_verify_locations(ca_file)
                 call(session, server.url)
             assert not keys.exists() or "_SECRET" not in keys.read_text()
             assert status_of_get(server, ssl.create_default_context(cafile=ca_file)) == 200
@@ -421,11 +425,12 @@ class TestEnvironment:
 
 def test_all_connections_of_a_session_share_what_they_trust(ca):
     with serving(good(ca)) as server, build_session(4) as session:
-        adapter = session.get_adapter(server.url)
-        context = adapter.poolmanager.connection_pool_kw["ssl_context"]
+        context = tls_context(session)
         assert context.verify_mode is ssl.CERT_REQUIRED
         assert context.check_hostname
         trusted = context.cert_store_stats()
-        with pytest.raises(requests.exceptions.SSLError):
-            session.get(server.url, timeout=10)
+        assert_the_api_is_not_connected(session, server.url)
         assert context.cert_store_stats() == trusted
+        pools = session.get_adapter(server.url).poolmanager.pools
+        [pool] = [pools[key] for key in pools.keys()]  # noqa: SIM118 (urllib3's container has no other way in)
+        assert pool.ca_certs is None

@@ -10,9 +10,10 @@ from uuid import uuid4
 import pytest
 import requests
 
+from agent_log_capture.domain import queue_message
 from agent_log_capture.domain.capture import Polling
 from agent_log_capture.domain.outcome import Status
-from agent_log_capture.handlers.capture import ANSWERS, METRICS, NotSavedError, lambda_handler
+from agent_log_capture.handlers.capture import METRICS, RESPONSES, NotSavedError, lambda_handler
 from agent_log_capture.settings import SettingError
 from local.template import resolve, translate
 
@@ -21,13 +22,13 @@ SIGNED_LINK = {"rel": "logfile_temp_url", "href": f"https://files.example/a.gz?t
 
 
 @pytest.fixture(autouse=True)
-def _environment(*, monkeypatch, secret_arn, topic_arn, waiting, dead, table):  # noqa: ARG001 (the table has to be there)
+def _environment(*, monkeypatch, secret_arn, topic_arn, waiting, dead, table_calls):  # noqa: ARG001 (the table has to be there)
     variables = {
         "TOKEN_SECRET_ARN": secret_arn,
         "OUTCOME_TOPIC_ARN": topic_arn,
         "CAPTURE_QUEUE_URL": waiting.url,
         "DEAD_LETTER_QUEUE_URL": dead.url,
-        "RECENT_CAPTURES_TABLE": "RecentCapturesTable",
+        "CAPTURES_TABLE": "CapturesTable",
         "CLOUD_BACKUP_REGION": "DFW",
         "POWERTOOLS_SERVICE_NAME": str(uuid4()),  # loggers of one service would share the output of the first test
         "POWERTOOLS_METRICS_NAMESPACE": "AgentLogCapture",
@@ -94,10 +95,9 @@ def watched(a_capture):
 
     def build(*agent_ids, ago=timedelta(minutes=1), activated_at=None):
         moment = datetime.now(UTC) - ago
-        polling = Polling(log_file_id="made", requested_at=moment, activated_at=activated_at)
+        phase = Polling(log_file_id="made", requested_at=moment, activated_at=activated_at)
         captures = [
-            a_capture(agent_id=agent_id, asked_at=moment, retry_from=moment, polling=polling)
-            for agent_id in agent_ids
+            a_capture(agent_id=agent_id, asked_at=moment, retry_from=moment, phase=phase) for agent_id in agent_ids
         ]
         return json.dumps({"captures": [queue_message.to_json(capture) for capture in captures]})
 
@@ -188,7 +188,7 @@ def test_an_event_that_names_nobody_is_no_error(invoke, event):
     "name",
     [
         *("TOKEN_SECRET_ARN", "OUTCOME_TOPIC_ARN", "CAPTURE_QUEUE_URL", "DEAD_LETTER_QUEUE_URL"),
-        *("RECENT_CAPTURES_TABLE", "CLOUD_BACKUP_REGION"),
+        *("CAPTURES_TABLE", "CLOUD_BACKUP_REGION"),
     ],
 )
 def test_a_setting_that_is_missing_is_named(monkeypatch, invoke, name):
@@ -197,14 +197,13 @@ def test_a_setting_that_is_missing_is_named(monkeypatch, invoke, name):
         invoke({"agent_id": "one"})
 
 
-def test_without_a_cool_down_there_is_no_table(*, monkeypatch, invoke, dynamodb, output, told):
+def test_without_a_cool_down_agents_are_not_claimed(*, monkeypatch, invoke, items, output, told):
     monkeypatch.setenv("COOL_DOWN_SECONDS", "0")
-    monkeypatch.delenv("RECENT_CAPTURES_TABLE")
-    dynamodb.delete_table(TableName="RecentCapturesTable")
     invoke(sqs_event(first="one"))
     invoke(sqs_event(second="one"))
     assert [notification["status"] for notification in told.bodies()] == ["requested", "requested"]
     assert {line["level"] for line in output()[0]} == {"INFO"}
+    assert items("AGENT#") == []
 
 
 def test_without_a_deadline_log_files_are_not_watched(monkeypatch, invoke, waiting):
@@ -288,7 +287,9 @@ def test_every_count_is_measured(*, invoke, answers, watched, overdue, measured)
         "CapturesCompleted": [1],
         "CapturesExpired": [1],
         "CapturesDuplicate": [1],
-        "NotificationsPublished": [6, 1],
+        # The last of them is the summary of a job whose only agent is a duplicate.
+        "NotificationsPublished": [6, 2],
+        "JobsDone": [1],
         # A request is accepted, three looks and a question for an agent's status are answered.
         "ApiResponses2xx": [5],
         "ApiResponses4xx": [1],
@@ -311,14 +312,6 @@ def test_an_activation_that_fails_is_measured_and_logged(
     )
 
 
-@pytest.fixture
-def counted(monkeypatch, table_calls):
-    """The table of the jobs, in the function's environment; calls fail by its name."""
-    monkeypatch.setenv("JOBS_TABLE", "JobsTable")
-    return table_calls
-
-
-@pytest.mark.usefixtures("counted")
 def test_sums_that_are_told_are_measured_and_logged(invoke, answers, output):
     answers.update(one=404, two=404)
     invoke(sqs_event(first="one not@good", second="two three"))
@@ -329,12 +322,11 @@ def test_sums_that_are_told_are_measured_and_logged(invoke, answers, output):
     assert (done["job_id"], done["revision"], done["asked"], done["counts"]["rejected"]) == ("first", 1, 2, 2)
 
 
-@pytest.mark.usefixtures("counted")
 def test_endings_that_are_not_counted_are_measured_and_measured_as_endings_once(
     *, invoke, answers, dynamodb, measured, waiting
 ):
     answers.update(one=404)
-    dynamodb.delete_table(TableName="JobsTable")
+    dynamodb.delete_table(TableName="CapturesTable")
     invoke(sqs_event(first="one"))
     [message] = waiting.messages(after_seconds=300)
     invoke(sqs_event(again=message["Body"]))
@@ -348,7 +340,7 @@ def test_every_answer_of_the_api_is_measured_by_its_class_and_so_is_none(invoke,
     answers.update(moved=302, gone=404, busy=503, odd=999, cut=requests.ConnectionError("broken"))
     invoke({"agent_ids": ["one", "two", "moved", "gone", "busy", "odd", "cut"]})
     values = measured()
-    assert {metric: values[metric] for metric in ANSWERS.values()} == {
+    assert {metric: values[metric] for metric in RESPONSES.values()} == {
         "ApiResponses2xx": [2],
         "ApiResponses3xx": [1],
         "ApiResponses4xx": [1],
@@ -382,7 +374,7 @@ def test_other_reasons_to_call_no_further_are_no_fault_of_the_token(monkeypatch,
     answers.update(dict.fromkeys(agents, 503))
     invoke({"agent_ids": agents})
     lines, metrics = output()
-    assert [line["reason"] for line in lines if line["message"] == "the breaker: no further calls"] == ["temporary"]
+    assert [line["reason"] for line in lines if line["message"] == "the circuit breaker is open"] == ["temporary"]
     assert "TokenRefused" not in metrics[0]
 
 

@@ -1,15 +1,22 @@
 """What SECURITY.md states about the roles and the limits is read from it here and compared."""
 
+import http.client
 import json
 import re
 from pathlib import Path
 
 import pytest
 
-from agent_log_capture.adapters import http_session
 from agent_log_capture.adapters.capture_queue import CAPTURES_IN_A_MESSAGE
+from agent_log_capture.adapters.http_session import (
+    CONNECT_TIMEOUT_SECONDS,
+    MAX_BODY_BYTES,
+    MESSAGE_CHARACTERS,
+    READ_TIMEOUT_SECONDS,
+)
 from agent_log_capture.domain.events.agent_ids import MAX_DEPTH, MAX_VALUES
 from agent_log_capture.service.invocation import CAPTURES_IN_AN_INVOCATION
+from agent_log_capture.service.worker_pool import CALL_SECONDS
 from local.template import translate
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -73,16 +80,27 @@ def test_every_role_has_its_table(template):
 
 
 def test_the_limits_are_the_codes_own():
-    http = http_session
-    times = http.CONNECT_TIMEOUT_SECONDS, http.READ_TIMEOUT_SECONDS, http.ANSWER_TIMEOUT_SECONDS
     assert [limit for _, limit in table("## Limits")] == [
-        f"{http.MAX_ANSWER_BYTES / 1024**2:g} MiB and {http.MAX_BODY_BYTES / 1024**2:g} MiB",
-        f"{http.MESSAGE_CHARACTERS} characters",
-        "{} s, {} s and {} s".format(*times),
+        f"{MAX_BODY_BYTES / 1024**2:g} MiB",
+        f"{MESSAGE_CHARACTERS} characters",
+        f"{CONNECT_TIMEOUT_SECONDS} s and {READ_TIMEOUT_SECONDS} s",
+        f"{CALL_SECONDS} s",
         f"{MAX_DEPTH} levels",
         f"{MAX_VALUES:,}",
         f"{CAPTURES_IN_AN_INVOCATION}",
         f"{CAPTURES_IN_A_MESSAGE}",
+    ]
+
+
+def test_the_bounds_of_a_hostile_api_are_the_codes_own(template):
+    paragraph = PAGE.split("**What a hostile API could do.**", 1)[1].split("\n\n", 1)[0]
+    rotation_seconds = template["Resources"]["RotateTokenFunction"]["Properties"]["Timeout"]
+    assert re.findall(r"[\d.]+ (?:s|[KM]iB|headers)\b", paragraph.replace("\n", " ")) == [
+        f"{CALL_SECONDS} s",
+        f"{rotation_seconds} s",
+        f"{MAX_BODY_BYTES / 1024**2:g} MiB",
+        f"{http.client._MAXLINE / 1024:g} KiB",  # noqa: SLF001 (stated nowhere else)
+        f"{http.client._MAXHEADERS} headers",  # noqa: SLF001
     ]
 
 

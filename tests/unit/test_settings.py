@@ -9,7 +9,7 @@ REQUIRED = {
     "OUTCOME_TOPIC_ARN": "arn:aws:sns:us-east-1:123456789012:outcomes",
     "CAPTURE_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/123456789012/captures",
     "DEAD_LETTER_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/123456789012/dead-letters",
-    "RECENT_CAPTURES_TABLE": "recent-captures",
+    "CAPTURES_TABLE": "captures",
     "CLOUD_BACKUP_REGION": "DFW",
 }
 
@@ -20,8 +20,7 @@ def test_what_is_not_set_has_a_default():
         outcome_topic_arn=REQUIRED["OUTCOME_TOPIC_ARN"],
         capture_queue_url=REQUIRED["CAPTURE_QUEUE_URL"],
         dead_letter_queue_url=REQUIRED["DEAD_LETTER_QUEUE_URL"],
-        recent_captures_table="recent-captures",
-        jobs_table=None,
+        captures_table="captures",
         cloud_backup_url="https://{region}.backup.api.rackspacecloud.com",
         cloud_backup_region="DFW",
         cloud_backup_project_id=None,
@@ -93,17 +92,6 @@ def test_a_missing_setting_names_itself(name):
     for environment in (REQUIRED | {name: ""}, {key: value for key, value in REQUIRED.items() if key != name}):
         with pytest.raises(SettingError, match=f"^{name} is not set$"):
             Settings.from_environment(environment)
-
-
-@pytest.mark.parametrize("table", ["", "recent-captures"])
-def test_without_a_cool_down_no_table_is_needed_or_used(table):
-    settings = Settings.from_environment(REQUIRED | {"COOL_DOWN_SECONDS": "0", "RECENT_CAPTURES_TABLE": table})
-    assert (settings.cool_down_seconds, settings.recent_captures_table) == (0, None)
-
-
-@pytest.mark.parametrize(("value", "table"), [("", None), (" ", None), ("jobs", "jobs")])
-def test_without_a_table_no_sums_of_jobs_are_told(value, table):
-    assert Settings.from_environment(REQUIRED | {"JOBS_TABLE": value}).jobs_table == table
 
 
 NOT_OVER_HTTPS = (

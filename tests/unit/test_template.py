@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 from moto.events.models import EventPattern
 
+from agent_log_capture.adapters.capture_queue import CAPTURES_IN_A_MESSAGE
 from agent_log_capture.adapters.http_session import CONNECT_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS
 from agent_log_capture.domain.auth_token import TokenFormatError, parse_auth_token
 from agent_log_capture.domain.credentials import parse_credentials
 from agent_log_capture.domain.job import keep_seconds
+from agent_log_capture.service.invocation import CAPTURES_IN_AN_INVOCATION
 from agent_log_capture.service.worker_pool import CALL_SECONDS, SAVING_SECONDS
 from agent_log_capture.settings import RotationSettings, Settings
 from local.template import TEMPLATE, resolve, translate
@@ -217,8 +219,12 @@ class TestFunction:
         (mapping,) = of_type("AWS::Lambda::EventSourceMapping").values()
         assert mapping["EventSourceArn"] == arn_of("CaptureQueue")
         assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
-        assert (mapping["BatchSize"], mapping["MaximumBatchingWindowInSeconds"]) == (100, 1)
+        assert mapping["MaximumBatchingWindowInSeconds"] == 1
         assert mapping["ScalingConfig"] == {"MaximumConcurrency": {"Ref": "MaximumConcurrency"}}
+
+    def test_a_batch_of_requeued_messages_is_what_one_invocation_processes(self, of_type):
+        (mapping,) = of_type("AWS::Lambda::EventSourceMapping").values()
+        assert mapping["BatchSize"] * CAPTURES_IN_A_MESSAGE == CAPTURES_IN_AN_INVOCATION
 
     def test_failed_asynchronous_invocations_end_in_the_dead_letter_queue(self, of_type):
         (config,) = of_type("AWS::Lambda::EventInvokeConfig").values()
@@ -391,8 +397,6 @@ class TestPolicies:
             "DecryptTheToken": "HasTokenSecretKmsKey",
             "AskForRotation": "RotatesToken",
             "LetRotationStart": "RotatesToken",
-            "RememberWhoWasAsked": "HasCoolDown",
-            "CountWhatHasEnded": "ReportsJobs",
         }
         assert conditional("RotateTokenFunction") == {"DecryptAndEncryptTheToken": "HasTokenSecretKmsKey"}
 
@@ -400,59 +404,34 @@ class TestPolicies:
         assert properties("OutcomeTopic")["KmsMasterKeyId"] == "alias/aws/sns"
 
 
-class TestCoolDown:
-    def test_the_table_is_paid_by_request_and_keyed_as_powertools_writes_it(self, properties):
-        table = properties("RecentCapturesTable")
-        assert table["BillingMode"] == "PAY_PER_REQUEST"
-        assert table["KeySchema"] == [{"AttributeName": "id", "KeyType": "HASH"}]
-        assert table["AttributeDefinitions"] == [{"AttributeName": "id", "AttributeType": "S"}]
-
-    def test_what_has_passed_is_deleted(self, properties):
-        ttl = properties("RecentCapturesTable")["TimeToLiveSpecification"]
-        assert ttl == {"AttributeName": "expiration", "Enabled": True}
-
-    def test_the_table_is_encrypted_and_may_be_recoverable(self, properties):
-        table = properties("RecentCapturesTable")
-        assert table["SSESpecification"] == {"SSEEnabled": True}
-        recovery = table["PointInTimeRecoverySpecification"]
-        assert recovery == {"PointInTimeRecoveryEnabled": {"Ref": "PointInTimeRecovery"}}
-
-    def test_without_a_cool_down_there_is_no_table_and_the_function_is_told_none(self, template, properties):
-        assert template["Conditions"]["HasCoolDown"] == {
-            "Fn::Not": [{"Fn::Equals": [{"Ref": "CoolDownSeconds"}, 0]}],
-        }
-        assert template["Resources"]["RecentCapturesTable"]["Condition"] == "HasCoolDown"
-        table = properties("CaptureFunction")["Environment"]["Variables"]["RECENT_CAPTURES_TABLE"]
-        assert table == {"Fn::If": ["HasCoolDown", {"Ref": "RecentCapturesTable"}, ""]}
-
-    def test_the_table_goes_with_the_stack(self, template):
-        table = template["Resources"]["RecentCapturesTable"]
-        assert (table["DeletionPolicy"], table["UpdateReplacePolicy"]) == ("Delete", "Delete")
-
-
-class TestJobs:
+class TestCapturesTable:
     def test_the_table_is_paid_by_request_and_keyed_as_it_is_written(self, properties):
-        table = properties("JobsTable")
+        table = properties("CapturesTable")
         assert table["BillingMode"] == "PAY_PER_REQUEST"
-        assert table["KeySchema"] == [{"AttributeName": "id", "KeyType": "HASH"}]
-        assert table["AttributeDefinitions"] == [{"AttributeName": "id", "AttributeType": "S"}]
+        assert table["KeySchema"] == [
+            {"AttributeName": "pk", "KeyType": "HASH"},
+            {"AttributeName": "sk", "KeyType": "RANGE"},
+        ]
+        assert table["AttributeDefinitions"] == [
+            {"AttributeName": name, "AttributeType": "S"} for name in ("pk", "sk")
+        ]
 
-    def test_what_is_over_is_deleted(self, properties):
-        assert properties("JobsTable")["TimeToLiveSpecification"] == {"AttributeName": "expires", "Enabled": True}
+    def test_items_that_have_expired_are_deleted(self, properties):
+        ttl = properties("CapturesTable")["TimeToLiveSpecification"]
+        assert ttl == {"AttributeName": "expires", "Enabled": True}
 
-    def test_the_table_is_encrypted_and_may_be_recoverable_and_goes_with_the_stack(self, template, properties):
-        table = properties("JobsTable")
+    def test_the_table_is_encrypted_and_may_be_recoverable_and_is_deleted_with_the_stack(self, template, properties):
+        table = properties("CapturesTable")
         assert table["SSESpecification"] == {"SSEEnabled": True}
         recovery = table["PointInTimeRecoverySpecification"]
         assert recovery == {"PointInTimeRecoveryEnabled": {"Ref": "PointInTimeRecovery"}}
-        resource = template["Resources"]["JobsTable"]
+        resource = template["Resources"]["CapturesTable"]
         assert (resource["DeletionPolicy"], resource["UpdateReplacePolicy"]) == ("Delete", "Delete")
 
-    def test_switched_off_there_is_no_table_and_the_function_is_told_none(self, template, properties):
-        assert template["Conditions"]["ReportsJobs"] == {"Fn::Equals": [{"Ref": "ReportJobs"}, "true"]}
-        assert template["Resources"]["JobsTable"]["Condition"] == "ReportsJobs"
-        table = properties("CaptureFunction")["Environment"]["Variables"]["JOBS_TABLE"]
-        assert table == {"Fn::If": ["ReportsJobs", {"Ref": "JobsTable"}, ""]}
+    def test_the_table_is_always_there_and_named_in_the_environment(self, template, properties):
+        assert "Condition" not in template["Resources"]["CapturesTable"]
+        variables = properties("CaptureFunction")["Environment"]["Variables"]
+        assert variables["CAPTURES_TABLE"] == {"Ref": "CapturesTable"}
 
     def test_a_job_is_remembered_as_long_as_a_dead_letter_may_wait(self, properties):
         in_a_queue = properties("CaptureDeadLetterQueue")["MessageRetentionPeriod"]

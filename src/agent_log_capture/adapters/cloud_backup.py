@@ -4,16 +4,18 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
 from itertools import islice
-from traceback import walk_tb
 from typing import Any
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
 import requests
-from requests.exceptions import ConnectTimeout, ProxyError, RequestException
-from urllib3.connection import HTTPSConnection
-from urllib3.exceptions import MaxRetryError, NewConnectionError
 
-from agent_log_capture.adapters.http_session import MESSAGE_CHARACTERS, error_message, exchange, json_object
+from agent_log_capture.adapters.http_session import (
+    NoResponseError,
+    NotConnectedError,
+    error_message,
+    exchange,
+    json_object,
+)
 from agent_log_capture.domain.auth_token import AuthToken
 from agent_log_capture.domain.capture import Capture, is_agent_id
 from agent_log_capture.domain.failure import Failure, RetryableError
@@ -22,28 +24,23 @@ from agent_log_capture.domain.printable import printable
 from agent_log_capture.domain.redaction import redact, redacted
 from agent_log_capture.domain.responses import ApiResponse, ResponseClass, classify, retry_after_seconds
 
-# Whatever the API answers, a notification stays below the 256 KiB that SNS carries.
+# A notification stays below the 256 KiB that SNS carries, however long the API's texts are.
 _ADDRESS_CHARACTERS = 2048
 _WORD_CHARACTERS = 100
-_MOST_LINKS = 10
+_MAX_LINKS = 10
 _SIGNATURE = "temp_url_sig"  # the parameter that makes a link a key
 
 
 class CloudBackup:
-    """Calls the API in whichever region a capture names; `url` may hold `{region}`.
+    """Calls the API in a capture's region; `url` may hold `{region}`.
 
-    Any answer is returned, whatever its status; a redirect is an answer, and never followed. RetryableError says that
-    there was none, and whether the request may have been served all the same. Without `keeps_signed_links`, links
-    with which anybody can download a log file are dropped where they come in, and so are nowhere.
+    A response is returned with any status, a redirect too, which is not followed. RetryableError says that there is
+    no response, and whether the request may have been served all the same. Without `keeps_signed_links`, the links
+    that let their holder download a log file are dropped here, and are nowhere.
     """
 
     def __init__(
-        self,
-        session: requests.Session,
-        url: str,
-        now: Callable[[], datetime],
-        *,
-        keeps_signed_links: bool = True,
+        self, session: requests.Session, url: str, now: Callable[[], datetime], *, keeps_signed_links: bool = True
     ) -> None:
         self._session = session
         self._url = url
@@ -51,67 +48,64 @@ class CloudBackup:
         self._keeps_signed_links = keeps_signed_links
 
     def request_log_file(self, token: AuthToken, capture: Capture) -> ApiResponse:
-        """Ask an agent for its log file; the answer's log file is the one that was made, as far as it tells."""
-        response, fields = self._call("POST", token, capture)
-        location = response.headers.get("Location", "")
-        # What repeats the token names no log file.
-        is_told = redacted(location, token.value) == location
-        return self._answer(response, fields, self._log_file(fields, location if is_told else "", response.url))
+        """Request an agent's log file; the response's log file is the new one, as far as the API describes it."""
+        response, fields = self._call_agent("POST", token, capture)
+        log_file, (log_file_id, location) = self._log_file(fields), _read_location(response, token)
+        log_file = replace(log_file, id=log_file.id or log_file_id, location=location)
+        return self._response(response, fields, log_file)
 
     def read_log_file(self, token: AuthToken, capture: Capture, log_file_id: str) -> ApiResponse:
-        """Poll at one log file of an agent."""
-        response, fields = self._call("GET", token, capture, f"logfiles/{_segment(log_file_id)}")
-        return self._answer(response, fields, self._log_file(fields))
+        """Read one log file of an agent."""
+        response, fields = self._call_agent("GET", token, capture, f"logfiles/{_segment(log_file_id)}")
+        return self._response(response, fields, self._log_file(fields))
 
     def read_status(self, token: AuthToken, capture: Capture) -> ApiResponse:
-        """Ask whether an agent is online; the answer's `is_online` is None when it does not say."""
-        response, fields = self._call("GET", token, capture, "status")
+        """Read whether an agent is online; the response's `is_online` is None when the API does not say."""
+        response, fields = self._call_agent("GET", token, capture, "status")
         is_online = fields.get("online")
-        is_told = _is_accepted(response) and isinstance(is_online, bool)
-        return replace(self._answer(response, fields), is_online=is_online if is_told else None)
+        is_known = _is_accepted(response) and isinstance(is_online, bool)
+        return replace(self._response(response, fields), is_online=is_online if is_known else None)
 
     def find_log_file(self, token: AuthToken, capture: Capture, is_wanted: Callable[[LogFile], bool]) -> ApiResponse:
-        """Poll through an agent's log files; the answer's log file is the latest that is wanted, None for none."""
-        response, fields = self._call("GET", token, capture)
+        """List an agent's log files; the response's log file is the latest that is wanted, None without one."""
+        response, fields = self._call_agent("GET", token, capture)
         listed = fields.get("logfiles")
         if _is_accepted(response) and not isinstance(listed, list):
             raise RetryableError(Failure(reason=Reason.TEMPORARY, message="the list of log files could not be read"))
         log_files = map(self._log_file, _objects(listed))
         latest = max(filter(is_wanted, log_files), key=lambda log_file: log_file.date or "", default=None)
-        return self._answer(response, fields, latest)
+        return self._response(response, fields, latest)
 
     def activate_agents(self, token: AuthToken, region: str) -> ApiResponse:
-        """Have all agents of the project in a region send heartbeats for a minute: `read_status` needs them."""
+        """Make all agents of the project in a region send heartbeats for a minute: `read_status` needs them."""
         event = {"event": "agent_activate", "mode": "active"}
-        response, fields = self._send("POST", token, region, "events", json=event)
-        return self._answer(response, fields)
+        return self._response(*self._call("POST", token, region, "events", json=event))
 
     def ping(self, token: AuthToken, region: str) -> ApiResponse:
-        """Ask whether the API is up and takes the token."""
-        response, fields = self._send("GET", token, region, "ping")
-        return self._answer(response, fields)
+        """Check that the API is up and accepts the token."""
+        return self._response(*self._call("GET", token, region, "ping"))
+
+    def _call_agent(
+        self, method: str, token: AuthToken, capture: Capture, path: str = "logfiles"
+    ) -> tuple[requests.Response, Mapping[str, Any]]:
+        return self._call(method, token, capture.region, f"agents/{_segment(capture.agent_id)}/{path}")
 
     def _call(
-        self, method: str, token: AuthToken, capture: Capture, what: str = "logfiles"
-    ) -> tuple[requests.Response, Mapping[str, Any]]:
-        return self._send(method, token, capture.region, f"agents/{_segment(capture.agent_id)}/{what}")
-
-    def _send(
         self, method: str, token: AuthToken, region: str, path: str, *, json: object = None
     ) -> tuple[requests.Response, Mapping[str, Any]]:
         project = f"{self._url.replace('{region}', region.lower())}/v2/{_segment(token.project_id)}"
+        headers = {"X-Auth-Token": token.value}
         sent_at = self._now()
         try:
-            headers = {"X-Auth-Token": token.value}
             response, body = exchange(self._session, method, f"{project}/{path}", headers=headers, json=json)
-        except RequestException as error:
+        except NoResponseError as error:
             raise RetryableError(_failure(error, method, sent_at)) from error
-        # An answer is free to repeat the request; what is read of it is published and logged.
+        # A response may repeat the request; what is read of it is published and logged.
         fields = json_object(body)
         redact(fields, token.value)
         return response, fields
 
-    def _answer(
+    def _response(
         self, response: requests.Response, fields: Mapping[str, Any], log_file: LogFile | None = None
     ) -> ApiResponse:
         return ApiResponse(
@@ -121,19 +115,15 @@ class CloudBackup:
             retry_after_seconds=retry_after_seconds(response.headers.get("Retry-After"), self._now()),
         )
 
-    def _log_file(self, fields: Mapping[str, Any], location: str = "", url: str = "") -> LogFile:
-        """Read a log file; what is missing or of the wrong type is left out.
-
-        `location` serves for a missing ID, and is itself kept where it leads to the API that was asked at `url`.
-        """
+    def _log_file(self, fields: Mapping[str, Any]) -> LogFile:
+        """Read a log file; what is missing or of the wrong type is left out."""
         log_file_id = _text(fields.get("id"))
         links = (link for link in _links(fields.get("links")) if self._keeps_signed_links or not _is_signed(link))
         return LogFile(
-            id=log_file_id if log_file_id and is_agent_id(log_file_id) else _last_segment(location),
+            id=log_file_id if log_file_id and is_agent_id(log_file_id) else None,
             date=_text(fields.get("date"), _WORD_CHARACTERS),
             state=_text(fields.get("state"), _WORD_CHARACTERS),
-            location=_text(location) if _is_of_the_api(location, url) else None,
-            links=tuple(islice(links, _MOST_LINKS)),
+            links=tuple(islice(links, _MAX_LINKS)),
         )
 
 
@@ -141,28 +131,12 @@ def _is_accepted(response: requests.Response) -> bool:
     return classify(response.status_code) is ResponseClass.ACCEPTED
 
 
-def _failure(error: RequestException, method: str, sent_at: datetime) -> Failure:
-    message = printable(f"{type(error).__name__}: {error}", MESSAGE_CHARACTERS)
-    if _is_not_connected(error):
-        return Failure(reason=Reason.NOT_CONNECTED, message=message)
-    is_unconfirmed = method == "POST"
-    return Failure(
-        reason=Reason.UNCONFIRMED if is_unconfirmed else Reason.TEMPORARY,
-        message=message,
-        unconfirmed_since=sent_at if is_unconfirmed else None,
-    )
-
-
-def _is_not_connected(error: BaseException) -> bool:
-    """Tell whether the request surely was not sent."""
-    if isinstance(error, (ConnectTimeout, ProxyError, NewConnectionError)):
-        return True
-    # TLS that fails before the request and TLS that breaks after it raise the same errors, down to their texts: what
-    # tells them apart is where. Only an error's own causes count, not what was being handled when it was raised.
-    if any(frame.f_code is HTTPSConnection.connect.__code__ for frame, _ in walk_tb(error.__traceback__)):
-        return True
-    causes = [*error.args, error.__cause__, error.reason if isinstance(error, MaxRetryError) else None]
-    return any(_is_not_connected(cause) for cause in causes if isinstance(cause, BaseException))
+def _failure(error: NoResponseError, method: str, sent_at: datetime) -> Failure:
+    if isinstance(error, NotConnectedError):
+        return Failure(reason=Reason.NOT_CONNECTED, message=str(error))
+    if method == "POST":
+        return Failure(reason=Reason.UNCONFIRMED, message=str(error), unconfirmed_since=sent_at)
+    return Failure(reason=Reason.TEMPORARY, message=str(error))
 
 
 def _objects(values: object) -> Iterator[Mapping[str, Any]]:
@@ -185,23 +159,20 @@ def _text(value: object, limit: int = _ADDRESS_CHARACTERS) -> str | None:
 
 
 def _segment(text: str) -> str:
-    """Return a text as one segment of a path; requests and urllib3 unescape dots, and take `..` for a place."""
+    """Return a text as one segment of a path; requests and urllib3 unescape dots, and resolve `..`."""
     return "%252E" * len(text) if text in {".", ".."} else quote(text, safe="", errors="replace")
 
 
-def _is_of_the_api(location: str, url: str) -> bool:
-    """Tell whether a `Location` leads to the API that was asked at `url`, without a query: that may hold a key."""
+def _read_location(response: requests.Response, token: AuthToken) -> tuple[str | None, str | None]:
+    """Return the ID that `Location` ends with, and `Location` if it leads to the API; a query could be a key."""
+    location = response.headers.get("Location", "")
     try:
-        asked, leads_to = urlsplit(url), urlsplit(urljoin(url, location))
+        called, target = urlsplit(response.url), urlsplit(urljoin(response.url, location))
     except ValueError:
-        return False
-    is_there = (leads_to.scheme, leads_to.netloc.lower()) == (asked.scheme, asked.netloc.lower())
-    return is_there and not (leads_to.query or leads_to.fragment)
-
-
-def _last_segment(location: str) -> str | None:
-    try:
-        segment = unquote(urlsplit(location).path).rstrip("/").rpartition("/")[2]
-    except ValueError:
-        return None
-    return segment if is_agent_id(segment) else None
+        return None, None
+    if not location or redacted(location, token.value) != location:
+        return None, None
+    last_segment = unquote(target.path).rstrip("/").rpartition("/")[2]
+    is_same = (target.scheme, target.netloc.lower()) == (called.scheme, called.netloc.lower())
+    is_kept = is_same and not (target.query or target.fragment)
+    return last_segment if is_agent_id(last_segment) else None, _text(location) if is_kept else None

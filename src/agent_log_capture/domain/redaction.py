@@ -1,4 +1,4 @@
-"""What others repeat of a secret, struck out before it is logged or published."""
+"""Secrets that others repeat are struck out before they are logged or published."""
 
 import re
 from typing import Any
@@ -8,32 +8,31 @@ _STRUCK_OUT = "***"
 _ESCAPED = re.compile(
     r"(?:\\u00|%|&#x0*)([0-9a-f]{2});?|&#0*([0-9]{2,3});?|\\([/\"\\])|&(amp|quot|lt|gt);", re.IGNORECASE
 )
-_MARKS = "\\%&"
 _NAMED = {"amp": "&", "quot": '"', "lt": "<", "gt": ">"}
-_ESCAPED_AT_MOST = 4  # times, one form in another
+_MAX_ESCAPES = 4  # of one character, one inside the other
 
 
 def redacted(text: str, secret: str) -> str:
-    """Return `text` with a secret struck out; where it holds the secret in an escaped form, nothing of it is left."""
+    """Return `text` with a secret struck out; nothing of it is left if it holds the secret in an escaped form."""
     shown = text.replace(secret, _STRUCK_OUT)
-    has_escapes = any(mark in shown for mark in _MARKS) and _ESCAPED.search(shown)
+    has_escapes = any(mark in shown for mark in "\\%&")
     return _STRUCK_OUT if has_escapes and _unescaped(secret) in _unescaped(shown) else shown
 
 
 def redact(fields: dict[str, Any], secret: str) -> None:
     """Strike a secret out of every text that a JSON object holds, at any depth."""
-    waiting: list[Any] = [fields]
-    while waiting:
-        holder = waiting.pop()
+    holders: list[Any] = [fields]
+    while holders:
+        holder = holders.pop()
         for key, value in holder.items() if isinstance(holder, dict) else enumerate(holder):
             if isinstance(value, str):
                 holder[key] = redacted(value, secret)
             elif isinstance(value, dict | list):
-                waiting.append(value)
+                holders.append(value)
 
 
 def _unescaped(text: str) -> str:
-    for _ in range(_ESCAPED_AT_MOST):
+    for _ in range(_MAX_ESCAPES):
         text = _ESCAPED.sub(_character, text)
     return text
 

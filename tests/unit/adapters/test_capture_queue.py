@@ -5,6 +5,7 @@ import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
 from agent_log_capture.adapters.capture_queue import MAX_BYTES, CaptureQueue, DeadLetter
+from agent_log_capture.domain.capture import Requesting
 from agent_log_capture.domain.events.parser import EventParser
 from agent_log_capture.domain.outcome import Reason, Status
 from agent_log_capture.domain.trigger import Trigger, TriggerType
@@ -66,18 +67,18 @@ def test_the_delay_is_the_queues_own(queue, queue_entries, captures, delay_secon
     assert [entry["DelaySeconds"] for [entry] in queue_entries.calls] == [delay_seconds]
 
 
-def test_a_message_holds_up_to_100_captures_and_a_call_ten_messages(queue, queue_entries, waiting, captures):
-    requeue = captures(1201)
+def test_a_message_holds_up_to_10_captures_and_a_call_10_messages(queue, queue_entries, waiting, captures):
+    requeue = captures(121)
     assert queue.requeue([(capture, 0) for capture in requeue]) == {}
     assert [len(call) for call in queue_entries.calls] == [10, 3]
     bodies = waiting.bodies()
-    assert [len(body["captures"]) for body in bodies] == [100] * 12 + [1]
+    assert [len(body["captures"]) for body in bodies] == [10] * 12 + [1]
     assert [agent for body in bodies for agent in agents_of(body)] == [capture.agent_id for capture in requeue]
 
 
 def test_a_capture_comes_back_as_it_went(queue, waiting, a_capture, now):
     away = [
-        a_capture(attempts=3, replays=1, force=True, unconfirmed_since=now, region="SYD"),
+        a_capture(attempts=3, replays=1, force=True, phase=Requesting(now), region="SYD"),
         a_capture(agent_id="other", trigger=Trigger(TriggerType.SQS, "id é \U0001f600", None)),
     ]
     queue.requeue([(capture, 0) for capture in away])
@@ -194,7 +195,7 @@ def test_an_entry_may_fail_in_more_than_one_way(queue, queue_entries, dead, a_le
 )
 def test_a_call_that_fails_as_a_whole_is_reported_for_each_and_not_repeated(queue, broken_wire, captures, error, why):
     calls = broken_wire(error)
-    assert queue.requeue([(capture, 0) for capture in captures(101)]) == dict.fromkeys(range(101), why)
+    assert queue.requeue([(capture, 0) for capture in captures(11)]) == dict.fromkeys(range(11), why)
     assert len(calls) == 1
 
 

@@ -1,6 +1,7 @@
 """Every event can be logged, published and sent to the dead-letter queue."""
 
 import json
+from datetime import timedelta
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -9,8 +10,9 @@ from hypothesis import strategies as st
 from agent_log_capture.adapters.batches import always, send_in_batches
 from agent_log_capture.domain.failure import Failure
 from agent_log_capture.domain.outcome import Reason
-from agent_log_capture.domain.responses import Deferred
-from agent_log_capture.service.result_writer import Report, ResultWriter
+from agent_log_capture.domain.step import Step
+from agent_log_capture.service.job_tracker import JobTracker
+from agent_log_capture.service.result_writer import InvocationResult, ResultWriter
 from tests.fuzz.checks import check_text
 from tests.fuzz.intake import from_queue, read
 
@@ -36,15 +38,20 @@ def strings(value):
 
 @given(event=EVENTS)
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_no_event_can_forge_a_log_line_or_prevent_that_results_are_saved(queue, topic, logger, log, event):
-    report = Report(asked=1, ignored=None)
+def test_no_event_can_forge_a_log_line_or_prevent_that_results_are_saved(
+    *, queue, topic, captures_table, logger, log, event, now
+):
+    report = InvocationResult(asked=1, ignored=None)
     writer = ResultWriter(queue, topic, logger, report, always)
     parsed_records = read(event)
-    writer.refuse(parsed_records)
+    writer.reject(parsed_records)
     for parsed in parsed_records:
         for capture in parsed.captures:
-            writer.add(parsed, Deferred(capture, 5, FAILURE))
-    writer.finish()
+            writer.add(Step(capture=capture, next=capture, delay_seconds=5, failure=FAILURE))
+    tracker = JobTracker(
+        table=captures_table, topic=topic, logger=logger, window=timedelta(), now=lambda: now, has_time=always
+    )
+    writer.finish(tracker, lambda _: None)
     assert not report.unsaved
     lines = log.getvalue().splitlines()
     for text in strings([json.loads(line) for line in lines]):

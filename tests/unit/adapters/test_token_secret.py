@@ -93,7 +93,7 @@ def everything_said(error):
 )
 def test_a_secret_holds_a_token_alone_or_json(secrets, value, default, read):
     arn = secrets.create_secret(Name="Other", SecretString=value)["ARN"]
-    assert TokenSecret(secrets, arn, default).read(anew=False) == read
+    assert TokenSecret(secrets, arn, default).read(is_fresh=False) == read
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_a_secret_holds_a_token_alone_or_json(secrets, value, default, read):
 )
 def test_an_unusable_secret_is_named_with_what_is_wrong_and_never_shown(secret, secret_arn, put, value, problem):
     put(**value)
-    error = error_of(lambda: secret.read(anew=False))
+    error = error_of(lambda: secret.read(is_fresh=False))
     assert error.failure.reason is Reason.TOKEN_UNAVAILABLE
     assert error.failure.message.startswith(f"the secret {secret_arn} ")
     assert problem in error.failure.message
@@ -128,7 +128,7 @@ def test_an_unusable_secret_is_named_with_what_is_wrong_and_never_shown(secret, 
 
 def test_a_secret_that_is_missing_is_named(secrets):
     arn = "arn:aws:secretsmanager:us-east-1:123456789012:secret:Missing-AbCdEf"
-    error = error_of(lambda: TokenSecret(secrets, arn, None).read(anew=False))
+    error = error_of(lambda: TokenSecret(secrets, arn, None).read(is_fresh=False))
     assert error.failure.reason is Reason.TOKEN_UNAVAILABLE
     assert error.failure.message.startswith(f"the secret {arn} cannot be read: ")
     assert "ResourceNotFoundException" in error.failure.message
@@ -136,7 +136,7 @@ def test_a_secret_that_is_missing_is_named(secrets):
 
 def test_a_secret_without_a_value_is_named(secrets):
     arn = secrets.create_secret(Name="Empty")["ARN"]
-    error = error_of(lambda: TokenSecret(secrets, arn, None).read(anew=False))
+    error = error_of(lambda: TokenSecret(secrets, arn, None).read(is_fresh=False))
     assert (error.failure.reason, arn in error.failure.message) == (Reason.TOKEN_UNAVAILABLE, True)
 
 
@@ -149,30 +149,30 @@ def test_a_secret_is_read_once_in_five_minutes(monkeypatch, secret, put_token, r
             return datetime.now() + cls.passed  # noqa: DTZ005 (as the cache reads it)
 
     monkeypatch.setattr(parameters_base, "datetime", Clock)
-    assert secret.read(anew=False) == FIRST
+    assert secret.read(is_fresh=False) == FIRST
     put_token(SECOND)
     Clock.passed = timedelta(seconds=299)
-    assert (secret.read(anew=False), len(reads)) == (FIRST, 1)
+    assert (secret.read(is_fresh=False), len(reads)) == (FIRST, 1)
     Clock.passed = timedelta(seconds=301)
-    assert (secret.read(anew=False), len(reads)) == (SECOND, 2)
+    assert (secret.read(is_fresh=False), len(reads)) == (SECOND, 2)
 
 
 def test_what_is_read_anew_is_what_is_kept(secret, put_token, reads):
-    secret.read(anew=False)
+    secret.read(is_fresh=False)
     put_token(SECOND)
-    assert (secret.read(anew=True), secret.read(anew=False), len(reads)) == (SECOND, SECOND, 2)
+    assert (secret.read(is_fresh=True), secret.read(is_fresh=False), len(reads)) == (SECOND, SECOND, 2)
 
 
 def test_the_current_version_is_asked_for(secret, secret_arn, reads):
-    secret.read(anew=False)
+    secret.read(is_fresh=False)
     assert reads == [{"SecretId": secret_arn, "VersionStage": "AWSCURRENT"}]
 
 
 def test_an_unusable_secret_is_not_kept(secret, put, put_token, reads):
     put(SecretString='{"token": 7}')
-    error_of(lambda: secret.read(anew=False))
+    error_of(lambda: secret.read(is_fresh=False))
     put_token(SECOND)
-    assert (secret.read(anew=False), len(reads)) == (SECOND, 2)
+    assert (secret.read(is_fresh=False), len(reads)) == (SECOND, 2)
 
 
 def test_all_workers_share_one_read(token, reads, at_once):
@@ -273,13 +273,13 @@ def test_a_rotation_is_asked_for_once_where_there_are_credentials_and_no_token(
 @pytest.mark.parametrize("value", ["{}", '{"username": "someone"}', "{", "a b"])
 def test_without_credentials_none_is_asked_for(rotated, put, secret_calls, value):
     put(SecretString=value)
-    assert outcome_of(lambda: rotated.read(anew=False)) is Reason.TOKEN_UNAVAILABLE
+    assert outcome_of(lambda: rotated.read(is_fresh=False)) is Reason.TOKEN_UNAVAILABLE
     assert secret_calls.calls["RotateSecret"] == 0
 
 
 def test_nor_where_nobody_rotates_the_secret(secret, put, secret_calls):
     put(SecretString=CREDENTIALS)
-    assert outcome_of(lambda: secret.read(anew=False)) is Reason.TOKEN_UNAVAILABLE
+    assert outcome_of(lambda: secret.read(is_fresh=False)) is Reason.TOKEN_UNAVAILABLE
     assert secret_calls.calls["RotateSecret"] == 0
 
 

@@ -46,7 +46,7 @@ def test_an_answer_ends_the_row(breaker):
 
 
 def test_what_has_pulled_it_first_counts_and_nothing_lets_it_go(breaker):
-    breaker.pull(REFUSED)
+    breaker.open(REFUSED)
     fail(breaker, WORKERS + 1)
     breaker.answered()
     assert breaker.failure == REFUSED
@@ -58,7 +58,7 @@ def test_what_has_pulled_it_first_counts_and_nothing_lets_it_go(breaker):
 )
 def test_what_is_not_tried_waits_a_minute_or_two_or_as_long_as_the_api_says(random, retry_after, delay):
     breaker = CircuitBreaker(WORKERS, lambda: random)
-    breaker.pull(Failure(reason=Reason.TEMPORARY, message="busy", retry_after_seconds=retry_after))
+    breaker.open(Failure(reason=Reason.TEMPORARY, message="busy", retry_after_seconds=retry_after))
     assert error_of(breaker).delay_seconds == delay
 
 

@@ -165,6 +165,7 @@ class AgentFinder:
         elif isinstance(content, list):
             self._list(content, at._replace(key="") if is_item else at)
         elif isinstance(content, str) and at.key and not is_item:
+            self._values_left += 1  # its words count instead
             for word in split(content):
                 self._id(self._counted(word), at)
         if at.key and len(self._findings) == count and (is_item or not isinstance(content, (str, list, NoneType))):

@@ -57,7 +57,7 @@ class ParsedRecord:
 
 
 def _received(capture: Capture, record_id: str | None, first: datetime | None) -> Capture:
-    """Note the record of a capture, and that the invocation of an earlier delivery may have requested its log file."""
+    """Note the record of a capture, and that an earlier delivery may have requested its log file."""
     capture = replace(capture, record_id=record_id)
     return capture.requesting(first) if first and isinstance(capture.phase, Requesting) else capture
 

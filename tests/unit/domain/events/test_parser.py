@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from agent_log_capture.domain.capture import Capture, Job, Polling
+from agent_log_capture.domain.capture import Capture, Job, Polling, Recorded, Requesting
 from agent_log_capture.domain.events import agent_ids, parser
 from agent_log_capture.domain.events.parser import EventParser
 from agent_log_capture.domain.job import JobSummary
-from agent_log_capture.domain.notifications import job_summary
-from agent_log_capture.domain.notifications.notification import sns_message, to_json
+from agent_log_capture.domain.notifications import job_summary, notification
+from agent_log_capture.domain.notifications.notification import sns_message
 from agent_log_capture.domain.outcome import Outcome, Reason, Status
+from agent_log_capture.domain.queue_message import to_dead_letter, to_json
 from agent_log_capture.domain.trigger import Trigger, TriggerType
 
 EVENTS = Path(__file__).parents[4] / "events"
@@ -380,14 +381,14 @@ def test_a_notification_of_this_project_is_ignored_at_any_depth(message, form):
 
 @pytest.mark.parametrize("key", ["version", "status", "outcome_id"])
 def test_an_object_with_two_of_the_three_keys_of_a_notification_is_read(key):
-    notification = to_json(OUTCOME)
-    del notification[key]
-    assert ids(read_one(notification)) == ["a"]
-    assert ids(read_one(to_json(OUTCOME) | {key: 7})) == ["a"]
+    own = notification.to_json(OUTCOME)
+    del own[key]
+    assert ids(read_one(own)) == ["a"]
+    assert ids(read_one(notification.to_json(OUTCOME) | {key: 7})) == ["a"]
 
 
 def test_agents_beside_a_notification_are_captured():
-    assert ids(read_one([to_json(OUTCOME), {"agent_id": "b"}])) == ["b"]
+    assert ids(read_one([notification.to_json(OUTCOME), {"agent_id": "b"}])) == ["b"]
 
 
 def test_a_replayed_event_is_rejected_for_the_same_reason():
@@ -663,9 +664,10 @@ CAPTURE = {
     "asked_at": "2026-11-23T00:12:40.000Z",
     "retry_from": None,
     "attempts": 0,
+    "part_of_job": None,
     "replays": 0,
     "force": False,
-    "unconfirmed_since": None,
+    "phase": {"name": "requesting", "unconfirmed_since": None},
 }
 
 
@@ -682,7 +684,7 @@ def test_the_last_value_of_a_key_that_is_there_twice_counts():
         '"AgentId": "b"',
         '"more": {"agent_id": "b"}',
         '"trigger": {"type": "alarm", "id": "arn@time", "name": null, "agent_id": "b"}',
-        '"polling": {"logfile_id": null, "requested_at": null, "activations": 0, "agent_id": "b"}',
+        '"part_of_job": {"name": null, "agent_id": "b"}',
     ],
 )
 def test_an_agent_that_was_added_to_a_waiting_capture_is_captured_too(further):
@@ -901,7 +903,7 @@ WAITING = Capture(
     attempts=4,
     replays=1,
     force=True,
-    unconfirmed_since=NOW - timedelta(hours=1),
+    phase=Requesting(NOW - timedelta(hours=1)),
 )
 
 
@@ -916,15 +918,15 @@ def test_the_captures_of_an_alarm_with_a_long_name_can_be_read_back_from_the_que
     event = alarm_event(alarmName=marks[-270:], state=state, agent_id="a") | {"resources": [marks]}
     event["detail"]["configuration"] = {}
     (capture,) = read_one(event).captures
-    assert read_one(own_message(capture.to_json())).captures == [capture]
+    assert read_one(own_message(to_json(capture))).captures == [capture]
 
 
 def test_captures_are_unchanged_when_they_are_read_back_from_the_queue():
     polling = Polling(
         log_file_id="a-log-file", requested_at=NOW - timedelta(minutes=30), activated_at=NOW, activations=1
     )
-    other = replace(WAITING, agent_id="b", unconfirmed_since=None, polling=polling)
-    assert read_one(own_message(WAITING.to_json(), other.to_json())).captures == [WAITING, other]
+    other = replace(WAITING, agent_id="b", phase=polling)
+    assert read_one(own_message(to_json(WAITING), to_json(other))).captures == [WAITING, other]
 
 
 def received(body, count, first_received_at):
@@ -984,9 +986,9 @@ def test_unreadable_attributes_are_ignored(attributes):
     [(None, AN_HOUR_AGO), (AN_HOUR_AGO - MINUTE, AN_HOUR_AGO - MINUTE), (AN_HOUR_AGO + MINUTE, AN_HOUR_AGO)],
 )
 def test_a_capture_is_unconfirmed_since_the_earlier_of_two_times(known, since):
-    body = json.dumps({"captures": [replace(WAITING, unconfirmed_since=known).to_json()]})
+    body = json.dumps({"captures": [to_json(replace(WAITING, phase=Requesting(known)))]})
     (capture,) = read_one(received(body, "2", millis(AN_HOUR_AGO))).captures
-    assert capture == replace(WAITING, unconfirmed_since=since)
+    assert capture == replace(WAITING, phase=Requesting(since))
 
 
 def test_each_record_of_a_batch_has_its_own_receive_count():
@@ -996,12 +998,12 @@ def test_each_record_of_a_batch_has_its_own_receive_count():
 
 
 def test_a_replayed_dead_letter_has_a_new_retry_window():
-    (capture,) = read_one(own_message(WAITING.to_dead_letter())).captures
+    (capture,) = read_one(own_message(to_dead_letter(WAITING))).captures
     assert capture == replace(WAITING, attempts=0, replays=2, retry_from=NOW)
 
 
 def test_a_damaged_capture_is_read_like_any_event():
-    (capture,) = read_one(own_message(WAITING.to_json() | {"attempts": "many"})).captures
+    (capture,) = read_one(own_message(to_json(WAITING) | {"attempts": "many"})).captures
     fresh = Capture(
         agent_id="a",
         region="ORD",
@@ -1015,7 +1017,7 @@ def test_a_damaged_capture_is_read_like_any_event():
 
 
 def test_a_damaged_capture_without_an_agent_does_not_affect_the_others():
-    parsed = read_one(own_message(WAITING.to_json(), {"region": "ORD"}, 7))
+    parsed = read_one(own_message(to_json(WAITING), {"region": "ORD"}, 7))
     assert parsed.captures == [WAITING]
     assert (reasons(parsed), parsed.rejections[0].count) == ([Reason.NO_AGENT_ID], 2)
 
@@ -1188,9 +1190,9 @@ def test_two_records_of_one_trigger_have_the_same_job():
 
 def test_a_requeued_capture_keeps_its_job():
     job = Job(name="night", asked=7, rejected=2, is_open=True)
-    capture = replace(WAITING, job=job, ended=Status.CAPTURED)
-    [read_again] = read_one(own_message(capture.to_json())).captures
-    assert (read_again.job, read_again.ended) == (job, Status.CAPTURED)
+    capture = replace(WAITING, job=job, phase=Recorded(status=Status.CAPTURED))
+    [read_again] = read_one(own_message(to_json(capture))).captures
+    assert (read_again.job, read_again.phase) == (job, capture.phase)
 
 
 def test_the_dead_letter_of_an_invalid_value_has_its_job():

@@ -90,7 +90,7 @@ def test_a_notification_about_50_hostile_values_fits_into_an_sns_message(charact
         hostile + "agent_ids": [hostile] * 50,
     }
     (parsed,) = EventParser(default_region="DFW").parse(event, request_id="a-request", now=AT)
-    (refused,) = parsed.refused
+    (refused,) = parsed.rejections
     assert (refused.count, refused.outcome.reason) == (50, Reason.INVALID_AGENT_ID)
     assert refused.outcome.trigger.type is TriggerType.ALARM
     assert len(json.dumps(sns_message(refused.outcome, has_chat=True), ensure_ascii=False).encode()) < 256 * 1024

@@ -1,4 +1,4 @@
-"""A wire that leads nowhere: what comes back on it is told beforehand, and what is sent is noted."""
+"""A fake transport: what a connection receives is known beforehand, and what is sent over it is recorded."""
 
 import io
 import os
@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from unittest.mock import patch
 
 
-class Wire:
-    """As much of a socket as urllib3 uses; `received` counts the bytes that were taken off it."""
+class FakeConnection:
+    """As much of a socket as urllib3 uses; `received` counts the bytes that were read from it."""
 
-    def __init__(self, answer: Iterable[bytes]) -> None:
-        self._answer = iter(answer)
+    def __init__(self, response: Iterable[bytes]) -> None:
+        self._response = iter(response)
         self._nothing = os.open(os.devnull, os.O_RDONLY)
         self.sent = b""
         self.received = 0
@@ -20,10 +20,10 @@ class Wire:
         self.sent += data
 
     def makefile(self, *_: object, **__: object) -> io.BufferedReader:
-        return io.BufferedReader(_Incoming(self, self._answer))
+        return io.BufferedReader(_Incoming(self, self._response))
 
     def settimeout(self, seconds: float | None) -> None:
-        """Take any timeout: nothing is waited for here."""
+        """Accept any timeout: no read waits here."""
 
     def fileno(self) -> int:
         """Return a file that can always be read: the mark of a connection that was closed at the other end."""
@@ -34,32 +34,32 @@ class Wire:
 
 
 class _Incoming(io.RawIOBase):
-    def __init__(self, wire: Wire, answer: Iterator[bytes]) -> None:
+    def __init__(self, connection: FakeConnection, response: Iterator[bytes]) -> None:
         super().__init__()
-        self._wire = wire
-        self._answer = answer
+        self._connection = connection
+        self._response = response
         self._rest = memoryview(b"")
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: bytearray) -> int:
-        while not self._rest and (piece := next(self._answer, None)) is not None:
+        while not self._rest and (piece := next(self._response, None)) is not None:
             self._rest = memoryview(piece)
         count = min(len(buffer), len(self._rest))
         buffer[:count], self._rest = self._rest[:count], self._rest[count:]
-        self._wire.received += count
+        self._connection.received += count
         return count
 
 
 @contextmanager
-def answering(answer: Iterable[bytes]) -> Iterator[list[Wire]]:
-    """ApiResponse every request with the same bytes, after which the connection ends; yield the connections."""
-    wires: list[Wire] = []
+def responding(response: Iterable[bytes]) -> Iterator[list[FakeConnection]]:
+    """Respond to every request with the same bytes, after which the connection ends; yield the connections."""
+    connections: list[FakeConnection] = []
 
-    def connect(*_: object, **__: object) -> Wire:
-        wires.append(Wire(answer))
-        return wires[-1]
+    def connect(*_: object, **__: object) -> FakeConnection:
+        connections.append(FakeConnection(response))
+        return connections[-1]
 
     with patch("urllib3.util.connection.create_connection", connect):
-        yield wires
+        yield connections
