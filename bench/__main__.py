@@ -5,6 +5,7 @@
 
 import json
 import platform
+import re
 import sys
 import tempfile
 from collections.abc import Callable
@@ -83,8 +84,7 @@ def _is_met(value: float, goal: str) -> bool:
 
 
 def _machine() -> str:
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    names = re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text(encoding="utf-8"))
     return f"{cpu_count()} cores of {names[0] if names else platform.machine()}"
 
 

@@ -12,7 +12,7 @@ API_SECONDS = 0.1
 AWS_SECONDS = 0.005
 AGENTS = 1000
 _MOST_AGENTS = 10_000
-_NAIVE_AGENTS = 100
+_NAIVE_AGENTS = 100  # its time per agent does not depend on their number
 _IDS_IN_A_MESSAGE = 100
 # The number of agents, and of rounds with as many.
 _SIZES = {10: 5, 100: 5, AGENTS: 5, _MOST_AGENTS: 2}
@@ -45,7 +45,6 @@ def measure(bench: Bench) -> dict[str, Any]:
     bare_medians = _medians(bare, AGENTS)
     return {
         "bulk_over_ideal": ours[AGENTS]["seconds"] / ideal_seconds(AGENTS),
-        # The time of the naive function per agent does not depend on their number.
         "bulk_speedup": naive[_NAIVE_AGENTS] / _NAIVE_AGENTS * AGENTS / ours[AGENTS]["seconds"],
         "cpu_ratio": ours[AGENTS][cpu] / bare_medians[cpu],
         "growth": max(ours[_MOST_AGENTS][name] / ours[AGENTS][name] for name in growth),

@@ -30,11 +30,7 @@ def alarm_handler(event: Any, context: object) -> None:
     agent_id, now = metric["dimensions"]["AgentId"], int(time.time())
     _table.put_item(
         TableName=os.environ["CAPTURES_TABLE"],
-        Item={
-            "pk": {"S": f"AGENT#110011#DFW#{agent_id}"},
-            "sk": {"S": "CLAIM"},
-            "expires": {"N": str(now + 600)},
-        },
+        Item={"pk": {"S": f"AGENT#110011#DFW#{agent_id}"}, "sk": {"S": "CLAIM"}, "expires": {"N": str(now + 600)}},
         ConditionExpression="attribute_not_exists(pk) OR expires <= :now",
         ExpressionAttributeValues={":now": {"N": str(now)}},
     )
