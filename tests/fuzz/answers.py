@@ -11,13 +11,18 @@ from agent_log_capture.adapters.identity import Identity, IdentityError
 from agent_log_capture.domain.auth_token import AuthToken
 from agent_log_capture.domain.capture import Capture, Polling, is_agent_id
 from agent_log_capture.domain.credentials import Credentials, IssuedToken
-from agent_log_capture.domain.responses import Failure, RetryableError
-from agent_log_capture.domain.outcome import LogFile, Reason
+from agent_log_capture.domain.outcome import LogFile, Reason, Trigger, TriggerType
 from agent_log_capture.domain.polling import Poll, PollPolicy
-from agent_log_capture.domain.responses import ApiResponse, ResponseClass, classify, is_dated_since
+from agent_log_capture.domain.responses import (
+    ApiResponse,
+    Failure,
+    ResponseClass,
+    RetryableError,
+    classify,
+    is_dated_since,
+)
 from agent_log_capture.domain.retry import MAX_DELAY_SECONDS, MIN_DELAY_SECONDS, RetryPolicy
 from agent_log_capture.domain.step import Step, rejected
-from agent_log_capture.domain.outcome import Trigger, TriggerType
 from tests.fuzz.checks import NOW, check_capture, check_outcome, check_text
 from tests.fuzz.transport import FakeConnection, responding
 

@@ -10,8 +10,8 @@ import pytest
 from agent_log_capture.adapters import http_session
 from agent_log_capture.adapters.cloud_backup import CloudBackup
 from agent_log_capture.adapters.http_session import MAX_BODY_BYTES, build_session
-from agent_log_capture.domain.responses import RetryableError
 from agent_log_capture.domain.outcome import Reason
+from agent_log_capture.domain.responses import RetryableError
 from tests.faults.faulty_api import Fault, FaultyApi
 from tests.fuzz.answers import CAPTURE, TOKEN
 

@@ -10,10 +10,8 @@ from agent_log_capture.adapters.cloud_backup import CloudBackup
 from agent_log_capture.adapters.http_session import MAX_BODY_BYTES, build_session
 from agent_log_capture.domain.auth_token import AuthToken
 from agent_log_capture.domain.capture import Capture
-from agent_log_capture.domain.responses import RetryableError
-from agent_log_capture.domain.outcome import Reason
-from agent_log_capture.domain.responses import is_dated_since, is_pending
-from agent_log_capture.domain.outcome import Trigger, TriggerType
+from agent_log_capture.domain.outcome import Reason, Trigger, TriggerType
+from agent_log_capture.domain.responses import RetryableError, is_dated_since, is_pending
 from tests.faults.faulty_api import Fault, FaultyApi
 
 AGENT = "8f135b4f-7a69-4b8a-947f-5e80d772fd97"

@@ -24,9 +24,8 @@ from agent_log_capture.adapters.identity import Identity, IdentityError
 from agent_log_capture.domain.auth_token import AuthToken
 from agent_log_capture.domain.capture import Capture
 from agent_log_capture.domain.credentials import Credentials
+from agent_log_capture.domain.outcome import Reason, Trigger, TriggerType
 from agent_log_capture.domain.responses import RetryableError
-from agent_log_capture.domain.outcome import Reason
-from agent_log_capture.domain.outcome import Trigger, TriggerType
 from tests.fuzz.answers import check_chain
 
 # Python warns about a server that is limited to it.

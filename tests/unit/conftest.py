@@ -24,8 +24,7 @@ from agent_log_capture.adapters.http_session import build_session
 from agent_log_capture.adapters.outcome_topic import OutcomeTopic
 from agent_log_capture.adapters.token_secret import TokenSecret
 from agent_log_capture.domain.capture import Capture
-from agent_log_capture.domain.outcome import Outcome, Status
-from agent_log_capture.domain.outcome import Trigger, TriggerType
+from agent_log_capture.domain.outcome import Outcome, Status, Trigger, TriggerType
 
 NOW = datetime(2026, 11, 23, 3, 12, 40, 985000, tzinfo=UTC)
 TABLE = "CapturesTable"

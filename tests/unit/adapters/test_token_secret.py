@@ -10,8 +10,8 @@ from botocore.exceptions import EndpointConnectionError
 from agent_log_capture.adapters.token_secret import InvocationToken, TokenError, TokenSecret
 from agent_log_capture.domain.auth_token import AuthToken
 from agent_log_capture.domain.circuit_breaker import CircuitBreaker
-from agent_log_capture.domain.responses import NotTriedError
 from agent_log_capture.domain.outcome import Reason
+from agent_log_capture.domain.responses import NotTriedError
 
 WORKERS = 32
 NOT_TRIED = "not tried"

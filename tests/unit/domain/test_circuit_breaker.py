@@ -3,8 +3,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from agent_log_capture.domain.circuit_breaker import CircuitBreaker
-from agent_log_capture.domain.responses import Failure, NotTriedError
 from agent_log_capture.domain.outcome import Reason
+from agent_log_capture.domain.responses import Failure, NotTriedError
 
 BUSY = Failure(reason=Reason.TEMPORARY, message="busy", http_status=503)
 REFUSED = Failure(reason=Reason.TOKEN_REFUSED, message="refused")

@@ -7,10 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_log_capture.domain.capture import Capture, Job, Polling, Recorded, Requesting
-from agent_log_capture.domain.outcome import FINAL_STATUSES, Reason, Status
+from agent_log_capture.domain.outcome import FINAL_STATUSES, Reason, Status, Trigger, TriggerType
 from agent_log_capture.domain.printable import printable
 from agent_log_capture.domain.queue_message import from_json, to_dead_letter, to_json
-from agent_log_capture.domain.outcome import Trigger, TriggerType
 
 NOW = datetime(2026, 11, 23, 3, 12, 40, tzinfo=UTC)
 POLLING = Polling(log_file_id="a-log-file", requested_at=NOW - timedelta(minutes=30), activated_at=NOW, activations=2)

@@ -7,8 +7,8 @@ from threading import enumerate as enumerate_threads
 import pytest
 
 from agent_log_capture.domain.capture import Capture
-from agent_log_capture.domain.responses import NotTriedError
 from agent_log_capture.domain.outcome import Trigger, TriggerType
+from agent_log_capture.domain.responses import NotTriedError
 from agent_log_capture.service import worker_pool
 from agent_log_capture.service.worker_pool import (
     CALL_SECONDS,
