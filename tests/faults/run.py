@@ -30,7 +30,7 @@ from local.lambda_service import EventSourceMapping
 from tests.faults import fault_schedule
 from tests.faults.checks import key_of_notification, places
 from tests.faults.faulty_api import FaultyApi
-from tests.faults.record import Ended, Key, Letter, Record, Told
+from tests.faults.record import Ended, Key, Letter, Published, Record
 from tests.faults.sandbox import Sandbox, agent_of_thread, instrumented
 from tests.faults.transports import CALL_SECONDS, READ_SECONDS, ApiFaults, ApiTransport, AwsTransport, no_sleep
 
@@ -155,6 +155,7 @@ class Run:
             is_followed=self.plan.deadline_seconds > 0,
             cool_down_seconds=self.plan.cool_down_seconds,
             is_table_sound=True,
+            jobs={},
         )
         self._deliveries = Counter()
         self._jittered = Counter()
@@ -356,7 +357,7 @@ class Run:
                 kind = "by its timeout" if ended.why_dead == "by its timeout" else "at a line or call"
                 record.faults[f"killed: {kind}"] += 1
 
-    # ------------------------------------------------------------ what the run is told
+    # ------------------------------------------------------------ what the run is published
 
     def _draw_end(self, invocation, seconds):
         """Draw after how many lines, calls and seconds an invocation is killed."""
@@ -417,10 +418,10 @@ class Run:
         new = self.cloud.notifications()
         self.record.notifications += new
         for done in (sums := self.cloud.sums()):
-            self._say(f"told job_done {done['job_id']} revision {done['revision']}: {done['message']}")
+            self._say(f"published job_done {done['job_id']} revision {done['revision']}: {done['message']}")
         self.record.sums += sums
         for each in new:
-            self._say(f"told {each['status']} {each['reason'] or ''} {each['agent_id']} {each['trigger']['id']}")
+            self._say(f"published {each['status']} {each['reason'] or ''} {each['agent_id']} {each['trigger']['id']}")
         self._ended |= {
             key_of_notification(notification) for notification in new if notification["status"] in self.record.endings
         }
@@ -430,7 +431,7 @@ class Run:
         self.record.in_two_places += places(waiting, self._ended, self.record.doubled)
 
     def _settle_doublings(self):
-        """Note what the last invocations have left to be brought again beside what they have put back."""
+        """Note what the last invocations have left to be brought again beside what they have requeued."""
         for invocation in self.sandbox.invocations[self._settled :]:
             keys = _keys(invocation.event, invocation.request_id)
             unsaved = getattr(invocation.report, "unsaved", {})
@@ -474,7 +475,7 @@ class Run:
             error=f"{type(error).__name__}: {error}" if error and invocation.function == "CaptureFunction" else None,
             asked=report.asked if report else None,
             counted=sum(report.counts.values()) if report else None,
-            told=tuple(_told(outcome) for outcome in report.outcomes) if report else (),
+            published=tuple(_published(outcome) for outcome in report.outcomes) if report else (),
             acted_after_end=tuple(invocation.acted_after_end),
         )
 
@@ -524,7 +525,7 @@ def _keys(event, request_id="?", *, has_ended=False):
     return [Key(capture.trigger.type.value, capture.trigger.id, capture.agent_id) for capture in captures]
 
 
-def _told(outcome):
+def _published(outcome):
     trigger = outcome.trigger
     key = Key(trigger.type.value, trigger.id, outcome.agent_id or "")
-    return Told(key=key, status=outcome.status.value, outcome_id=outcome.outcome_id)
+    return Published(key=key, status=outcome.status.value, outcome_id=outcome.outcome_id)

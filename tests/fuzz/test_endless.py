@@ -16,7 +16,7 @@ from tests.faults.faulty_api import Fault, FaultyApi
 from tests.fuzz.answers import CAPTURE, TOKEN
 
 ENDLESS = b"Transfer-Encoding: chunked\r\n\r\n", b"ffff\r\n" + b" " * 0xFFFF + b"\r\n"
-# What the kernel holds of a connection at most, on both sides, when nobody reads.
+# What the kernel holds of a connection at most, on both sides, when no one reads.
 MOST_UNDER_WAY = 16 * MAX_BODY_BYTES
 
 

@@ -61,8 +61,8 @@ def cloud(api, clock, token_json, parameters):
 def record_calls():
     """Records, in a `with` block, every AWS call of each function: service, operation and the request that is sent.
 
-    A function is whatever bootstrap builds for it. Under None stands what a function's code calls with a client that
-    bootstrap did not build.
+    A function is anything that bootstrap builds for it. Under None are the calls with a client that bootstrap
+    did not build.
     """
     return _record_calls
 

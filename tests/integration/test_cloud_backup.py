@@ -191,7 +191,7 @@ def closed_port():
         yield unheard.getsockname()[1]
 
 
-def test_a_port_that_nobody_listens_on_is_not_connected(session, token, closed_port):
+def test_a_port_that_no_one_listens_on_is_not_connected(session, token, closed_port):
     api = CloudBackup(session, f"http://127.0.0.1:{closed_port}", lambda: NOW)
     assert failure_of(api.request_log_file, token, CAPTURE).reason is Reason.NOT_CONNECTED
 

@@ -57,7 +57,7 @@ def crash_until_sqs_gives_up(cloud, clock):
     return crash_again_and_again
 
 
-def test_a_list_that_crashed_the_function_again_and_again_asks_and_counts_nobody_twice(
+def test_a_list_that_crashed_the_function_again_and_again_asks_and_counts_no_one_twice(
     api, cloud, crash_until_sqs_gives_up, redrive
 ):
     api.add_agents(*AGENTS)

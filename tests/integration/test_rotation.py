@@ -146,7 +146,7 @@ def test_a_rotation_that_identity_spoils_can_be_done_again(fake_api, do, call_ap
     assert call_api() == 200
 
 
-def test_wrong_credentials_are_told_and_the_token_in_use_stays(fake_api, do, current):
+def test_wrong_credentials_are_published_and_the_token_in_use_stays(fake_api, do, current):
     fake_api.add_account("backup-bot", "another-key")
     with pytest.raises(RotationError, match=r"put the right username and api_key into the secret$"):
         do("createSecret")

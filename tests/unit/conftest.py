@@ -67,7 +67,7 @@ class FailedEntries:
         client.meta.events.register(f"after-call.{service}.{operation}", self._tell)
 
     def fail(self, is_failing, *, calls=1, is_sender_fault=False):
-        """Fail the entries that `is_failing` picks out, in so many calls that have such ones."""
+        """Fail the entries that `is_failing` picks out, in that many calls that have such ones."""
         self._plans += [(is_failing, is_sender_fault)] * calls
 
     def _take_out(self, params, **_):
@@ -109,7 +109,7 @@ class BrokenCalls:
 
 
 class Inbox:
-    """A queue as its reader sees it once so many seconds have passed."""
+    """A queue as its reader sees it once that many seconds have passed."""
 
     def __init__(self, sqs, name):
         self._sqs = sqs
@@ -305,7 +305,7 @@ def topic_arn(sns):
 
 
 @pytest.fixture
-def told(sqs, sns, topic_arn):
+def published(sqs, sns, topic_arn):
     """What a subscriber of the topic reads."""
     inbox = Inbox(sqs, "Subscriber")
     attributes = {"RawMessageDelivery": "true"}

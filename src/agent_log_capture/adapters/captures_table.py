@@ -394,7 +394,7 @@ def _plain(item: Item) -> dict[str, Any]:
     return {name: _value(value) for name, value in item.items()}
 
 
-def _value(attribute: Mapping[str, Any]) -> Any:  # noqa: ANN401 (whichever type it has)
+def _value(attribute: Mapping[str, Any]) -> Any:  # noqa: ANN401 (of any type)
     [(kind, value)] = attribute.items()
     if kind == "N":
         return int(value)

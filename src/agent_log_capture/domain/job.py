@@ -62,7 +62,7 @@ class TriggerPart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """The summary that a job has got so far; `version` changes with whatever may change the summary."""
+    """The summary that a job has got so far; `version` changes with everything that may change the summary."""
 
     version: int = 0
     revision: int = 0

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any
 from urllib.parse import parse_qs
 
-# With these limits, a queue message of ten captures stays below the 1 MiB that SQS carries, whatever is in it.
+# With these limits, a queue message of ten captures always stays below the 1 MiB that SQS carries.
 TRIGGER_ID_CHARACTERS = 512
 TRIGGER_NAME_CHARACTERS = 256
 _OUTCOME_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://agent-log-capture/outcome")
@@ -19,7 +19,7 @@ _UNIX_TIME_DIGITS = 11  # up to the year 5138; a longer number is not a time
 
 
 class TriggerType(StrEnum):
-    """The kind of event that asked for a capture, by whichever route it arrived."""
+    """The kind of event that asked for a capture, independent of its route."""
 
     SQS = "sqs"
     EVENTBRIDGE = "eventbridge"
@@ -58,7 +58,7 @@ class Status(StrEnum):
 
 
 # Every status that can end a capture, in the order in which a job summary lists them. `requested` ends one whose log
-# file is not polled for (CAPTURE_DEADLINE_SECONDS 0). Whatever lists final statuses derives from this.
+# file is not polled for (CAPTURE_DEADLINE_SECONDS 0). Every other list of final statuses derives from this one.
 FINAL_STATUSES = (
     Status.CAPTURED,
     Status.EXPIRED,

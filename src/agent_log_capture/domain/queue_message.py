@@ -78,7 +78,7 @@ def _plain(value: object) -> object:
 
 
 def _object(value: object, readers: Mapping[str, _Read], now: datetime) -> dict[str, Any]:
-    """Read the fields of an object; a further key may name other agents, and none of them must be lost."""
+    """Read the fields of an object; a further key may name other agents, which must not be lost."""
     if not isinstance(value, dict) or not value.keys() <= readers.keys():
         raise ValueError(f"not an object of {', '.join(readers)}")
     fields = {}

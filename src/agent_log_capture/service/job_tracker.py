@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from agent_log_capture.domain.outcome import Trigger
 
-# So many jobs are recorded at the same time: with one after the other, the alarms of one invocation would take half a
+# This many jobs are recorded at the same time: one after the other, the alarms of one invocation would take half a
 # minute.
 JOBS_AT_ONCE = 8
 _TRIES = 5

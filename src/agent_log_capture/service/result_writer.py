@@ -36,8 +36,8 @@ class InvocationResult:
     `counts` has each `Status` and `deferred`, and adds up to `asked`. `unsaved` says, by the ID of the SQS record
     (None for any other event), why something could be saved nowhere: its source must remain. `new` is how many were
     asked for the first time, `responses` counts the API's responses by class, `activations_failed` failed
-    activations, and `failure` is why the circuit breaker opened. Captures that were only recorded are in neither
-    `asked` nor `counts`: an earlier result has them. `not_counted` is how many have to be recorded later, `jobs_done`
+    activations, and `failure` is why the circuit breaker opened. Captures that were only recorded are not in
+    `asked` and `counts`: an earlier result has them. `not_counted` is how many have to be recorded later, `jobs_done`
     are the summaries that were published.
     """
 

@@ -56,7 +56,7 @@ def test_captures_that_wait_equally_long_share_a_message(queue, waiting, capture
     assert [agents_of(body) for body in waiting.bodies(after_seconds=61)] == [["agent-1"]]
 
 
-def test_nothing_to_put_back_is_nothing_to_send(queue, queue_entries):
+def test_nothing_to_requeued_is_nothing_to_send(queue, queue_entries):
     assert (queue.requeue([]), queue.send_dead_letters([]), queue_entries.calls) == ({}, {}, [])
 
 
@@ -88,7 +88,7 @@ def test_a_capture_comes_back_as_it_went(queue, waiting, a_capture, now):
     assert (parsed.captures, parsed.rejections, parsed.dead_letter) == (away, [], None)
 
 
-def test_a_dead_letter_tells_why_it_lies_there(queue, dead, a_letter):
+def test_a_dead_letter_reports_why_it_lies_there(queue, dead, a_letter):
     assert queue.send_dead_letters([a_letter('{"captures": []}')]) == {}
     [message] = dead.messages()
     assert message["Body"] == '{"captures": []}'

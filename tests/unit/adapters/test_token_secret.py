@@ -157,7 +157,7 @@ def test_a_secret_is_read_once_in_five_minutes(monkeypatch, secret, put_token, r
     assert (secret.read(is_fresh=False), len(reads)) == (SECOND, 2)
 
 
-def test_what_is_read_anew_is_what_is_kept(secret, put_token, reads):
+def test_what_is_read_again_is_what_is_kept(secret, put_token, reads):
     secret.read(is_fresh=False)
     put_token(SECOND)
     assert (secret.read(is_fresh=True), secret.read(is_fresh=False), len(reads)) == (SECOND, SECOND, 2)
@@ -277,7 +277,7 @@ def test_without_credentials_none_is_asked_for(rotated, put, secret_calls, value
     assert secret_calls.calls["RotateSecret"] == 0
 
 
-def test_nor_where_nobody_rotates_the_secret(secret, put, secret_calls):
+def test_nor_where_no_one_rotates_the_secret(secret, put, secret_calls):
     put(SecretString=CREDENTIALS)
     assert outcome_of(lambda: secret.read(is_fresh=False)) is Reason.TOKEN_UNAVAILABLE
     assert secret_calls.calls["RotateSecret"] == 0
@@ -289,13 +289,13 @@ def test_a_rotation_that_has_not_ended_is_no_error(rotated, secret_calls):
 
 
 @pytest.mark.parametrize("code", ["AccessDeniedException", "ResourceNotFoundException", "InternalServiceError"])
-def test_a_rotation_that_cannot_be_asked_for_is_told_with_the_reason(rotated, secret_calls, code):
+def test_a_rotation_that_cannot_be_asked_for_is_published_with_the_reason(rotated, secret_calls, code):
     secret_calls.fail("RotateSecret", code)
     assert rotated.ask_for_rotation().startswith("its rotation could not be asked for: ")
     assert code in rotated.ask_for_rotation()
 
 
-def test_a_rotation_that_nobody_answers_is_told_too(rotated, secret_calls):
+def test_a_rotation_that_no_one_answers_is_published_too(rotated, secret_calls):
     secret_calls.errors["RotateSecret"] = EndpointConnectionError(endpoint_url="https://secretsmanager.example")
     assert "secretsmanager.example" in rotated.ask_for_rotation()
 

@@ -24,7 +24,7 @@ SECRET = '{"username": "backup-bot", "api_key": "a-key", "owner": {"team": "ops"
 CONTENTS = st.text(string.ascii_uppercase + string.digits, min_size=8, max_size=40)
 
 
-def test_credentials_are_read_whatever_stands_beside_them():
+def test_credentials_are_read_anything_that_stands_beside_them():
     assert parse_credentials(f" {SECRET}\n") == Credentials("backup-bot", "a-key")
 
 

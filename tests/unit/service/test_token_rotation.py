@@ -222,7 +222,7 @@ def test_an_api_that_does_not_answer_ends_the_step(stored, do, version_id, pings
     assert stored.stages(version_id) == ["AWSPENDING"]
 
 
-def test_a_new_token_that_is_refused_is_given_up_and_the_next_rotation_gets_another(
+def test_a_new_token_that_is_refused_is_abandoned_and_the_next_rotation_gets_another(
     stored, do, rotate, version_id, pings
 ):
     pings.append(401)

@@ -73,7 +73,7 @@ def test_no_captures_end_at_once():
 
 
 def test_an_error_ends_one_task():
-    error = RuntimeError("nobody expected this")
+    error = RuntimeError("no one expected this")
 
     def process(task):
         if agent_id(task) == "agent-1":
