@@ -854,9 +854,7 @@ def test_what_cannot_be_counted_comes_again_to_be_counted_and_for_nothing_else(
     assert ends.waiting.messages(after_seconds=900) == []
 
 
-def test_a_table_that_is_out_of_reach_is_tried_with_one_job_alone(
-    *, run, unfollowed, table_calls, ends, monkeypatch
-):
+def test_a_table_that_is_out_of_reach_is_tried_with_one_job_alone(*, run, unfollowed, table_calls, ends, monkeypatch):
     monkeypatch.setattr(job_tracker, "JOBS_AT_ONCE", 1)
     table_calls.fail("UpdateItem", "AccessDeniedException")
     run(sqs_event(**{f"message-{number}": f"agent-{number}" for number in range(5)}), unfollowed)
