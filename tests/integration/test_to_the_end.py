@@ -212,13 +212,13 @@ def test_a_refused_request_is_not_remembered(api, cloud):
     assert statuses(cloud.notifications()) == ["rejected", "requested", "captured"]
 
 
-def test_without_its_table_the_cool_down_is_left_out_and_the_log_says_so(api, cloud, caplog):
+def test_without_the_table_log_files_are_requested_and_the_log_says_so(api, cloud, caplog):
     api.add_agents("agent", "other")
-    boto3.client("dynamodb").delete_table(TableName=os.environ["RECENT_CAPTURES_TABLE"])
+    boto3.client("dynamodb").delete_table(TableName=os.environ["CAPTURES_TABLE"])
     cloud.send('["agent", "other"]')
     cloud.drain()
     assert Counter(statuses(cloud.notifications())) == {"requested": 2, "captured": 2}
-    assert caplog.text.count("the cool-down table cannot be reached") == 1
+    assert caplog.text.count("the table cannot be reached") == 1
 
 
 def run_fleet(api, cloud, samples, *, halfway):
@@ -272,12 +272,13 @@ def test_a_token_that_is_revoked_in_the_middle_is_rotated_once_and_every_agent_e
 @pytest.mark.parametrize(
     "point",
     [
-        "agent_log_capture.domain.responses.Accepted.to_json",
-        "agent_log_capture.service.processor.requested",
+        "agent_log_capture.domain.polling.PollPolicy.requested",
         "agent_log_capture.adapters.outcome_topic.OutcomeTopic.publish",
+        "agent_log_capture.adapters.captures_table.CapturesTable.settle",
+        "agent_log_capture.adapters.captures_table.CapturesTable.add_ended",
         "agent_log_capture.adapters.capture_queue.CaptureQueue.requeue",
     ],
-    ids=["before it is remembered", "after it is remembered", "before the notification", "before it waits"],
+    ids=["after the request", "before the notification", "before the claims", "before the job", "before it waits"],
 )
 def test_a_function_that_is_killed_asks_no_one_twice_and_reports_everybody(api, cloud, clock, point):
     agents = FLEET[:5]
