@@ -9,10 +9,7 @@ from typing import Self
 from agent_log_capture.domain.auth_token import is_project_id
 from agent_log_capture.domain.capture import REGIONS
 
-_CLOUD_BACKUP_URL = "https://{region}.backup.api.rackspacecloud.com"
-_IDENTITY_URL = "https://identity.api.rackspacecloud.com"
 _LONGEST_SECONDS = 604_800  # a week, as in the template; SQS keeps what waits for two
-_MOST_WORKERS = 1024  # the most threads that Lambda allows a function
 _HIGHEST_PORT = 65_535
 _REGION = "{region}"
 _LABEL = "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
@@ -90,7 +87,7 @@ def _read[T](parse: Callable[..., T], **options: object) -> T:
 class _Settings:
     """What both functions read; each field is the environment variable of the same name in upper case."""
 
-    cloud_backup_url: str = _read(_url, default=_CLOUD_BACKUP_URL)
+    cloud_backup_url: str = _read(_url, default="https://{region}.backup.api.rackspacecloud.com")
     cloud_backup_region: str = _read(_region)
 
     @classmethod
@@ -105,11 +102,7 @@ class _Settings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings(_Settings):
-    """The capture function's settings.
-
-    With 0 for `cool_down_seconds` agents are not claimed, with 0 for `capture_deadline_seconds` log files are not
-    polled.
-    """
+    """The capture function's settings."""
 
     token_secret_arn: str = _read(_text)
     outcome_topic_arn: str = _read(_text)
@@ -118,10 +111,10 @@ class Settings(_Settings):
     captures_table: str = _read(_text)
     cloud_backup_project_id: str | None = _read(_project_id)
     agent_id_keys: tuple[str, ...] = _read(_words)
-    cool_down_seconds: int = _read(_integer, default=600)
+    cool_down_seconds: int = _read(_integer, default=600)  # 0: agents are not claimed
     retry_window_seconds: int = _read(_integer, default=86_400)
-    capture_deadline_seconds: int = _read(_integer, default=86_400)
-    concurrency: int = _read(_integer, default=32, lowest=1, highest=_MOST_WORKERS)
+    capture_deadline_seconds: int = _read(_integer, default=86_400)  # 0: log files are not polled
+    concurrency: int = _read(_integer, default=32, lowest=1, highest=1024)  # as many threads as Lambda allows
     publish_download_url: bool = _read(_switch, default=True)
     chat_messages: bool = _read(_switch, default=False)
     rotation_enabled: bool = _read(_switch, default=False)
@@ -131,4 +124,4 @@ class Settings(_Settings):
 class RotationSettings(_Settings):
     """The settings of the function that rotates the token."""
 
-    identity_url: str = _read(_url, default=_IDENTITY_URL)
+    identity_url: str = _read(_url, default="https://identity.api.rackspacecloud.com")

@@ -10,10 +10,8 @@ from typing import Any
 import requests
 
 from agent_log_capture.adapters.http_session import NoResponseError, exchange, json_object
-from agent_log_capture.domain.auth_token import AuthToken, Credentials, is_project_id, is_token
+from agent_log_capture.domain.auth_token import AuthToken, Credentials
 from agent_log_capture.domain.printable import printable
-
-_USERNAME_CHARACTERS = 80
 
 
 class IdentityError(Exception):
@@ -50,7 +48,7 @@ def _refusal(http_status: int, username: str) -> IdentityError:
     """Say what to do; the response's own message is left out, since it may repeat the request."""
     match http_status:
         case HTTPStatus.UNAUTHORIZED:
-            shown = printable(username, _USERNAME_CHARACTERS)
+            shown = printable(username, 80)
             what_to_do = "put the right username and api_key into the secret"
             return CredentialsRefusedError(f"Identity refuses the API key of '{shown}' (401): {what_to_do}")
         case HTTPStatus.CONTENT_TOO_LARGE | HTTPStatus.TOO_MANY_REQUESTS:
@@ -61,10 +59,9 @@ def _refusal(http_status: int, username: str) -> IdentityError:
 
 def _issued_token(fields: Mapping[str, Any]) -> tuple[AuthToken, datetime] | None:
     match fields:
-        case {"access": {"token": {"id": value, "expires": str(expires), "tenant": {"id": project_id}}}} if is_token(
-            value
-        ) and is_project_id(project_id):
-            with suppress(ValueError, OverflowError):
+        case {"access": {"token": {"id": str(value), "expires": str(expires), "tenant": {"id": str(project_id)}}}}:
+            with suppress(ValueError, OverflowError):  # TokenFormatError is a ValueError
                 moment = datetime.fromisoformat(expires)
-                return AuthToken(value, project_id), moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
+                expires_at = moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
+                return AuthToken.checked(value, project_id), expires_at
     return None

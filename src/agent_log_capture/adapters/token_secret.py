@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from functools import lru_cache
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools.utilities.parameters import SecretsProvider
 from aws_lambda_powertools.utilities.parameters.exceptions import GetParameterError
@@ -15,20 +15,14 @@ from agent_log_capture.domain.outcome import Reason
 from agent_log_capture.domain.responses import Failure, RetryableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from mypy_boto3_secretsmanager import SecretsManagerClient
 
 CURRENT = "AWSCURRENT"
 PENDING = "AWSPENDING"
-_CACHED_SECONDS = 300
 
 
 class TokenError(RetryableError):
-    """There is no auth token that the API accepts; the message names the secret and shows nothing of its content.
-
-    It is retryable: the owner of the secret may have fixed it by the next attempt.
-    """
+    """There is no token that the API accepts, until the secret is fixed; the message shows nothing of its content."""
 
     def __init__(self, reason: Reason, secret_arn: str, problem: str) -> None:
         super().__init__(Failure(reason=reason, message=f"the secret {secret_arn} {problem}"))
@@ -46,12 +40,12 @@ class TokenSecret:
     def __post_init__(self) -> None:
         self._provider = SecretsProvider(boto3_client=self.client)
         # On a warm invocation, the cached secret is the one that was parsed last.
-        self._parse: Callable[[object, str | None], AuthToken] = lru_cache(maxsize=1)(parse_auth_token)
+        self._parse = lru_cache(maxsize=1)(parse_auth_token)
 
     def read(self, *, is_fresh: bool) -> AuthToken:
         """Return the token; `is_fresh` bypasses the cache. TokenError when there is no token to read."""
         try:
-            secret = self._provider.get(self.arn, max_age=_CACHED_SECONDS, force_fetch=is_fresh, VersionStage=CURRENT)
+            secret: Any = self._provider.get(self.arn, max_age=300, force_fetch=is_fresh, VersionStage=CURRENT)
             return self._parse(secret, self.default_project_id)
         except GetParameterError as error:
             raise TokenError(Reason.TOKEN_UNAVAILABLE, self.arn, f"cannot be read: {error}") from error

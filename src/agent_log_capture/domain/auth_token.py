@@ -5,7 +5,7 @@ import re
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, TypeGuard
+from typing import Any, Self
 
 # Visible ASCII: a header that holds it cannot change the request.
 _TOKEN = re.compile(r"[\x21-\x7e]{1,8192}")
@@ -26,6 +26,17 @@ class AuthToken:
     value: str = field(repr=False)
     project_id: str
 
+    @classmethod
+    def checked(cls, value: str, project_id: str) -> Self:
+        """Return the token if a request can carry it and its project; TokenFormatError otherwise."""
+        if not _TOKEN.fullmatch(value):
+            raise TokenFormatError(
+                "has a 'token' with characters that an HTTP header cannot carry, or a very long one"
+            )
+        if not is_project_id(project_id):
+            raise TokenFormatError("has a 'project_id' that is not a text of letters, digits, _ and -")
+        return cls(value, project_id)
+
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
@@ -35,14 +46,9 @@ class Credentials:
     api_key: str = field(repr=False)
 
 
-def is_token(value: object) -> TypeGuard[str]:
-    """Return whether an HTTP header can carry a value as a token."""
-    return isinstance(value, str) and bool(_TOKEN.fullmatch(value))
-
-
-def is_project_id(value: object) -> TypeGuard[str]:
-    """Return whether a value is a project ID, which is safe to put into a URL."""
-    return isinstance(value, str) and bool(_PROJECT_ID.fullmatch(value))
+def is_project_id(text: str) -> bool:
+    """Return whether a text is a project ID, which is safe to put into a URL."""
+    return bool(_PROJECT_ID.fullmatch(text))
 
 
 def parse_auth_token(secret: object, default_project_id: str | None) -> AuthToken:
@@ -52,14 +58,9 @@ def parse_auth_token(secret: object, default_project_id: str | None) -> AuthToke
     """
     fields = _fields(secret)
     token = _text(fields, "token")
-    if not is_token(token):
-        raise TokenFormatError("has a 'token' with characters that an HTTP header cannot carry, or a very long one")
-    project_id = default_project_id if fields.get("project_id") is None else fields["project_id"]
-    if project_id is None:
-        raise TokenFormatError("has no 'project_id', and CLOUD_BACKUP_PROJECT_ID is not set")
-    if not is_project_id(project_id):
-        raise TokenFormatError("has a 'project_id' that is not a text of letters, digits, _ and -")
-    return AuthToken(token, project_id)
+    if fields.get("project_id") is None:
+        fields["project_id"] = default_project_id
+    return AuthToken.checked(token, _text(fields, "project_id", ", and CLOUD_BACKUP_PROJECT_ID is not set"))
 
 
 def parse_credentials(secret: object) -> Credentials:
@@ -68,9 +69,9 @@ def parse_credentials(secret: object) -> Credentials:
     return Credentials(_text(fields, "username", _ADVICE), _text(fields, "api_key", _ADVICE))
 
 
-def parse_pending_token(secret: object) -> AuthToken | None:
-    """Read the token of a version that is not in use yet; None for a copy of what a person put."""
-    return parse_auth_token(secret, None) if "expires_at" in _fields(secret) else None
+def parse_pending_token(secret: str | None) -> AuthToken | None:
+    """Read the token of a version that is not in use yet; None without a value, or for a copy of a person's."""
+    return parse_auth_token(secret, None) if secret is not None and "expires_at" in _fields(secret) else None
 
 
 def with_token(secret: object, token: AuthToken, expires_at: datetime) -> str:

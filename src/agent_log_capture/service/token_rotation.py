@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
 
 _STEPS = ("createSecret", "setSecret", "testSecret", "finishSecret")
-_STEP_CHARACTERS = 80
 _ABANDONED = "this rotation is abandoned, start a new one"
 
 
@@ -49,11 +48,9 @@ class TokenRotation:
             case {"Step": str(step), "SecretId": str(arn), "ClientRequestToken": str(version_id)}:
                 secret = SecretVersions(self.client, arn, version_id)
             case _:
-                message = "this is not a rotation's event; start a rotation with aws secretsmanager rotate-secret"
-                raise RotationError(message)
+                raise RotationError("not a rotation's event; start one with aws secretsmanager rotate-secret")
         if step not in _STEPS:
-            shown = printable(step, _STEP_CHARACTERS)
-            raise RotationError(f"'{shown}' is not a step of a rotation; the steps are {', '.join(_STEPS)}")
+            raise RotationError(f"'{printable(step, 80)}' is not one of a rotation's steps {', '.join(_STEPS)}")
         self.logger.append_keys(step=step, secret_arn=arn, version_id=version_id)
         try:
             return self._do(step, secret)
@@ -102,8 +99,7 @@ class TokenRotation:
 
     def _test(self, secret: SecretVersions) -> None:
         """Call the API with the new token."""
-        pending = secret.pending()
-        token = None if pending is None else parse_pending_token(pending)
+        token = parse_pending_token(secret.pending())
         if token is None:
             # Secrets Manager calls this step alone when a rotation is set up and does not start yet.
             self.logger.info("nothing to test yet: the pending version has no new token")

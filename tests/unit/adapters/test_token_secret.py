@@ -106,15 +106,24 @@ def test_a_secret_holds_a_token_alone_or_json(secrets, value, default, read):
         ({"SecretString": '{"api_key": "my-content"}'}, "has no 'token'"),
         ({"SecretString": '{"token": "", "api_key": "my-content"}'}, "has a 'token' that is empty"),
         ({"SecretString": '{"token": ["my-content"]}'}, "has a 'token' that is empty or not a text"),
-        ({"SecretString": '{"token": "my-content\\r\\nHost: evil"}'}, "characters that an HTTP header cannot carry"),
-        ({"SecretString": "my-content é"}, "characters that an HTTP header cannot carry"),
+        (
+            {"SecretString": '{"token": "my-content\\r\\nHost: evil", "project_id": "1"}'},
+            "characters that an HTTP header cannot carry",
+        ),
+        (
+            {"SecretString": '{"token": "my-content é", "project_id": "1"}'},
+            "characters that an HTTP header cannot carry",
+        ),
         ({"SecretString": '{"token": "my-content"}'}, "has no 'project_id'"),
         ({"SecretString": "my-content"}, "CLOUD_BACKUP_PROJECT_ID is not set"),
         (
             {"SecretString": '{"token": "my-content", "project_id": "my-content/.."}'},
             "has a 'project_id' that is not",
         ),
-        ({"SecretString": '{"token": "my-content", "project_id": 7}'}, "has a 'project_id' that is not"),
+        (
+            {"SecretString": '{"token": "my-content", "project_id": 7}'},
+            "has a 'project_id' that is empty or not a text",
+        ),
     ],
 )
 def test_an_unusable_secret_is_named_with_what_is_wrong_and_never_shown(secret, secret_arn, put, value, problem):

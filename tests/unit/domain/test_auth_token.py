@@ -55,15 +55,15 @@ def test_a_secret_holds_a_token_or_json(secret, default, expected):
         ('{"token": "", "project_id": "110011"}', "has a 'token' that is empty or not a text"),
         ('{"token": ["a-token"]}', "has a 'token' that is empty or not a text"),
         (
-            '{"token": "a\\r\\nX-Evil: yes"}',
+            '{"token": "a\\r\\nX-Evil: yes", "project_id": "110011"}',
             "has a 'token' with characters that an HTTP header cannot carry, or a very long one",
         ),
-        ("t" * 8193, "has a 'token' with characters that an HTTP header cannot carry, or a very long one"),
-        ("a-token", "has no 'project_id', and CLOUD_BACKUP_PROJECT_ID is not set"),
         (
-            '{"token": "a-token", "project_id": 110011}',
-            "has a 'project_id' that is not a text of letters, digits, _ and -",
+            json.dumps({"token": "t" * 8193, "project_id": "110011"}),
+            "has a 'token' with characters that an HTTP header cannot carry, or a very long one",
         ),
+        ("a-token", "has no 'project_id', and CLOUD_BACKUP_PROJECT_ID is not set"),
+        ('{"token": "a-token", "project_id": 110011}', "has a 'project_id' that is empty or not a text"),
         (
             '{"token": "a-token", "project_id": "../1"}',
             "has a 'project_id' that is not a text of letters, digits, _ and -",

@@ -303,7 +303,7 @@ def test_a_version_that_is_not_pending_is_not_rotated(wire, stored, run, step):
 
 def test_a_step_that_does_not_exist_is_named_with_those_that_do(do):
     assert str(error_of(do, "dropSecret\n")) == (
-        "'dropSecret ' is not a step of a rotation; the steps are createSecret, setSecret, testSecret, finishSecret"
+        "'dropSecret ' is not one of a rotation's steps createSecret, setSecret, testSecret, finishSecret"
     )
 
 
@@ -314,7 +314,7 @@ def test_a_step_that_does_not_exist_is_named_with_those_that_do(do):
 )
 def test_an_event_of_another_kind_is_refused_with_how_to_start_a_rotation(rotation, event):
     assert str(error_of(rotation.run, event)) == (
-        "this is not a rotation's event; start a rotation with aws secretsmanager rotate-secret"
+        "not a rotation's event; start one with aws secretsmanager rotate-secret"
     )
 
 
