@@ -166,6 +166,13 @@ def test_a_secret_is_read_once_in_five_minutes(monkeypatch, secret, put_token, r
     assert (secret.read(is_fresh=False), len(reads)) == (SECOND, 2)
 
 
+def test_a_cached_secret_is_parsed_once(secret, put_token):
+    parsed = secret.read(is_fresh=False)
+    assert secret.read(is_fresh=False) is parsed
+    put_token(SECOND)
+    assert secret.read(is_fresh=True) == SECOND
+
+
 def test_a_fresh_read_replaces_the_cached_token(secret, put_token, reads):
     secret.read(is_fresh=False)
     put_token(SECOND)
@@ -233,6 +240,20 @@ def test_an_unavailable_secret_is_not_asked_again_in_the_same_invocation(token, 
     assert results == {Reason.TOKEN_UNAVAILABLE: 1, (NOT_TRIED, Reason.TOKEN_UNAVAILABLE): WORKERS - 1}
     put_token(FIRST)
     assert (outcome_of(token.current), len(reads)) == ((NOT_TRIED, Reason.TOKEN_UNAVAILABLE), 1)
+
+
+def test_a_missing_token_is_reported_by_the_first_worker_when_only_its_project_was_read_before(
+    token, breaker, put, reads, at_once
+):
+    put(SecretString=" ")
+    assert (token.try_project_id(), breaker.failure) == (None, None)
+    results = Counter(at_once(token.current))
+    assert results == {Reason.TOKEN_UNAVAILABLE: 1, (NOT_TRIED, Reason.TOKEN_UNAVAILABLE): WORKERS - 1}
+    assert (token.try_project_id(), len(reads)) == (None, 1)
+
+
+def test_the_project_is_read_with_the_token_once(token, reads):
+    assert (token.try_project_id(), token.current(), len(reads)) == ("110011", FIRST, 1)
 
 
 def test_a_secret_that_is_gone_when_it_is_read_again_is_unavailable_for_all(token, put, reads, at_once):
