@@ -13,7 +13,7 @@ from moto.cloudformation.models import cloudformation_backends
 from moto.cloudformation.parsing import clean_json
 from moto.core import DEFAULT_ACCOUNT_ID
 
-from agent_log_capture.adapters.secret_versions import SecretVersions
+from agent_log_capture.adapters.token_secret import SecretVersions
 from local import demo
 from local.clock import Clock
 from local.cloud import EmbeddedCloud

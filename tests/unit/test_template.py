@@ -12,8 +12,7 @@ from moto.events.models import EventPattern
 
 from agent_log_capture.adapters.capture_queue import CAPTURES_IN_A_MESSAGE
 from agent_log_capture.adapters.http_session import CONNECT_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS
-from agent_log_capture.domain.auth_token import TokenFormatError, parse_auth_token
-from agent_log_capture.domain.credentials import parse_credentials
+from agent_log_capture.domain.auth_token import TokenFormatError, parse_auth_token, parse_credentials
 from agent_log_capture.domain.job import keep_seconds
 from agent_log_capture.service.invocation import CAPTURES_IN_AN_INVOCATION
 from agent_log_capture.service.worker_pool import CALL_SECONDS, SAVING_SECONDS
