@@ -24,7 +24,11 @@ from agent_log_capture.adapters.http_session import build_session
 from agent_log_capture.adapters.outcome_topic import OutcomeTopic
 from agent_log_capture.adapters.token_secret import TokenSecret
 from agent_log_capture.domain.capture import Capture
+from agent_log_capture.domain.events.parser import EventParser
 from agent_log_capture.domain.outcome import Outcome, Status, Trigger, TriggerType
+from agent_log_capture.domain.polling import PollPolicy
+from agent_log_capture.domain.retry import RetryPolicy
+from agent_log_capture.service.invocation import CaptureService
 
 NOW = datetime(2026, 11, 23, 3, 12, 40, 985000, tzinfo=UTC)
 TABLE = "CapturesTable"
@@ -321,3 +325,23 @@ def topic(sns, topic_arn):
 @pytest.fixture
 def topic_entries(sns):
     return FailedEntries(sns, "PublishBatch", "PublishBatchRequestEntries")
+
+
+@pytest.fixture
+def capture_service(*, api, secret, queue, topic, captures_table, now, logger):
+    """Everything that an invocation works with, with one worker."""
+    return CaptureService(
+        parser=EventParser(default_region="DFW"),
+        api=api,
+        secret=secret,
+        queue=queue,
+        topic=topic,
+        table=captures_table,
+        retries=RetryPolicy(window_seconds=86_400, random=lambda: 0.0),
+        polls=PollPolicy(deadline_seconds=86_400, grace_seconds=0),
+        cool_down=timedelta(seconds=600),
+        concurrency=1,
+        random=lambda: 0.5,
+        now=lambda: now,
+        logger=logger,
+    )

@@ -179,7 +179,7 @@ class CapturesTable:
     def _claim_put(self, claim: Claim, lapsed: Claim | None) -> dict[str, Any]:
         condition, values = "attribute_not_exists(pk) OR expires <= :now", _item(now=_seconds(self.now()))
         if lapsed:
-            condition = "claim = :claim AND claimed_until = :until"
+            condition = "claim = :claim AND claimed_until = :until AND attribute_not_exists(accepted_at)"
             values = _item(claim=lapsed.claim_id, until=timestamp(lapsed.claimed_until))
         return {
             "TableName": self.table,

@@ -183,7 +183,14 @@ def test_a_lapsed_claim_is_taken_over_beside_a_fresh_one(captures_table, a_claim
     assert [item["claim"] for item in items()] == ["mine", "an-invocation"]
 
 
-@pytest.mark.parametrize("change", [{"claim_id": "another"}, {"claimed_until": LAPSED + timedelta(seconds=1)}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"claim_id": "another"},
+        {"claimed_until": LAPSED + timedelta(seconds=1)},
+        {"accepted_at": LAPSED + timedelta(days=20_000)},
+    ],
+)
 def test_a_lapsed_claim_is_taken_over_only_as_it_was_read(captures_table, a_claim, change):
     lapsed = a_claim(claimed_until=LAPSED)
     changed = replace(lapsed, **change)
