@@ -5,6 +5,7 @@ import json
 from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from threading import Lock
 from unittest.mock import patch
 from uuid import uuid4
 
@@ -233,7 +234,12 @@ def logger(log):
 
 @pytest.fixture
 def dynamodb(aws):
-    return aws("dynamodb")
+    """One call at a time: moto reads its table while another thread changes it."""
+    client, lock = aws("dynamodb"), Lock()
+    # Moto serves a request between these two.
+    client.meta.events.register_first("before-send", lambda **_: lock.acquire() and None)
+    client.meta.events.register_last("before-send", lambda **_: lock.release())
+    return client
 
 
 @pytest.fixture
