@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ReadTimeoutError
+
 from agent_log_capture.adapters.captures_table import CLAIMS_IN_A_TRANSACTION, CapturesTable, TableError
 from agent_log_capture.domain.claim import LAPSED, Claim
 from agent_log_capture.domain.job import Fact, JobItems, Report, TriggerPart
@@ -221,7 +222,9 @@ def test_a_claim_that_meets_a_conflict_or_throttling_may_be_tried_again(captures
 
 
 @pytest.mark.parametrize("code", ["TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"])
-def test_a_transaction_that_meets_a_conflict_or_throttling_may_be_tried_again(captures_table, a_claim, dynamodb, code):
+def test_a_transaction_that_meets_a_conflict_or_throttling_may_be_tried_again(
+    captures_table, a_claim, dynamodb, code
+):
     cancel(dynamodb, "None", code)
     assert captures_table.claim(fresh(a_claim("one"), a_claim("two"))) == {}
 
@@ -275,7 +278,7 @@ def test_a_put_whose_response_was_lost_finds_its_own_claim(lossy, a_claim):
 
 
 def test_a_claim_of_which_no_response_arrives_is_a_table_error(captures_table, a_claim, dynamodb, items):
-    def lose(parsed, **_):
+    def lose(**_):
         raise ReadTimeoutError(endpoint_url="https://dynamodb")
 
     dynamodb.meta.events.register("after-call.dynamodb.PutItem", lose)
@@ -487,9 +490,7 @@ def test_a_report_has_a_new_version_each_time_and_a_new_revision_only_with_other
     assert same == Report(version=2, revision=1, counts=COUNTS, is_reported=True, done_at=now)
     counts = COUNTS | {Status.FAILED: 1}
     other = at(days=1).update_report(captures_table.read_job("a-job"), counts)
-    assert other == Report(
-        version=3, revision=2, counts=counts, is_reported=False, done_at=now + timedelta(days=1)
-    )
+    assert other == Report(version=3, revision=2, counts=counts, is_reported=False, done_at=now + timedelta(days=1))
 
 
 def test_a_report_that_has_changed_since_it_was_read_is_not_updated(captures_table, items):

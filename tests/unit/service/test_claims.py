@@ -221,9 +221,7 @@ def test_of_a_hundred_agents_each_gets_what_was_found_for_it(an_invocation, an_a
     assert since == {"agent-1": now} | {f"agent-{number}": None for number in range(3, 100)}
 
 
-def test_a_claim_that_changes_while_it_is_taken_over_is_decided_as_it_is_then(
-    an_invocation, an_agent, now, dynamodb
-):
+def test_a_claim_that_changes_while_it_is_taken_over_is_decided_as_it_is_then(an_invocation, an_agent, now, dynamodb):
     claimed(first := an_invocation(), an_agent("one"))
     second = an_invocation(331)
 
@@ -248,7 +246,9 @@ def test_after_four_rounds_of_conflicts_agents_are_requeued_as_they_are(
     assert (table_calls.calls["TransactWriteItems"], pauses) == (4, [1, 2, 3])
 
 
-def test_an_agent_that_meets_one_conflict_is_claimed_in_the_next_round(an_invocation, an_agent, table_calls, dynamodb):
+def test_an_agent_that_meets_one_conflict_is_claimed_in_the_next_round(
+    an_invocation, an_agent, table_calls, dynamodb
+):
     table_calls.fail("PutItem", "TransactionConflictException")
     dynamodb.meta.events.register(
         "provide-client-params.dynamodb.PutItem",

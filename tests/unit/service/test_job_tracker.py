@@ -160,7 +160,7 @@ def test_facts_are_written_before_what_has_ended_is_counted(tracker, ended, call
     assert calls.made == ["facts", "count ended"]
 
 
-def test_a_job_of_which_something_is_lacking_is_neither_read_nor_reported(tracker, ended, waits, calls, counts_of):
+def test_a_job_of_which_something_is_lacking_is_not_read_and_not_reported(tracker, ended, waits, calls, counts_of):
     tracker.track([ended("one")], [waits("two")])
     assert calls.made == ["facts", "count ended"]
     assert counts_of() == []
@@ -357,9 +357,7 @@ def test_a_summary_that_is_out_of_date_when_it_is_written_is_counted_again(track
 def test_a_replay_that_begins_while_a_job_is_counted_holds_its_summary_back(
     tracker, waits, ended, dynamodb, counts_of
 ):
-    between(
-        dynamodb, "UpdateItem", lambda: tracker.track([], [waits("two", replays=1)]), when=is_report
-    )
+    between(dynamodb, "UpdateItem", lambda: tracker.track([], [waits("two", replays=1)]), when=is_report)
     tracker.track([ended("one"), ended("two", FAILED)], [])
     assert counts_of() == []
     tracker.track([ended("two", replays=1)], [])
