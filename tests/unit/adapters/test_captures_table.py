@@ -10,8 +10,15 @@ from botocore.exceptions import ReadTimeoutError
 from agent_log_capture.adapters.captures_table import CLAIMS_IN_A_TRANSACTION, CapturesTable, TableError
 from agent_log_capture.domain.claim import LAPSED, Claim
 from agent_log_capture.domain.job import Fact, JobItems, Report, TriggerPart
-from agent_log_capture.domain.outcome import FINAL_STATUSES, LogFile, Reason, Status
-from agent_log_capture.domain.trigger import TRIGGER_ID_CHARACTERS, Trigger, TriggerType
+from agent_log_capture.domain.outcome import (
+    FINAL_STATUSES,
+    TRIGGER_ID_CHARACTERS,
+    LogFile,
+    Reason,
+    Status,
+    Trigger,
+    TriggerType,
+)
 
 TRIGGER = Trigger(TriggerType.SQS, "a-message")
 OTHER = Trigger(TriggerType.ALARM, "an-alarm", "backup failed")

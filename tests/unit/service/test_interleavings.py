@@ -23,10 +23,9 @@ from agent_log_capture.adapters.captures_table import CapturesTable
 from agent_log_capture.adapters.cloud_backup import CloudBackup
 from agent_log_capture.adapters.http_session import build_session
 from agent_log_capture.adapters.outcome_topic import OutcomeTopic
-from agent_log_capture.domain.outcome import FINAL_STATUSES, LogFile, Outcome, Status
+from agent_log_capture.domain.outcome import FINAL_STATUSES, LogFile, Outcome, Status, Trigger, TriggerType
 from agent_log_capture.domain.polling import PollPolicy
 from agent_log_capture.domain.retry import RetryPolicy
-from agent_log_capture.domain.trigger import Trigger, TriggerType
 from agent_log_capture.service import job_tracker
 
 INSTANCES = 3
@@ -493,6 +492,7 @@ def has_fact(dynamodb, table, job, agent, replays):
     )
 
 
-@pytest.mark.parametrize("seed", range(12))
+# The last seed finds a claim that is released although its request may have been served.
+@pytest.mark.parametrize("seed", [*range(10), 23])
 def test_no_interleaving_breaks_an_invariant(simulate, seed):
     assert simulate(seed).published

@@ -6,8 +6,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from agent_log_capture.domain.capture import Job, Polling, Recorded
-from agent_log_capture.domain.outcome import Reason, Status
-from agent_log_capture.domain.trigger import Trigger, TriggerType
+from agent_log_capture.domain.outcome import Reason, Status, Trigger, TriggerType
 from agent_log_capture.service.job_tracker import JobTracker
 
 CAPTURED, EXPIRED, FAILED, DUPLICATE = Status.CAPTURED, Status.EXPIRED, Status.FAILED, Status.DUPLICATE
@@ -49,13 +48,13 @@ def ended(waits, now):
 
 
 @pytest.fixture
-def summaries(told):
+def summaries(published):
     """The summaries that were published since the last call: revision, outcome ID and counts that are not 0."""
 
     def read():
         return [
             (done["revision"], done["outcome_id"], {status: done[status] for status in Status if done.get(status)})
-            for done in told.bodies()
+            for done in published.bodies()
             if done["status"] == "job_done"
         ]
 

@@ -9,9 +9,8 @@ import requests
 
 from agent_log_capture.domain import queue_message
 from agent_log_capture.domain.capture import Job, Polling, Recorded
-from agent_log_capture.domain.outcome import Status
+from agent_log_capture.domain.outcome import Status, Trigger, TriggerType
 from agent_log_capture.domain.step import Step
-from agent_log_capture.domain.trigger import Trigger, TriggerType
 from agent_log_capture.service.invocation import CaptureService, InvocationResult
 from agent_log_capture.service.job_tracker import JobTracker
 from agent_log_capture.service.processor import Processor
@@ -85,11 +84,11 @@ def run(service):
 
 
 @pytest.fixture
-def published(told):
+def statuses_of(published):
     """The statuses and revisions that were published since the last call, and the outcome IDs."""
 
     def read():
-        bodies = told.bodies()
+        bodies = published.bodies()
         return [body["status"] for body in bodies], {body["outcome_id"] for body in bodies}
 
     return read
@@ -140,11 +139,11 @@ def final_step(polling, now):
 
 
 def test_a_final_outcome_with_a_next_capture_is_published_and_the_capture_requeued_as_recorded(
-    *, write, polling, published, waiting, items, now
+    *, write, polling, statuses_of, waiting, items, now
 ):
     result = write(final_step(polling, now))
     assert +result.counts == {"captured": 1}
-    assert published()[0] == ["captured"]
+    assert statuses_of()[0] == ["captured"]
     assert waiting.bodies(after_seconds=6) == []
     [body] = waiting.bodies(after_seconds=8)
     [recorded] = [queue_message.from_json(each, now) for each in body["captures"]]
@@ -162,22 +161,22 @@ def test_an_outcome_that_is_not_published_is_requeued_in_its_earlier_phase(
 
 
 def test_the_next_visit_records_a_published_capture_in_its_job_and_publishes_it_no_second_time(
-    *, run, polling, published, waiting, deleted
+    *, run, polling, statuses_of, waiting, deleted
 ):
     run(body_of(polling))
-    assert published()[0] == ["captured"]
+    assert statuses_of()[0] == ["captured"]
     [recorded] = waiting.bodies()
     assert deleted == []
     result = run(recorded)
     assert (result.asked, +result.counts, deleted) == (0, {}, [LOG_FILE])
-    assert published()[0] == ["job_done"]
+    assert statuses_of()[0] == ["job_done"]
     run(recorded)
-    assert (published()[0], waiting.messages(after_seconds=900)) == ([], [])
+    assert (statuses_of()[0], waiting.messages(after_seconds=900)) == ([], [])
 
 
 @pytest.mark.parametrize("operation", ["PublishBatch", "UpdateItem", "SendMessageBatch"])
 def test_a_crash_between_publishing_and_requeuing_publishes_the_same_again(
-    *, run, polling, published, waiting, deleted, operation, sns, sqs, dynamodb, told
+    *, run, polling, statuses_of, waiting, deleted, operation, sns, sqs, dynamodb, published
 ):
     client = {"PublishBatch": sns, "UpdateItem": dynamodb, "SendMessageBatch": sqs}[operation]
     kill(client, operation, is_served=operation == "PublishBatch")
@@ -185,18 +184,18 @@ def test_a_crash_between_publishing_and_requeuing_publishes_the_same_again(
         run(body_of(polling))
     assert (waiting.messages(after_seconds=900), deleted) == ([], [])
     run(body_of(polling))
-    statuses, outcome_ids = published()
+    statuses, outcome_ids = statuses_of()
     assert (statuses, len(outcome_ids)) == (["captured", "captured"], 1)
     [recorded] = waiting.bodies()
     run(recorded)
-    assert [(done["status"], done["captured"]) for done in told.bodies()] == [("job_done", 1)]
+    assert [(done["status"], done["captured"]) for done in published.bodies()] == [("job_done", 1)]
 
 
 def delivered(waiting):
     return waiting.bodies(after_seconds=900)
 
 
-def test_a_crash_after_requeuing_never_counts_what_was_captured_as_expired(*, run, polling, told, waiting, sqs):
+def test_a_crash_after_requeuing_never_counts_what_was_captured_as_expired(*, run, polling, published, waiting, sqs):
     """The earlier message is delivered again after the log file was deleted: its polls find that it is gone."""
     kill(sqs, "SendMessageBatch", is_served=True)
     with pytest.raises(KilledError):
@@ -206,12 +205,12 @@ def test_a_crash_after_requeuing_never_counts_what_was_captured_as_expired(*, ru
     run(body_of(polling))
     while bodies := delivered(waiting):
         run(*bodies)
-    summaries = [body for body in told.bodies() if body["status"] == "job_done"]
+    summaries = [body for body in published.bodies() if body["status"] == "job_done"]
     assert {(done["revision"], done["captured"], done["expired"]) for done in summaries} == {(1, 1, 0)}
 
 
 def test_a_crash_after_requeuing_publishes_captured_again_when_the_earlier_message_is_delivered_first(
-    *, run, polling, told, waiting, sqs
+    *, run, polling, published, waiting, sqs
 ):
     kill(sqs, "SendMessageBatch", is_served=True)
     with pytest.raises(KilledError):
@@ -219,7 +218,7 @@ def test_a_crash_after_requeuing_publishes_captured_again_when_the_earlier_messa
     run(body_of(polling))
     for recorded in delivered(waiting):
         run(recorded)
-    bodies = told.bodies()
+    bodies = published.bodies()
     assert [body["status"] for body in bodies] == ["captured", "captured", "job_done"]
     assert bodies[0]["outcome_id"] == bodies[1]["outcome_id"]
     assert bodies[2]["captured"] == 1
@@ -228,7 +227,7 @@ def test_a_crash_after_requeuing_publishes_captured_again_when_the_earlier_messa
 @pytest.mark.parametrize("operation", ["BatchWriteItem", "UpdateItem", "Query", "PublishBatch"])
 @pytest.mark.parametrize("is_served", [False, True], ids=["before it", "after it"])
 def test_a_crash_while_a_published_capture_is_recorded_leaves_its_status_alone(
-    *, run, polling, told, waiting, dynamodb, sns, operation, is_served
+    *, run, polling, published, waiting, dynamodb, sns, operation, is_served
 ):
     run(body_of(polling))
     [recorded] = waiting.bodies()
@@ -236,7 +235,7 @@ def test_a_crash_while_a_published_capture_is_recorded_leaves_its_status_alone(
     with pytest.raises(KilledError):
         run(recorded)
     run(recorded)
-    first, *summaries = told.bodies()
+    first, *summaries = published.bodies()
     assert first["status"] == "captured"
     assert {(done["status"], done["captured"], done["outcome_id"]) for done in summaries} == {
         ("job_done", 1, summaries[0]["outcome_id"])
