@@ -66,8 +66,8 @@ class Claims:
         return rounds
 
     def visited(self, step: Step) -> None:
-        """Note the step of a capture, which settles its claim."""
-        if own := self._own.get(step.capture.key):
+        """Note the step of a capture, which settles its claim; the same capture may be polled beside it."""
+        if (own := self._own.get(step.capture.key)) and isinstance(step.capture.phase, Requesting):
             self._own[step.capture.key] = (own[0], step)
 
     def settle(self) -> None:
