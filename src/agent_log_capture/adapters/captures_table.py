@@ -216,13 +216,23 @@ class CapturesTable:
             return {}
 
     def _query(self, partition: Item) -> list[dict[str, Any]]:
-        pages = self.client.get_paginator("query").paginate(
-            TableName=self.table,
-            KeyConditionExpression="pk = :pk",
-            ExpressionAttributeValues={":pk": partition},
-            ConsistentRead=True,
-        )
-        return self._retried(lambda: [_plain(item) for page in pages for item in page["Items"]])
+        found: list[dict[str, Any]] = []
+        start: dict[str, Any] = {}
+        # Not by a paginator: what botocore needs for one is not packed (src/pack.py).
+        while True:
+            query = partial(
+                self.client.query,
+                TableName=self.table,
+                KeyConditionExpression="pk = :pk",
+                ExpressionAttributeValues={":pk": partition},
+                ConsistentRead=True,
+                **start,
+            )
+            page = self._retried(query)
+            found += map(_plain, page["Items"])
+            if "LastEvaluatedKey" not in page:
+                return found
+            start = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
 
     def _write(self, requests: Sequence[Any]) -> None:
         """Put and delete items, 25 at a time, until nothing is left."""
