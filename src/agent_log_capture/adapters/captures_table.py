@@ -91,6 +91,11 @@ class CapturesTable:
         by_key = {(item["pk"]["S"], item["sk"]["S"]): item for item in items}
         self._write([{"PutRequest": {"Item": item}} for item in by_key.values()])
 
+    def has_fact(self, job_id: str, shards: int, fact: Fact) -> bool:
+        """Return whether a fact was written."""
+        key = _fact_item(job_id, shards, fact)
+        return any(item["sk"] == key["sk"]["S"] for item in self._query(key["pk"], starts_with=key["sk"]["S"]))
+
     def add_ended(self, job_id: str, part: TriggerPart, ended: int) -> bool:
         """Count final statuses of a trigger, which is kept when it is new; return whether to read the facts."""
         fields = {
@@ -215,7 +220,7 @@ class CapturesTable:
         except self.client.exceptions.ConditionalCheckFailedException:
             return {}
 
-    def _query(self, partition: Item) -> list[dict[str, Any]]:
+    def _query(self, partition: Item, starts_with: str = "") -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
         start: dict[str, Any] = {}
         # Not by a paginator: what botocore needs for one is not packed (src/pack.py).
@@ -223,8 +228,8 @@ class CapturesTable:
             query = partial(
                 self.client.query,
                 TableName=self.table,
-                KeyConditionExpression="pk = :pk",
-                ExpressionAttributeValues={":pk": partition},
+                KeyConditionExpression="pk = :pk AND begins_with(sk, :start)" if starts_with else "pk = :pk",
+                ExpressionAttributeValues={":pk": partition} | _item(**{":start": starts_with or None}),
                 ConsistentRead=True,
                 **start,
             )

@@ -45,8 +45,7 @@ class Recorded:
     """The last phase: the final status is published, and something remains to be done for it.
 
     What remains today is to record it in its job. A call that a final status needs (such as deleting the log file at
-    the API) belongs into this phase too: when an invocation crashes, the capture returns in this phase, so its status
-    cannot change any more.
+    the API) belongs into this phase too: the status is in the table by then, and a crash cannot change it any more.
     """
 
     status: Status

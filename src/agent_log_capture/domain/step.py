@@ -13,9 +13,9 @@ class Step:
     """What is to be saved after one visit to a capture.
 
     `outcome` is published first; then `next`, the capture in its next phase, is requeued with a delay. Without
-    `next` the capture has ended, and its final status is recorded in its job. `capture` is requeued when the outcome
-    cannot be published. `failure` says why a capture without an outcome is requeued; `is_tried` is False when it is
-    requeued as it is.
+    `next`, or with one in phase `Recorded`, the outcome is final, and is recorded in the job before that. `capture`
+    is requeued when the outcome cannot be published. `failure` says why a capture without an outcome is requeued;
+    `is_tried` is False when it is requeued as it is.
 
     With `is_dead_letter` the capture is sent to the dead-letter queue before its outcome is published. With
     `needs_activation` the agents of its region are activated before it is requeued.
@@ -32,9 +32,9 @@ class Step:
 
     @property
     def recorded(self) -> Capture | None:
-        """The capture as its job is to record it; None while it has not ended."""
+        """The capture as its job is to record it; None while it has no final status."""
         if self.next:
-            return None
+            return self.next if isinstance(self.next.phase, Recorded) and self.outcome else None
         if isinstance(self.capture.phase, Recorded) or self.outcome is None:
             return self.capture
         log_file = self.outcome.log_file

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from agent_log_capture.adapters.capture_queue import CaptureQueue
-from agent_log_capture.adapters.captures_table import CapturesTable
+from agent_log_capture.adapters.captures_table import CapturesTable, TableError
 from agent_log_capture.adapters.cloud_backup import CloudBackup
 from agent_log_capture.adapters.outcome_topic import OutcomeTopic
 from agent_log_capture.adapters.token_secret import InvocationToken, TokenSecret
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 CAPTURES_IN_AN_INVOCATION = 500
 # A claim outlives its invocation by this: the clocks of two instances differ by less.
 _CLAIM_MARGIN = timedelta(seconds=30)
+_TABLE_DELAY_SECONDS = 300
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,9 +70,9 @@ class CaptureService:
                 self.logger.info("ignored", correlation_id=record.trigger.id, detail=record.ignored)
         writer = ResultWriter(self.queue, self.topic, self.logger, result, time_left.is_enough_to_send)
         writer.reject(records)
-        processor = self._processor()
-        self._process(self._to_process(records, writer), processor, writer, time_left)
-        writer.finish(self._tracker(time_left), lambda region: processor.activate(region, time_left))
+        processor, tracker = self._processor(), self._tracker(time_left)
+        self._process(self._to_process(records, writer), processor, tracker, writer, time_left)
+        writer.finish(tracker, lambda region: processor.activate(region, time_left))
         self._note_api(processor, result)
         return result
 
@@ -92,7 +93,12 @@ class CaptureService:
         return [*visited, *asked[:CAPTURES_IN_AN_INVOCATION]]
 
     def _process(
-        self, captures: Sequence[Capture], processor: Processor, writer: ResultWriter, time_left: TimeLeft
+        self,
+        captures: Sequence[Capture],
+        processor: Processor,
+        tracker: JobTracker,
+        writer: ResultWriter,
+        time_left: TimeLeft,
     ) -> None:
         """Process captures with all workers, and publish outcomes while others are still being processed."""
         claims = self._claims(processor, time_left)
@@ -109,7 +115,7 @@ class CaptureService:
                     else:
                         # Outside of the try: an error in there concerns other captures too, and ends the invocation.
                         claims.visited(step)
-                        writer.add(step)
+                        _save(step, tracker, writer)
             claims.settle()
 
     def _note_api(self, processor: Processor, result: InvocationResult) -> None:
@@ -163,6 +169,16 @@ def _result(records: Sequence[ParsedRecord], now: datetime) -> InvocationResult:
         new=rejected + sum(capture.asked_at == now for capture in asked),
         ignored=records[0].ignored if len(records) == 1 else None,
     )
+
+
+def _save(step: Step, tracker: JobTracker, writer: ResultWriter) -> None:
+    """Save a step; a log file that is gone is not expired when it was captured before."""
+    try:
+        captured = tracker.captured_before(step)
+    except TableError:
+        writer.add(Step(capture=step.capture, next=step.capture, delay_seconds=_TABLE_DELAY_SECONDS))
+    else:
+        writer.add_captured(captured) if captured else writer.add(step)
 
 
 def _is_asked(capture: Capture) -> bool:

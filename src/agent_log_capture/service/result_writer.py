@@ -115,6 +115,11 @@ class ResultWriter:
         self._result.counts[DEFERRED] += not isinstance(capture.phase, Recorded)
         self._keep_source(capture.record_id, why)
 
+    def add_captured(self, capture: Capture) -> None:
+        """Take a capture that was published as `captured` in an earlier delivery."""
+        self._result.counts[Status.CAPTURED] += 1
+        self._recorded.append(capture)
+
     def add(self, step: Step) -> None:
         """Take a step; outcomes are published ten at a time."""
         if step.is_dead_letter:
@@ -182,7 +187,7 @@ class ResultWriter:
                 self._count(step.outcome)
                 if step.next:
                     self._waiting.append(step)
-                elif recorded := step.recorded:
+                if recorded := step.recorded:
                     self._recorded.append(recorded)
 
     def _publish_outcomes(self, outcomes: Sequence[Outcome]) -> set[int]:
