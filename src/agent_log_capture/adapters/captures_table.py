@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 CLAIMS_IN_A_TRANSACTION = 100  # the most that TransactWriteItems takes
-_ITEMS_IN_A_BATCH = 25  # the most that BatchWriteItem takes
+ITEMS_IN_A_BATCH = 25  # the most that BatchWriteItem takes
 # Before each try, multiplied by a random number. botocore has retried what it retries; a conflict with a transaction
 # and an item that was not processed are left to the caller.
 _PAUSES_SECONDS = (0, 0.1, 0.2, 0.4, 0.8)
@@ -241,7 +241,7 @@ class CapturesTable:
 
     def _write(self, requests: Sequence[Any]) -> None:
         """Put and delete items, 25 at a time, until nothing is left."""
-        for batch in batched(requests, _ITEMS_IN_A_BATCH, strict=False):
+        for batch in batched(requests, ITEMS_IN_A_BATCH, strict=False):
             left = list(batch)
             for seconds in _PAUSES_SECONDS:
                 self.wait(seconds)
