@@ -87,13 +87,8 @@ class ClaimPolicy:
         """
         outcome = step and step.outcome
         if outcome and outcome.status is Status.REQUESTED:
-            return replace(
-                claim,
-                accepted_at=outcome.at,
-                http_status=outcome.http_status,
-                log_file=outcome.log_file,
-                expires=outcome.at + self.cool_down,
-            )
+            accepted = replace(claim, accepted_at=outcome.at, expires=outcome.at + self.cool_down)
+            return replace(accepted, http_status=outcome.http_status, log_file=outcome.log_file)
         if outcome and outcome.status is Status.REJECTED:
             return None
         since = step.capture.unconfirmed_since if step else claim.since
@@ -104,10 +99,7 @@ def duplicate(capture: Capture, claim: Claim, *, at: datetime) -> Step:
     """Return the step of a capture whose agent's log file was requested a short while ago by another trigger."""
     first = claim.trigger
     when = readable(claim.accepted_at or claim.since)
-    outcome = replace(
-        capture.outcome(Status.DUPLICATE, at=at, project_id=claim.project_id),
-        log_file=claim.log_file,
-        reason=Reason.COOL_DOWN,
-        message=f"the log file was requested at {when} already, for {first.name or first.id}",
-    )
+    message = f"the log file was requested at {when} already, for {first.name or first.id}"
+    outcome = capture.outcome(Status.DUPLICATE, at=at, project_id=claim.project_id)
+    outcome = replace(outcome, log_file=claim.log_file, reason=Reason.COOL_DOWN, message=message)
     return Step(capture=capture, outcome=outcome)

@@ -37,13 +37,10 @@ class Step:
             return self.next if isinstance(self.next.phase, Recorded) and self.outcome else None
         if isinstance(self.capture.phase, Recorded) or self.outcome is None:
             return self.capture
-        log_file = self.outcome.log_file
-        phase = Recorded(
-            status=self.outcome.status,
-            reason=self.outcome.reason,
-            log_file_id=log_file.id if log_file else None,
-        )
-        return replace(self.capture, phase=phase, retry_from=self.outcome.at)
+        outcome = self.outcome
+        log_file_id = outcome.log_file.id if outcome.log_file else None
+        phase = Recorded(status=outcome.status, reason=outcome.reason, log_file_id=log_file_id)
+        return replace(self.capture, phase=phase, retry_from=outcome.at)
 
 
 def not_tried(capture: Capture, failure: Failure, delay_seconds: int) -> Step:
@@ -57,10 +54,6 @@ def rejected(capture: Capture, response: ApiResponse, *, at: datetime, project_i
     if classify(response.http_status) is ResponseClass.REDIRECTED:
         reason = Reason.REDIRECTED
         message = "a redirect is not followed: the token must not be sent to another host"
-    outcome = replace(
-        capture.outcome(Status.REJECTED, at=at, project_id=project_id),
-        reason=reason,
-        message=message,
-        http_status=response.http_status,
-    )
+    outcome = capture.outcome(Status.REJECTED, at=at, project_id=project_id)
+    outcome = replace(outcome, reason=reason, message=message, http_status=response.http_status)
     return Step(capture=capture, outcome=outcome)
