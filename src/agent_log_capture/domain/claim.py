@@ -25,8 +25,8 @@ class Claim:
     """The claim of one trigger on one agent.
 
     `trigger` and `replays` are its owner, `claim_id` the invocation. A log file that results from it is dated `since`
-    or later. It is live until `claimed_until`; once the API has accepted the request, `accepted_at` is set, with
-    `http_status` and, as far as the API named it, `log_file`. It is in force until `expires`.
+    or later. It is live until `claimed_until`, and in force until `expires`; `accepted_at`, `http_status` and, where
+    the API named it, `log_file` are set once the API has accepted the request.
     """
 
     project_id: str
@@ -82,8 +82,7 @@ class ClaimPolicy:
     def settle(self, claim: Claim, step: Step | None) -> Claim | None:
         """Return what is left of a claim after the visit; None when it is to be deleted.
 
-        An accepted request is kept for the cool-down. A request that may have been served without a response leaves a
-        lapsed claim: the next capture lists the agent's log files before it requests one.
+        A request that may have been served leaves a lapsed claim: the next capture lists the agent's log files first.
         """
         outcome = step and step.outcome
         if outcome and outcome.status is Status.REQUESTED:

@@ -36,10 +36,9 @@ class Fact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TriggerPart:
-    """What one trigger asked for in a job.
+    """What one trigger asked for in a job; `rejected` counts the values among them that could not be read.
 
-    `asked` counts agents and, `rejected` among them, values that could not be read. `ended` counts final statuses as
-    they are recorded, some twice: it may run ahead, never behind. At `look_at` of them the facts are read.
+    `ended` counts recorded final statuses, and may run ahead, never behind. At `look_at` of them the facts are read.
     """
 
     trigger: Trigger

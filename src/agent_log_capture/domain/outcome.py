@@ -30,10 +30,9 @@ class TriggerType(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Trigger:
-    """The event that asked for a capture.
+    """The event that asked for a capture; `name` is the alarm's.
 
-    `id` is the message ID, the event ID, the alarm's ARN and the time of its state, or the request ID; `name` is
-    the alarm's name, where there is one.
+    `id` is the message ID, the event ID, the alarm's ARN and the time of its state, or the request ID.
     """
 
     type: TriggerType
@@ -94,8 +93,7 @@ class Reason(StrEnum):
 class LogFile:
     """A log file as the API describes it; what a response left out is None.
 
-    `date` is the API's own time stamp, `state` one of `requested`, `started` and `completed`; `location` is the
-    `Location` header of the response that accepted the request.
+    `state` is `requested`, `started` or `completed`; `location` is the header of the response to the request.
     """
 
     id: str | None = None

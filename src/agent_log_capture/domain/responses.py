@@ -74,11 +74,7 @@ class NotTriedError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiResponse:
-    """A response of the Cloud Backup API.
-
-    `message` is its own error message, `log_file` the log file that it describes, `is_online` the agent's status;
-    each is None where the response has none.
-    """
+    """A response of the Cloud Backup API; `message`, `log_file` and `is_online` are None where it has none."""
 
     http_status: int
     message: str | None = None

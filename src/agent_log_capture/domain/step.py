@@ -12,13 +12,11 @@ from agent_log_capture.domain.responses import ApiResponse, Failure, ResponseCla
 class Step:
     """What is to be saved after one visit to a capture.
 
-    `outcome` is published first; then `next`, the capture in its next phase, is requeued with a delay. Without
-    `next`, or with one in phase `Recorded`, the outcome is final, and is recorded in the job before that. `capture`
-    is requeued when the outcome cannot be published. `failure` says why a capture without an outcome is requeued;
-    `is_tried` is False when it is requeued as it is.
-
-    With `is_dead_letter` the capture is sent to the dead-letter queue before its outcome is published. With
-    `needs_activation` the agents of its region are activated before it is requeued.
+    With `is_dead_letter`, the capture is sent to the dead-letter queue first. `outcome` is published; when that
+    fails, `capture` is requeued. Without `next`, or with one in phase `Recorded`, the outcome is final, and is
+    recorded in the job before `next` is requeued with a delay. `failure` says why a capture without an outcome is
+    requeued; `is_tried` is False when it is requeued as it is. With `needs_activation` its region's agents are
+    activated first.
     """
 
     capture: Capture
