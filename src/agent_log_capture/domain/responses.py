@@ -74,7 +74,7 @@ class NotTriedError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiResponse:
-    """A response of the Cloud Backup API; `message`, `log_file` and `is_online` are None where it has none."""
+    """A response of the Cloud Backup API; what it lacks of `message`, `log_file` and `is_online` is None."""
 
     http_status: int
     message: str | None = None
