@@ -13,9 +13,8 @@ MIN_DELAY_SECONDS = 60
 class CircuitBreaker:
     """Opens for the rest of an invocation when there is no token, or retryable failures do not end.
 
-    They do not end when more of them follow each other than there are `workers`, which share it. A capture that is
-    not tried because of it waits 60 to 120 s, or as long as the API asked for; `random` returns a number from 0 to 1.
-    `responses` counts calls by the class of their status, `none` for those without a response.
+    They do not end when more of them follow each other than there are `workers`. A capture that is not tried waits
+    60 to 120 s, or as long as the API asked for; `random` returns a number from 0 to 1. `responses` counts calls.
     """
 
     def __init__(self, workers: int, random: Callable[[], float]) -> None:

@@ -30,10 +30,9 @@ class TriggerType(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Trigger:
-    """The event that asked for a capture.
+    """The event that asked for a capture; `name` is the alarm's.
 
-    `id` is the message ID, the event ID, the alarm's ARN and the time of its state, or the request ID; `name` is
-    the alarm's name, where there is one.
+    `id` is the message ID, the event ID, the alarm's ARN and the time of its state, or the request ID.
     """
 
     type: TriggerType
@@ -59,14 +58,7 @@ class Status(StrEnum):
 
 # Every status that can end a capture, in the order in which a job summary lists them. `requested` ends one whose log
 # file is not polled for (CAPTURE_DEADLINE_SECONDS 0). Every other list of final statuses derives from this one.
-FINAL_STATUSES = (
-    Status.CAPTURED,
-    Status.EXPIRED,
-    Status.REJECTED,
-    Status.FAILED,
-    Status.DUPLICATE,
-    Status.REQUESTED,
-)
+FINAL_STATUSES = (Status.CAPTURED, Status.EXPIRED, Status.REJECTED, Status.FAILED, Status.DUPLICATE, Status.REQUESTED)
 
 
 class Reason(StrEnum):
@@ -101,8 +93,7 @@ class Reason(StrEnum):
 class LogFile:
     """A log file as the API describes it; what a response left out is None.
 
-    `date` is the API's own time stamp, `state` one of `requested`, `started` and `completed`; `location` is the
-    `Location` header of the response that accepted the request.
+    `state` is `requested`, `started` or `completed`; `location` is the header of the response to the request.
     """
 
     id: str | None = None
@@ -137,15 +128,10 @@ class LogFile:
 
     def to_json(self) -> dict[str, Any]:
         """Return the form that notifications carry."""
-        return {
-            "id": self.id,
-            "date": self.date,
-            "state": self.state,
-            "location": self.location,
-            "links": [dict(link) for link in self.links],
-            "download_url": self.download_url,
-            "download_expires_at": self.download_expires_at and timestamp(self.download_expires_at),
-        }
+        expires_at = self.download_expires_at and timestamp(self.download_expires_at)
+        fields = {name: getattr(self, name) for name in ("id", "date", "state", "location")}
+        links = [dict(link) for link in self.links]
+        return fields | {"links": links, "download_url": self.download_url, "download_expires_at": expires_at}
 
     def _link(self, rel: str) -> str | None:
         return next((link["href"] for link in self.links if link.get("rel") == rel), None)
@@ -168,10 +154,8 @@ class Outcome:
     http_status: int | None = None
     attempts: int = 0
     replays: int = 0
-    # Distinguishes the outcomes of one trigger that name no agent.
-    part: int = 0
-    # The name that the caller gave the job; None where the trigger itself is the job.
-    job: str | None = None
+    part: int = 0  # distinguishes the outcomes of one trigger that name no agent
+    job: str | None = None  # the name that the caller gave the job; None where the trigger itself is the job
 
     @property
     def job_id(self) -> str:

@@ -20,7 +20,6 @@ from agent_log_capture.domain.outcome import (
     TRIGGER_ID_CHARACTERS,
     TRIGGER_NAME_CHARACTERS,
     Reason,
-    Status,
     Trigger,
     TriggerType,
     timestamp,
@@ -28,6 +27,7 @@ from agent_log_capture.domain.outcome import (
 from agent_log_capture.domain.printable import printable
 
 _HIGHEST_COUNT = 1_000_000
+_FINAL = {status.value: status for status in FINAL_STATUSES}
 _EARLIEST = datetime(2020, 1, 1, tzinfo=UTC)
 # The clocks of two instances differ by less; a retry window that starts later would never end.
 _CLOCK_SKEW = timedelta(hours=1)
@@ -38,13 +38,8 @@ type _Read = Callable[[Any, datetime], Any]
 
 def to_json(capture: Capture) -> dict[str, Any]:
     """Return the form in which a capture waits in the queue."""
-    phase = capture.phase
-    return {
-        **{
-            name: _plain(getattr(capture, name))
-            for name in _CAPTURE
-            if name not in {"trigger", "part_of_job", "phase"}
-        },
+    phase, apart = capture.phase, {"trigger", "part_of_job", "phase"}
+    return {name: _plain(getattr(capture, name)) for name in _CAPTURE if name not in apart} | {
         "trigger": capture.trigger.to_json(),
         # Not "job": a capture that is damaged is parsed as any event is, and there a job is a name.
         "part_of_job": capture.job and {name: getattr(capture.job, name) for name in _JOB},
@@ -54,21 +49,15 @@ def to_json(capture: Capture) -> dict[str, Any]:
 
 
 def to_dead_letter(capture: Capture) -> dict[str, Any]:
-    """Return the form in which a capture is kept in the dead-letter queue.
-
-    Replayed as it is, it keeps its trigger and `asked_at`, and starts a new retry window and attempt count. One that
-    is recorded only has to be counted then, which is not a replay.
-    """
+    """Return the form for the dead-letter queue: a replay starts a new retry window and attempt count."""
+    # One that is recorded only has to be counted, which is not a replay.
     replays = capture.replays + (not isinstance(capture.phase, Recorded))
     job = capture.job and replace(capture.job, is_open=False)
     return to_json(replace(capture, attempts=0, replays=replays, job=job)) | {"retry_from": None}
 
 
 def from_json(value: object, now: datetime) -> Capture:
-    """Read what `to_json` or `to_dead_letter` returned; ValueError for anything else.
-
-    A retry window that has not started starts `now`.
-    """
+    """Read what `to_json` or `to_dead_letter` returned, a missing time as `now`; ValueError for anything else."""
     fields = _object(value, _CAPTURE, now)
     return Capture(job=fields.pop("part_of_job"), **fields)
 
@@ -85,7 +74,7 @@ def _object(value: object, readers: Mapping[str, _Read], now: datetime) -> dict[
     for name, read in readers.items():
         try:
             fields[name] = read(value.get(name), now)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, KeyError) as error:
             raise ValueError(f"{name}: {error}") from None
     return fields
 
@@ -109,8 +98,8 @@ def _count(value: object, _: datetime) -> int:
 
 
 def _flag(value: object, _: datetime) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError("not true or false")  # noqa: TRY004 (every invalid message is a ValueError)
+    if type(value) is not bool:
+        raise ValueError("not true or false")
     return value
 
 
@@ -127,17 +116,6 @@ def _optional(read: _Read) -> _Read:
 
 def _moment_or_now(value: object, now: datetime) -> datetime:
     return now if value is None else _moment(value, now)
-
-
-def _final_status(value: object, now: datetime) -> Status:
-    status = Status(_text(value, now))
-    if status not in FINAL_STATUSES:
-        raise ValueError("not a final status")
-    return status
-
-
-def _trigger(value: object, now: datetime) -> Trigger:
-    return Trigger(**_object(value, _TRIGGER, now))
 
 
 def _job(value: object, now: datetime) -> Job:
@@ -176,7 +154,7 @@ _PHASES: Mapping[Callable[..., Phase], Mapping[str, _Read]] = {
         "is_presence_known": _flag,
     },
     Recorded: {
-        "status": _final_status,
+        "status": lambda value, now: _FINAL[_text(value, now)],
         "reason": _optional(lambda value, now: Reason(_text(value, now))),
         "log_file_id": _optional(_log_file_id),
     },
@@ -184,7 +162,7 @@ _PHASES: Mapping[Callable[..., Phase], Mapping[str, _Read]] = {
 _CAPTURE: Mapping[str, _Read] = {
     "agent_id": _text,
     "region": _text,
-    "trigger": _trigger,
+    "trigger": lambda value, now: Trigger(**_object(value, _TRIGGER, now)),
     "asked_at": _moment_or_now,
     "retry_from": _moment_or_now,
     "attempts": _count,
