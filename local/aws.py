@@ -17,7 +17,7 @@ from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoReque
 from werkzeug.serving import make_server
 
 from local.dynamodb import strict_dynamodb
-from local.sqs import MoveTasks, complete_sqs
+from local.sqs import complete_sqs
 
 _ENVIRONMENT = {
     "AWS_ACCESS_KEY_ID": "embedded",
@@ -34,9 +34,7 @@ type Transport = Callable[..., Response]
 
 
 @contextmanager
-def embedded_aws(
-    *, time: Callable[[], float], move_tasks: MoveTasks, transport: Transport | None = None
-) -> Iterator[str | None]:
+def embedded_aws(*, time: Callable[[], float], transport: Transport | None = None) -> Iterator[str | None]:
     """Let every AWS client use moto for the duration of the `with` block, and yield the server's URL.
 
     With a `transport` moto answers in this process, several times as fast, and there is no URL. It gets every
@@ -46,7 +44,7 @@ def embedded_aws(
         patch.dict(os.environ, _ENVIRONMENT),
         _in_process(transport) if transport else _server() as url,
         patch.dict(os.environ, {"AWS_ENDPOINT_URL": url} if url else {}),
-        complete_sqs(time, move_tasks),
+        complete_sqs(time),
         strict_dynamodb(),
     ):
         yield url

@@ -24,7 +24,6 @@ from local.lambda_service import AsynchronousInvocations, Context, EventSourceMa
 from local.lineage import traced
 from local.rotation import Rotations
 from local.rules import is_eventbridge_event
-from local.sqs import MoveTasks
 from local.template import STACK, translate
 
 # Shorter than the time for which an agent's status is meaningful, and long enough that messages come in batches.
@@ -86,11 +85,8 @@ class EmbeddedCloud:
 
     def __enter__(self) -> Self:
         with self._exits:
-            self.move_tasks = MoveTasks()
             self.rotations = Rotations(self._clock)
-            aws = embedded_aws(
-                time=self._clock.time, move_tasks=self.move_tasks, transport=self._interference.transport
-            )
+            aws = embedded_aws(time=self._clock.time, transport=self._interference.transport)
             self.endpoint_url = self._exits.enter_context(aws)
             self._exits.enter_context(self.rotations.installed())
             self._exits.enter_context(patch.object(bootstrap, "now", self._clock.now))
@@ -178,13 +174,7 @@ class EmbeddedCloud:
     @property
     def messages(self) -> list[Message]:
         """The messages in `CaptureQueue`: visible, delayed or in flight; moto's own objects."""
-        return list(self._queue._messages)  # noqa: SLF001 (its public list holds visible messages only)
-
-    def deliver_again(self, message: Message, *, delay_seconds: int) -> None:
-        """Add a copy of a message to `CaptureQueue`: SQS delivers at least once."""
-        message.visible_at = 0.0
-        message.delay(delay_seconds)
-        self._queue.add_message(message)
+        return list(self.moto_queue._messages)  # noqa: SLF001 (its public list holds visible messages only)
 
     def notifications(self) -> list[dict[str, Any]]:
         """Return the notifications about agents that were published since the last call, oldest first."""
@@ -199,7 +189,8 @@ class EmbeddedCloud:
         return self._receive(self.dead_letter_queue_url)
 
     @property
-    def _queue(self) -> Queue:
+    def moto_queue(self) -> Queue:
+        """`CaptureQueue`, moto's own object."""
         account, name = self.queue_url.rsplit("/", 2)[1:]
         return sqs_backends[account][os.environ["AWS_DEFAULT_REGION"]].queues[name]
 
@@ -211,7 +202,10 @@ class EmbeddedCloud:
         self._run(rotate_token.lambda_handler, event, Context.of(_ROTATION, self._timeout_seconds))
 
     def _deploy(self) -> None:
-        self.secret_arn = self._create_secret()
+        secrets = boto3.client("secretsmanager")
+        self.secret_arn: str = secrets.create_secret(Name="TokenSecret")["ARN"]
+        if self._secret is not None:
+            secrets.put_secret_value(SecretId=self.secret_arn, SecretString=self._secret)
         template = translate(parameters={**self._parameters, "TokenSecretArn": self.secret_arn})
         resources = template["Resources"]
         if self._parameters.get("RotateToken") == "true":
@@ -227,18 +221,12 @@ class EmbeddedCloud:
         self.dead_letter_queue_url = values["DEAD_LETTER_QUEUE_URL"]
         self.topic_arn = values["OUTCOME_TOPIC_ARN"]
         values["AWS_LAMBDA_FUNCTION_NAME"] = _FUNCTION
-        self._set_environment(**values | {"CLOUD_BACKUP_URL": self._api.url, "IDENTITY_URL": self._api.url})
+        values |= {"CLOUD_BACKUP_URL": self._api.url, "IDENTITY_URL": self._api.url}
+        self._exits.enter_context(patch.dict(os.environ, values))
         self._connect(resources)
         for built in (bootstrap.capture_function, bootstrap.token_rotation):
             built.cache_clear()
             self._exits.callback(built.cache_clear)
-
-    def _create_secret(self) -> str:
-        secrets = boto3.client("secretsmanager")
-        arn: str = secrets.create_secret(Name="TokenSecret")["ARN"]
-        if self._secret is not None:
-            secrets.put_secret_value(SecretId=arn, SecretString=self._secret)
-        return arn
 
     def _connect(self, resources: Mapping[str, Any]) -> None:
         """Set up what Lambda does for the function, with the template's figures."""
@@ -286,9 +274,6 @@ class EmbeddedCloud:
             delete(self.sqs, queue_url, messages)
             received += messages
         return received
-
-    def _set_environment(self, **variables: str) -> None:
-        self._exits.enter_context(patch.dict(os.environ, variables))
 
 
 def _create_stack(template: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, str]:

@@ -8,9 +8,8 @@ import json
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import product
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib import rc_context
@@ -53,8 +52,7 @@ type Points = Sequence[tuple[float, float]]
 type Samples = Mapping[Key, Points]
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """One metric of a widget; `points` are seconds since the start, and values."""
 
     label: str
@@ -62,8 +60,7 @@ class Line:
     points: Points
 
 
-@dataclass(frozen=True, slots=True)
-class Widget:
+class Widget(NamedTuple):
     """A widget that has something to show; width and height are in the grid's units."""
 
     title: str
@@ -88,8 +85,9 @@ def main() -> int:
 def body() -> dict[str, Any]:
     """Return the dashboard of template.yaml, with resources by their logical IDs."""
     template = translate()
-    source = template["Resources"]["Dashboard"]["Properties"]["DashboardBody"]
-    dashboard: dict[str, Any] = json.loads(resolve(template, source))
+    dashboard: dict[str, Any] = json.loads(
+        resolve(template, template["Resources"]["Dashboard"]["Properties"]["DashboardBody"])
+    )
     return dashboard
 
 
@@ -141,11 +139,10 @@ def _lines(properties: Mapping[str, Any], samples: Samples) -> Iterator[Line]:
 
 
 def _statistic(values: Sequence[float], stat: str) -> float:
-    match stat:
-        case "Sum":
-            return sum(values)
-        case "Maximum":
-            return max(values)
+    if stat == "Sum":
+        return sum(values)
+    if stat == "Maximum":
+        return max(values)
     return float(np.percentile(values, float(stat.removeprefix("p")), method="inverted_cdf"))
 
 
@@ -154,6 +151,7 @@ def draw(shown: Sequence[Widget]) -> str:
     places = list(_places(shown))
     minutes = max(1, max(seconds for widget in shown for line in widget.lines for seconds, _ in line.points) / 60)
     width, height = _COLUMNS * _COLUMN, _ROW * max(row + widget.height for widget, row, _ in places)
+    picture = io.StringIO()
     with rc_context(_LOOK):
         figure = Figure((width, height))
         for widget, row, column in places:
@@ -162,7 +160,6 @@ def draw(shown: Sequence[Widget]) -> str:
             inner_height = widget.height * _ROW - _TOP - _BOTTOM
             place = left / width, bottom / height, inner_width / width, inner_height / height
             _plot(figure.add_axes(place), widget, minutes)
-        picture = io.StringIO()
         figure.savefig(picture, format="svg", transparent=True, metadata=_METADATA)
     return picture.getvalue().replace("<defs>", f"{_DARK_MODE}\n <defs>", 1)
 
@@ -181,11 +178,8 @@ def _plot(axes: Axes, widget: Widget, minutes: float) -> None:
     for line in widget.lines:
         seconds, values = zip(*line.points, strict=True)
         axes.plot([each / 60 for each in seconds], values, color=line.color, label=line.label)
-    axes.set_title(widget.title)
-    axes.set_ylabel(widget.unit)
+    axes.set(title=widget.title, ylabel=widget.unit, xlim=(-0.02 * minutes, 1.02 * minutes), ylim=(0, None))
     axes.set_xlabel("minutes", labelpad=0)
-    axes.set_xlim(-0.02 * minutes, 1.02 * minutes)
-    axes.set_ylim(bottom=0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(5))
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=widget.width // _LABEL_COLUMNS)

@@ -123,7 +123,13 @@ def main(event_file: str | None = None) -> int:
 
 
 def _send_file(console: Console, name: str) -> int:
-    event = _read(name)
+    try:
+        event: object = json.loads(Path(name).read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        hint = ". EVENT takes one file" if " " in name else ""
+        raise EventError(f"{error.strerror}{hint}") from error
+    except (ValueError, RecursionError) as error:
+        raise EventError(f"not JSON: {error}") from error
     # Here and below after Ctrl-C is handled: moto takes seconds to import.
     from local.rules import mismatches  # noqa: PLC0415
 
@@ -134,16 +140,6 @@ def _send_file(console: Console, name: str) -> int:
     for mismatch in found:
         console.print(f"  {escape(mismatch)}", soft_wrap=True)
     return 1 if any(record.ignored is None for record in _parse(event)) else 0
-
-
-def _read(name: str) -> object:
-    try:
-        return json.loads(Path(name).read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        hint = ". EVENT takes one file" if " " in name else ""
-        raise EventError(f"{error.strerror}{hint}") from error
-    except (ValueError, RecursionError) as error:
-        raise EventError(f"not JSON: {error}") from error
 
 
 def _parse(event: object) -> list[ParsedRecord]:
@@ -264,18 +260,15 @@ def _table(captures: Iterable[Progress]) -> Table:
         names = notification["agent_id"] or "-", trigger["name"] or trigger["type"]
         cut = [Text(name, no_wrap=True, overflow="ellipsis") for name in names]
         statuses = " → ".join(f"[{_COLOURS[status]}]{status}[/]" for status in progress.statuses)
-        table.add_row(f"{progress.seconds:.1f} s", *cut, statuses + escape(_detail(notification)))
+        detail = f", attempt {notification['attempts']}" if notification["attempts"] > 1 else ""
+        if notification["reason"] is not None:
+            detail = f": {notification['reason'].replace('_', ' ')}"
+        table.add_row(f"{progress.seconds:.1f} s", *cut, statuses + escape(detail))
     return table
 
 
 def _count(run: Run, status: str) -> str:
     return f"[{_COLOURS[status]}]{run.counts[status]} {status}[/]"
-
-
-def _detail(notification: Notification) -> str:
-    if notification["reason"] is not None:
-        return f": {notification['reason'].replace('_', ' ')}"
-    return f", attempt {notification['attempts']}" if notification["attempts"] > 1 else ""
 
 
 def _summarise(console: Console, run: Run, waiting: int, dead_letters: list[dict[str, Any]]) -> int:
@@ -292,9 +285,8 @@ def _summarise(console: Console, run: Run, waiting: int, dead_letters: list[dict
     if is_complete:
         console.print("[green]Every capture has a final status: nothing is lost.[/]")
     else:
-        console.print(
-            f"[red]After {LONGEST_SECONDS} s, {run.ended} of {run.expected} captures have a final status.[/]"
-        )
+        ended = f"{run.ended} of {run.expected} captures have a final status"
+        console.print(f"[red]After {LONGEST_SECONDS} s, {ended}.[/]")
     console.print(f"Still waiting in CaptureQueue: {waiting}")
     console.print(f"In CaptureDeadLetterQueue: {len(dead_letters)}")
     for message in dead_letters:

@@ -7,14 +7,14 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http.client import responses
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socket import SHUT_RDWR, socket
 from typing import Any, Self, override
-from urllib.parse import parse_qs, quote, unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 type Json = dict[str, Any]
 
@@ -33,13 +33,12 @@ class Request:
 
     method: str
     segments: list[str]
-    query: Mapping[str, list[str]] = field(default_factory=dict)
     auth_token: str = field(default="", repr=False)
     body: bytes = field(default=b"", repr=False)
 
     @property
     def target(self) -> str:
-        """The agent ID; `tokens`, `ping`, `events` or `agents` for the calls that name no agent."""
+        """The agent ID; `tokens`, `ping` or `events` for the calls that name no agent."""
         match self.segments:
             case ["v2", _, "agents", agent_id, *_]:
                 return agent_id
@@ -222,31 +221,25 @@ class FakeApi:
     def serve(self, request: Request) -> Response:
         """Act on a request after the latency, and return the response."""
         self.count(request)
-        with self._under_way():
+        with self._lock:
+            self._at_once += 1
+            self.most_at_once = max(self.most_at_once, self._at_once)
+        try:
             if self._stopped.wait(self.latency_seconds):
                 raise ConnectionAbortedError
-            try:
-                with self._lock:
-                    return self._route(request)
-            except _RefusedError as refused:
-                return refusal(request, *refused.args)
+            with self._lock:
+                return self._route(request)
+        except _RefusedError as refused:
+            return refusal(request, *refused.args)
+        finally:
+            with self._lock:
+                self._at_once -= 1
 
     def count(self, request: Request) -> None:
         """Count a POST for a log file in `asked`."""
         if request.method == "POST" and request.segments[4:] == ["logfiles"]:
             with self._lock:
                 self.asked[request.target] += 1
-
-    @contextmanager
-    def _under_way(self) -> Iterator[None]:
-        with self._lock:
-            self._at_once += 1
-            self.most_at_once = max(self.most_at_once, self._at_once)
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._at_once -= 1
 
     def _route(self, request: Request) -> Response:
         match request.method, request.segments:
@@ -265,9 +258,7 @@ class FakeApi:
                 return Response(200)
             case "POST", ["events"]:
                 return self._activate(request.body)
-            case "GET", ["agents"]:
-                return self._list_agents(request.query.get("host_machine_id"))
-            case _, ["ping"] | ["events"] | ["agents"]:
+            case _, ["ping"] | ["events"]:
                 raise _RefusedError(405)
             case method, ["agents", agent_id, *rest] if agent_id in self._agents:
                 return self._route_agent(self._agents[agent_id], method, rest)
@@ -283,12 +274,9 @@ class FakeApi:
                 return Response(200, {"logfiles": self.log_files(agent.id)})
             case "GET", ["logfiles", log_file_id] if log_file_id in agent.log_files:
                 return Response(200, self._log_file(agent, agent.log_files[log_file_id]))
-            case "DELETE", ["logfiles", log_file_id] if log_file_id in agent.log_files:
-                del agent.log_files[log_file_id]
-                return Response(204)
             case "GET", ["status"]:
                 return Response(200, self._status(agent))
-            case (("GET" | "DELETE"), ["logfiles", _]):
+            case "GET", ["logfiles", _]:
                 raise _RefusedError(404)
             case _, [] | ["logfiles"] | ["logfiles", _] | ["status"]:
                 raise _RefusedError(405)
@@ -335,12 +323,6 @@ class FakeApi:
         endpoint = {"region": "DFW", "tenantId": self.project_id, "publicURL": base}
         catalog = [{"type": "rax:backup", "name": "cloudBackup", "endpoints": [endpoint]}]
         return {"access": {"token": {"id": token, "expires": expires, "tenant": tenant}, "serviceCatalog": catalog}}
-
-    def _list_agents(self, host_machine_ids: list[str] | None) -> Response:
-        agents = [agent.details() for agent in self._agents.values()]
-        if host_machine_ids is not None:
-            agents = [agent for agent in agents if agent["host"]["machine"]["id"] in host_machine_ids]
-        return Response(200, {"agents": agents})
 
     def _request_log_file(self, agent: _Agent) -> Response:
         if agent.is_forbidden:
@@ -423,10 +405,10 @@ class _Handler(BaseHTTPRequestHandler):
     def _respond(self) -> None:
         # The body is always read: otherwise its bytes would be parsed as the connection's next request.
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        url = urlsplit(self.path)
-        segments = [unquote(segment) for segment in url.path.removeprefix("/").split("/")]
+        path = urlsplit(self.path).path.removeprefix("/")
+        segments = [unquote(segment) for segment in path.split("/")]
         token = self.headers.get("X-Auth-Token", "")
-        for piece in self.server.exchange(Request(self.command, segments, parse_qs(url.query), token, body)):
+        for piece in self.server.exchange(Request(self.command, segments, token, body)):
             self.wfile.write(piece)
 
 

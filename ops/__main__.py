@@ -4,7 +4,6 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 from boto3.session import Session
@@ -14,7 +13,7 @@ from agent_log_capture.domain.capture import REGIONS
 from ops.errors import NEEDS_A_PERSON, USAGE, OperatorError, explain
 from ops.job import job
 from ops.replay import replay
-from ops.send import default_cache, send
+from ops.send import send
 from ops.stack import Stack, read_stage
 from ops.status import status
 
@@ -51,13 +50,7 @@ def _stack(options: argparse.Namespace) -> Stack:
 
 
 def _send(stack: Stack, options: argparse.Namespace) -> int:
-    return send(
-        stack,
-        options.file,
-        skip_bad=options.skip_bad,
-        backup_region=options.backup_region,
-        cache=default_cache(),
-    )
+    return send(stack, options.file, skip_bad=options.skip_bad, backup_region=options.backup_region)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -74,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
         added.set_defaults(run=run)
         return added
 
-    command("status", "show the queue, the dead letters and the token", lambda stack, _: status(stack, _now()))
+    command("status", "show the queue, the dead letters and the token", lambda stack, _: status(stack))
     sending = command("send", "send a list of agents, or the rest of an interrupted one", _send)
     sending.add_argument("file", help="the list: IDs separated by commas, white space or lines; - is standard input")
     sending.add_argument("--skip-bad", action="store_true", help="skip what is not an agent ID, and send the rest")
@@ -85,10 +78,6 @@ def _parser() -> argparse.ArgumentParser:
     reporting.add_argument("job", help="the name of the job, or the job_id of a notification")
     reporting.add_argument("--csv", type=Path, help="also write one line for each agent to this file")
     return parser
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ class Progress:
             raise OperatorError(f"{self.path} cannot be written, and nothing is sent without it: {error}") from error
 
 
-def send(stack: Stack, file: str, *, skip_bad: bool, backup_region: str | None, cache: Path) -> int:
+def send(stack: Stack, file: str, *, skip_bad: bool, backup_region: str | None) -> int:
     """Send the list in `file`, or the rest of it; return the exit code."""
     content = _content(file)
     ids = read_list(content, skip_bad=skip_bad)
@@ -69,6 +69,7 @@ def send(stack: Stack, file: str, *, skip_bad: bool, backup_region: str | None, 
     bodies = [_body(group, backup_region) for group in batched(ids, IDS_IN_A_MESSAGE, strict=False)]
     options = f"{queue_url}\0{backup_region}\0{IDS_IN_A_MESSAGE}\0"
     key = hashlib.sha256(options.encode() + content).hexdigest()
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "agent-log-capture"
     progress = Progress.load(cache / f"send-{key[:32]}.json")
     if progress.sent:
         print(f"Continuing an interrupted list: {len(progress.sent)} of {len(bodies)} messages were sent.")
@@ -81,11 +82,6 @@ def send(stack: Stack, file: str, *, skip_bad: bool, backup_region: str | None, 
     progress.path.unlink(missing_ok=True)
     print(f"Sent. The outcome of each agent is published on {stack.outputs.get('OutcomeTopicArn', 'OutcomeTopic')}.")
     return WELL
-
-
-def default_cache() -> Path:
-    """Return the user's cache folder of this project."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "agent-log-capture"
 
 
 def _content(file: str) -> bytes:
@@ -105,8 +101,8 @@ def read_list(content: bytes, *, skip_bad: bool) -> list[str]:
         raise OperatorError("the list is JSON, not plain text: send it with aws sqs send-message")
     words = [(number, word) for number, line in enumerate(text.split("\n"), 1) for word in split(line)]
     # The function's own rule for plain text.
-    good = [word for _, word in words if is_agent_id(word) and has_digit(word)]
     bad = [(number, word) for number, word in words if not (is_agent_id(word) and has_digit(word))]
+    good = [word for number, word in words if is_agent_id(word) and has_digit(word)]
     for number, word in bad[:_BAD_SHOWN]:
         print(f"line {number}: {shown(word)} is not an agent ID", file=sys.stderr)
     if bad[_BAD_SHOWN:]:

@@ -1,7 +1,7 @@
 """`status`: the queue, the dead letters and the token."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 from botocore.exceptions import ClientError
@@ -17,8 +17,9 @@ _METRIC_WINDOW = timedelta(minutes=15)  # SQS sends its metrics every five minut
 _ADVICE = "put the token, or credentials and start the rotation (README, Deploy)"
 
 
-def status(stack: Stack, now: datetime) -> int:
+def status(stack: Stack) -> int:
     """Print the status; return NEEDS_A_PERSON when there is a problem."""
+    now = datetime.now(UTC)
     url = stack.output("CaptureQueueUrl")
     sqs = stack.client("sqs")
     letters, causes = dead_letters.describe(sqs, stack.output("CaptureDeadLetterQueueUrl"))
@@ -29,18 +30,19 @@ def status(stack: Stack, now: datetime) -> int:
     print(f"CaptureQueue   {counts}; oldest message: {'unknown' if age is None else age}")
     print(f"dead letters   {letters:,}", *causes, sep="\n")
     print(f"token          {token}")
-    problems = [*_queue_problems(age, letters), *([token_problem] if token_problem else [])]
+    problems = []
+    if age is not None and age > TOO_OLD:
+        problems.append(
+            "messages are not read from CaptureQueue: see make logs, and whether the function is throttled"
+        )
+    if letters:
+        problems.append("dead letters: fix what the reasons say, then make replay")
+    if token_problem:
+        problems.append(token_problem)
     print("\nNeeds attention:" if problems else "\nAll is well.")
     for problem in problems:
         print(f"  - {problem}")
     return NEEDS_A_PERSON if problems else WELL
-
-
-def _queue_problems(age: timedelta | None, letters: int) -> Iterator[str]:
-    if age is not None and age > TOO_OLD:
-        yield "messages are not read from CaptureQueue: see make logs, and whether the function is throttled"
-    if letters:
-        yield "dead letters: fix what the reasons say, then make replay"
 
 
 def _age_of_oldest(stack: Stack, queue_name: str, now: datetime) -> timedelta | None:

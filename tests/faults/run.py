@@ -134,8 +134,10 @@ class UnreliableMapping(EventSourceMapping):
         )
         going = {message["ReceiptHandle"]: message for message in messages if message not in staying}
         plain.delete(list(going.values()))
-        for item in copies:
-            run.cloud.deliver_again(item, delay_seconds=run.dice.choice((0, 30, 600)))
+        for item in copies:  # SQS delivers at least once
+            item.visible_at = 0.0
+            item.delay(run.dice.choice((0, 30, 600)))
+            run.cloud.moto_queue.add_message(item)
 
 
 class Run:

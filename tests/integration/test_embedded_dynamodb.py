@@ -15,7 +15,6 @@ from botocore.exceptions import ClientError
 
 from local.aws import embedded_aws
 from local.clock import Clock
-from local.sqs import MoveTasks
 
 KIB = 1024
 MISSING = "attribute_not_exists(pk)"
@@ -28,7 +27,7 @@ def passing(request, serve):
 @pytest.fixture(scope="module", params=[None, passing], ids=["server", "process"])
 def client(request):
     """A client of the embedded DynamoDB, which has a table with `pk` and `sk`."""
-    with embedded_aws(time=Clock().time, move_tasks=MoveTasks(), transport=request.param):
+    with embedded_aws(time=Clock().time, transport=request.param):
         client = boto3.client("dynamodb", config=Config(max_pool_connections=16, retries={"total_max_attempts": 1}))
         client.create_table(
             TableName="t",

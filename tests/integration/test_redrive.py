@@ -13,10 +13,17 @@ import pytest
 from botocore.exceptions import ClientError
 
 from tests.integration.test_to_the_end import endings
+from tests.move_tasks import MoveTasks
 
 AGENTS = ["one", "two", "three"]
 BEFORE_IT_WAITS = "agent_log_capture.adapters.capture_queue.CaptureQueue.requeue"
 WHEN_IT_WAS_ASKED = "agent_log_capture.service.result_writer.ResultWriter.add"
+
+
+@pytest.fixture(autouse=True)
+def move_tasks():
+    with MoveTasks().installed():
+        yield
 
 
 @pytest.fixture

@@ -2,10 +2,18 @@ import builtins
 
 import pytest
 
+from tests.move_tasks import MoveTasks
+
 
 @pytest.fixture(autouse=True)
 def no_pause(monkeypatch):
     monkeypatch.setattr("time.sleep", lambda _: None)
+
+
+@pytest.fixture(autouse=True)
+def move_tasks():
+    with MoveTasks().installed() as tasks:
+        yield tasks
 
 
 @pytest.fixture
@@ -54,8 +62,8 @@ def test_a_confirmation_moves_them(run, cloud, answer):
 
 
 @pytest.mark.usefixtures("letters")
-def test_a_replay_that_fails_exits_with_1_and_the_reason(run, cloud):
-    cloud.move_tasks.failure = "AWS.SimpleQueueService.NonExistentQueue"
+def test_a_replay_that_fails_exits_with_1_and_the_reason(run, move_tasks):
+    move_tasks.failure = "AWS.SimpleQueueService.NonExistentQueue"
     code, said = run("replay", "--yes")
     assert code == 1
     assert "NonExistentQueue" in said
