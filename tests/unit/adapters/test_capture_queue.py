@@ -193,7 +193,7 @@ def test_an_entry_may_fail_in_more_than_one_way(queue, queue_entries, dead, a_le
     ],
     ids=["refused", "not connected"],
 )
-def test_a_call_that_fails_as_a_whole_is_reported_for_each_and_not_repeated(queue, broken_queue, captures, error, why):
+def test_a_call_that_fails_is_reported_for_each_entry_and_not_repeated(queue, broken_queue, captures, error, why):
     calls = broken_queue(error)
     assert queue.requeue([(capture, 0) for capture in captures(11)]) == dict.fromkeys(range(11), why)
     assert len(calls) == 1
