@@ -1,47 +1,31 @@
-"""How long after an alarm the API sees the request."""
+"""The time from an alarm to the API's receipt of the request."""
 
 import json
-from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from bench.bulk import AWS_SECONDS, Bench
-from bench.processes import Worker
+from bench.bulk import AWS_SECONDS
+from bench.processes import Bench, Worker
 
 _EVENT = Path(__file__).resolve().parent.parent / "events/eventbridge-alarm.json"
 _ROUNDS = 50
-_WARM_ROUNDS = 3
+_WARM_UP_ROUNDS = 3
 
 
 def measure(bench: Bench) -> dict[str, Any]:
-    """Hand an alarm to warm functions, one after the other; return the medians in milliseconds.
-
-    By what a call to AWS takes: the function with its default settings and a handler that writes to the same table
-    with boto3 before the request; the function without the cool-down and a handler that makes the request alone.
-    """
+    """Invoke the function and a bare handler with an alarm, in turns, and compare the medians in milliseconds."""
     event = json.loads(_EVENT.read_text(encoding="utf-8"))
-    with ExitStack() as exits:
-        workers = {
-            "ours_cool_down": exits.enter_context(bench.ours()),
-            "bare_with_put": exits.enter_context(bench.bare("alarm", has_cool_down=True)),
-            "ours_no_cool_down": exits.enter_context(bench.ours(has_cool_down=False)),
-            "bare": exits.enter_context(bench.bare("alarm")),
-        }
-        return {
-            "rounds": _ROUNDS,
-            "milliseconds_to_post": {
-                "aws_answers_in_5_ms": _medians(bench, workers, event, AWS_SECONDS),
-                "aws_answers_at_once": _medians(bench, workers, event, 0),
-            },
-        }
+    bench.reset(0, AWS_SECONDS)
+    ours, bare = [], []
+    with bench.ours() as our_worker, bench.bare("alarm") as bare_worker:
+        for _ in range(_WARM_UP_ROUNDS + _ROUNDS):
+            ours.append(_milliseconds_to_request(bench, our_worker, event))
+            bare.append(_milliseconds_to_request(bench, bare_worker, event))
+    ms = {"ours": median(ours[_WARM_UP_ROUNDS:]), "bare": median(bare[_WARM_UP_ROUNDS:])}
+    return {"alarm_ratio": ms["ours"] / ms["bare"], "raw": {"rounds": _ROUNDS, "milliseconds_to_request": ms}}
 
 
-def _medians(bench: Bench, workers: dict[str, Worker], event: object, aws_seconds: float) -> dict[str, float]:
-    bench.reset(api_seconds=0, aws_seconds=aws_seconds)
-    took: dict[str, list[float]] = {name: [] for name in workers}
-    for _ in range(_WARM_ROUNDS + _ROUNDS):
-        for name, worker in workers.items():
-            began_at = worker.invoke(event).began_at
-            took[name].append(1000 * (bench.api.report()["last_seen_at"] - began_at))
-    return {name: round(median(each[_WARM_ROUNDS:]), 3) for name, each in took.items()}
+def _milliseconds_to_request(bench: Bench, worker: Worker, event: object) -> float:
+    started_at: float = worker.ask(event)["started_at"]
+    return 1000 * float(bench.api.control("report")["last_call_at"] - started_at)

@@ -1,170 +1,88 @@
-"""How long many agents take, and what of CPU, memory and calls."""
+"""Many agents in one invocation: time, CPU and memory."""
 
 import uuid
-from collections.abc import Mapping
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Iterable
 from itertools import batched
 from statistics import median
 from typing import Any
 
-from bench.artifacts import Artifacts
-from bench.processes import BARE, WORKERS, Measured, Server, Worker, environment
+from bench.processes import WORKERS, Bench, Worker, queue_event
 
 API_SECONDS = 0.1
 AWS_SECONDS = 0.005
 AGENTS = 1000
-_NAIVE_AGENTS = 100
-_IDS_IN_A_RECORD = 100
-_ROUNDS = 5
-_SIZES = (10, 100, 1000, 10_000)
-_NAIVE_SIZES = (1, 10, _NAIVE_AGENTS)
+_MOST_AGENTS = 10_000
+_NAIVE_AGENTS = 100  # its time per agent does not depend on their number
+_IDS_IN_A_MESSAGE = 100
+# The number of agents, and of rounds with as many.
+_SIZES = {10: 5, 100: 5, AGENTS: 5, _MOST_AGENTS: 2}
+
+type Run = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Bench:
-    """What all measurements are made with."""
-
-    artifacts: Artifacts
-    api: Server
-    aws: Server
-
-    def ours(self, *, has_cool_down: bool = True) -> Worker:
-        """Return the capture function."""
-        variables = environment(self.api, self.aws, has_cool_down=has_cool_down)
-        return Worker("agent_log_capture.handlers.capture.lambda_handler", self.artifacts.ours, environment=variables)
-
-    def naive(self) -> Worker:
-        """Return the function that asks one agent after the other."""
-        variables = environment(self.api, self.aws, has_cool_down=True)
-        return Worker("function.lambda_handler", self.artifacts.naive, environment=variables)
-
-    def bare(self, name: str, *, has_cool_down: bool = False) -> Worker:
-        """Return a handler that does nothing but the requests, with the packages of ours."""
-        variables = environment(self.api, self.aws, has_cool_down=has_cool_down)
-        return Worker(f"{name}.lambda_handler", BARE, self.artifacts.ours, environment=variables)
-
-    def reset(self, *, api_seconds: float = API_SECONDS, aws_seconds: float = AWS_SECONDS) -> None:
-        """Let every call take so long, and forget those that were made."""
-        self.api.reset(api_seconds)
-        self.aws.reset(aws_seconds)
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """One invocation, with what the servers have counted of it."""
-
-    measured: Measured
-    api: Mapping[str, Any]
-    aws: Mapping[str, Any]
-
-
-def queue_event(agents: int) -> dict[str, Any]:
-    """Return what Lambda hands over of a queue: so many agents, a hundred in each message."""
-    ids = [str(uuid.uuid4()) for _ in range(agents)]
-    return {"Records": [_record(list(group)) for group in batched(ids, _IDS_IN_A_RECORD, strict=False)]}
-
-
-def _record(agent_ids: list[str]) -> dict[str, Any]:
-    sent = {"ApproximateReceiveCount": "1", "SentTimestamp": "1795490052000"}
-    return {
-        "messageId": str(uuid.uuid4()),
-        "receiptHandle": "receipt",
-        "body": f'{{"agent_ids": ["{'", "'.join(agent_ids)}"]}}',
-        "attributes": sent,
-        "messageAttributes": {},
-        "eventSource": "aws:sqs",
-        "eventSourceARN": "arn:aws:sqs:us-east-1:123456789012:captures",
-        "awsRegion": "us-east-1",
-    }
+def message(agent_ids: Iterable[str]) -> str:
+    """Return the body of a message that names agents."""
+    return f'{{"agent_ids": ["{'", "'.join(agent_ids)}"]}}'
 
 
 def ideal_seconds(agents: int) -> float:
-    """Return how long the API's answers take when all workers ask all the time."""
+    """Return the time of the API's responses when all workers are busy all the time."""
     return max(API_SECONDS, agents * API_SECONDS / WORKERS)
 
 
 def measure(bench: Bench) -> dict[str, Any]:
-    """Ask a thousand agents: with and without the cool-down, and with nothing but the requests; and fewer, naively.
-
-    Every process is warm: it has done the same for as many agents as there are workers.
-    """
-    runs: dict[str, list[Run]] = {"cool_down": [], "no_cool_down": [], "bare": []}
-    with ExitStack() as exits:
-        workers = {
-            "cool_down": exits.enter_context(bench.ours()),
-            "no_cool_down": exits.enter_context(bench.ours(has_cool_down=False)),
-            "bare": exits.enter_context(bench.bare("bulk")),
-        }
-        for worker in workers.values():
-            worker.invoke(queue_event(WORKERS))
-        for _ in range(_ROUNDS):
-            for name, worker in workers.items():
-                runs[name].append(_run(bench, worker, AGENTS))
+    """Request 10 to 10,000 agents with the function, 1,000 with the requests alone, 100 with the naive function."""
+    ours, bare = {}, []
+    for agents, rounds in _SIZES.items():
+        runs = []
+        for _ in range(rounds):
+            runs.append(_warm_run(bench, bench.ours(), agents))
+            if agents == AGENTS:
+                bare.append(_warm_run(bench, bench.bare("bulk"), agents))
+        ours[agents] = _medians(runs, agents)
+    naive = {agents: _warm_run(bench, bench.naive(), agents)["seconds"] for agents in (1, 10, _NAIVE_AGENTS)}
+    cpu, growth = "cpu_ms_per_agent", ("cpu_ms_per_agent", "grown_kib_per_agent")
+    bare_medians = _medians(bare, AGENTS)
     return {
-        "agents": AGENTS,
-        "workers": WORKERS,
-        "api_seconds": API_SECONDS,
-        "aws_seconds": AWS_SECONDS,
-        "rounds": _ROUNDS,
-        "ideal_seconds": ideal_seconds(AGENTS),
-        **{name: _of_rounds(each) for name, each in runs.items()},
-        "naive": _naive(bench),
+        "bulk_over_ideal": ours[AGENTS]["seconds"] / ideal_seconds(AGENTS),
+        "bulk_speedup": naive[_NAIVE_AGENTS] / _NAIVE_AGENTS * AGENTS / ours[AGENTS]["seconds"],
+        "cpu_ratio": ours[AGENTS][cpu] / bare_medians[cpu],
+        "growth": max(ours[_MOST_AGENTS][name] / ours[AGENTS][name] for name in growth),
+        "raw": {"ours": ours, "bare": bare_medians, "naive_seconds": naive},
     }
 
 
-def _run(bench: Bench, worker: Worker, agents: int) -> Run:
-    event = queue_event(agents)
-    bench.reset()
-    measured = worker.invoke(event)
-    run = Run(measured, bench.api.report(), bench.aws.report())
-    if run.api["calls"] != {"POST logfiles": agents}:
-        raise AssertionError(f"{agents} agents were to be asked, and these calls were made: {run.api['calls']}")
-    return run
+def _warm_run(bench: Bench, new_worker: Worker, agents: int) -> Run:
+    """Measure in a new process, warmed up with 32 agents: a used one has memory that it does not return."""
+    with new_worker as worker:
+        bench.reset(API_SECONDS, AWS_SECONDS)
+        worker.ask(_event_of(WORKERS))
+        event = _event_of(agents)
+        bench.reset(API_SECONDS, AWS_SECONDS)
+        run: Run = worker.ask(event)
+    api, aws = bench.api.control("report"), bench.aws.control("report")
+    if api["calls"] != {"POST logfiles": agents}:
+        raise AssertionError(f"expected one request for each of {agents} agents, found {api['calls']}")
+    return run | {"api_cpu_seconds": api["cpu_seconds"], "aws_calls": aws["calls"]}
 
 
-def _of_rounds(runs: list[Run]) -> dict[str, Any]:
-    """Return the medians of one kind's rounds; the API's load says whether the server was what it waited for."""
-    seconds = median(run.measured.seconds for run in runs)
+def _event_of(agents: int) -> dict[str, Any]:
+    ids = (str(uuid.uuid4()) for _ in range(agents))
+    return queue_event(message(group) for group in batched(ids, _IDS_IN_A_MESSAGE, strict=False))
+
+
+def _medians(runs: list[Run], agents: int) -> dict[str, Any]:
+    """Return the medians of some runs; `api_load` shows whether the fake API was the bottleneck."""
+
+    def middle(name: str, factor: float) -> float:
+        return round(factor * float(median(run[name] for run in runs)), 3)
+
+    seconds = middle("seconds", 1)
     return {
-        "seconds": round(seconds, 3),
-        "cpu_milliseconds_per_agent": round(median(1000 * run.measured.cpu_seconds / AGENTS for run in runs), 3),
-        "peak_mib": round(max(run.measured.peak_mib for run in runs), 1),
-        "api_server_load": round(median(run.api["cpu_seconds"] / run.measured.seconds for run in runs), 3),
-        "aws_server_load": round(median(run.aws["cpu_seconds"] / run.measured.seconds for run in runs), 3),
-        "aws_calls": dict(sorted(runs[-1].aws["calls"].items())),
-    }
-
-
-def _naive(bench: Bench) -> dict[str, Any]:
-    """Ask few agents one after the other; each takes as long as the one before."""
-    with bench.naive() as worker:
-        worker.invoke(queue_event(1))
-        seconds = {agents: _run(bench, worker, agents).measured.seconds for agents in _NAIVE_SIZES}
-    return {
-        "seconds": {str(agents): round(each, 3) for agents, each in seconds.items()},
-        "seconds_per_agent": round(seconds[_NAIVE_AGENTS] / _NAIVE_AGENTS, 5),
-        "says": f"measured up to {_NAIVE_AGENTS} agents; its time per agent does not depend on how many there are",
-    }
-
-
-def measure_growth(bench: Bench) -> dict[str, Any]:
-    """Ask more and more agents; return what each of them takes, in a process of its own for each number."""
-    return {str(agents): _per_agent(bench, agents) for agents in _SIZES}
-
-
-def _per_agent(bench: Bench, agents: int) -> dict[str, float]:
-    rounds = _ROUNDS if agents <= AGENTS else 2
-    runs = []
-    for _ in range(rounds):
-        # Memory that was taken once stays: a used process would grow by less.
-        with bench.ours() as worker:
-            worker.invoke(queue_event(WORKERS))
-            runs.append(_run(bench, worker, agents).measured)
-    return {
-        "seconds": round(median(run.seconds for run in runs), 3),
-        "over_ideal": round(median(run.seconds for run in runs) / ideal_seconds(agents), 3),
-        "cpu_milliseconds_per_agent": round(median(1000 * run.cpu_seconds / agents for run in runs), 3),
-        "grown_kib_per_agent": round(median(run.grown_kib / agents for run in runs), 2),
-        "peak_mib": round(max(run.peak_mib for run in runs), 1),
+        "seconds": seconds,
+        "cpu_ms_per_agent": middle("cpu_seconds", 1000 / agents),
+        "grown_kib_per_agent": middle("grown_kib", 1 / agents),
+        "peak_mib": middle("peak_kib", 1 / 1024),
+        "api_load": middle("api_cpu_seconds", 1 / seconds),
+        "aws_calls": runs[-1]["aws_calls"],
     }

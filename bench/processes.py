@@ -1,23 +1,25 @@
-"""The processes that a measurement is made of: two servers, and a handler each."""
+"""The processes of a measurement: two servers, and one for each handler."""
 
 import json
 import os
 import sys
-from collections.abc import Mapping
+import uuid
+from collections.abc import Iterable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any, Self, override
 
+from bench.artifacts import BARE, Artifacts
 from local.line_process import LineProcess
 
-_HERE = Path(__file__).resolve().parent
-BARE = _HERE / "bare"
+CAPTURE = "agent_log_capture.handlers.capture.lambda_handler"
 WORKERS = 32
 
 
 class Server(LineProcess):
-    """One of the servers of servers.py, which says its port as the first line."""
+    """One of the servers of servers.py, which prints its port on the first line."""
 
     def __init__(self, kind: str) -> None:
         super().__init__([sys.executable, "-m", "bench.servers", kind], os.environ)
@@ -29,79 +31,82 @@ class Server(LineProcess):
         self.url = f"http://127.0.0.1:{self._port}"
         return self
 
-    def reset(self, latency_seconds: float) -> None:
-        """Forget what was counted, and let every answer take so long."""
-        self._control("POST", f"/-/reset?{1000 * latency_seconds}")
-
-    def report(self) -> dict[str, Any]:
-        """Return what was counted since."""
-        return self._control("GET", "/-/report")
-
-    def _control(self, method: str, target: str) -> dict[str, Any]:
-        connection = HTTPConnection("127.0.0.1", self._port, timeout=10)
-        try:
-            connection.request(method, target)
-            report: dict[str, Any] = json.loads(connection.getresponse().read())
-        finally:
-            connection.close()
-        return report
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """One invocation; `began_at` is by the machine's monotonic clock."""
-
-    began_at: float
-    seconds: float
-    cpu_seconds: float
-    peak_mib: float
-    grown_kib: int
-    answer: Any
+    def control(self, command: str) -> Any:
+        """Send one of the commands of servers.py; return its response."""
+        with closing(HTTPConnection("127.0.0.1", self._port, timeout=60)) as connection:
+            connection.request("POST", f"/-/{command}")
+            return json.loads(connection.getresponse().read())
 
 
 class Worker(LineProcess):
-    """A handler in a process of its own.
-
-    `code` is the folder that it is packed in, or those that it and its packages are in. Like the emulator's, the
-    interpreter has no other packages.
-    """
+    """A handler in its own process, with the packages in `code`; `ask` invokes it, and returns its figures."""
 
     def __init__(self, handler: str, *code: Path, environment: Mapping[str, str]) -> None:
         here = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
-        here["PYTHONDONTWRITEBYTECODE"] = "1"  # what is packed without bytecode stays so
+        here["PYTHONDONTWRITEBYTECODE"] = "1"  # a package without bytecode stays without
         here["PYTHONPATH"] = os.pathsep.join(map(str, code))
-        command = [str(interpreter()), "-S", "-P", str(_HERE / "worker.py"), handler]
+        python = Path(sys.base_prefix, "bin", f"python{sys.version_info.major}.{sys.version_info.minor}")
+        command = [str(python), "-S", "-P", str(Path(__file__).with_name("worker.py")), handler]
         super().__init__(command, {**here, **environment})
 
-    def invoke(self, event: object) -> Measured:
-        """Hand an event to the handler; ProcessEndedError when it ends with an error."""
-        return Measured(**self.ask(event))
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """The artifacts and servers of all measurements."""
+
+    artifacts: Artifacts
+    api: Server
+    aws: Server
+
+    def ours(self, **variables: str) -> Worker:
+        """Return the capture function, without its limit of captures in an invocation unless `variables` say so."""
+        variables = {"PROCESS_EVERYTHING": "yes", **self.environment(), **variables}
+        return Worker(CAPTURE, self.artifacts.ours, environment=variables)
+
+    def naive(self) -> Worker:
+        """Return the function that requests one agent's log file after the other."""
+        return Worker("function.lambda_handler", self.artifacts.naive, environment=self.environment())
+
+    def bare(self, name: str) -> Worker:
+        """Return a handler that makes the requests and nothing else, with the packages of ours."""
+        return Worker(f"function.{name}_handler", BARE, self.artifacts.ours, environment=self.environment())
+
+    def reset(self, api_seconds: float, aws_seconds: float) -> None:
+        """Set the latency of every call, and clear what was counted."""
+        self.api.control(f"reset?{1000 * api_seconds}")
+        self.aws.control(f"reset?{1000 * aws_seconds}")
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment of the functions, as template.yaml defines it."""
+        account = "us-east-1:123456789012"
+        return {
+            "AWS_ACCESS_KEY_ID": "bench",
+            "AWS_SECRET_ACCESS_KEY": "bench",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_ENDPOINT_URL": self.aws.url,
+            "TOKEN_SECRET_ARN": f"arn:aws:secretsmanager:{account}:secret:token-a1b2c3",
+            "OUTCOME_TOPIC_ARN": f"arn:aws:sns:{account}:outcomes",
+            "CAPTURE_QUEUE_URL": f"{self.aws.url}/123456789012/captures",
+            "DEAD_LETTER_QUEUE_URL": f"{self.aws.url}/123456789012/dead-letters",
+            "CAPTURES_TABLE": "captures",
+            "CLOUD_BACKUP_URL": self.api.url,
+            "CLOUD_BACKUP_REGION": "DFW",
+            "COOL_DOWN_SECONDS": "600",
+            "CONCURRENCY": str(WORKERS),
+            "POWERTOOLS_SERVICE_NAME": "agent-log-capture",
+            "POWERTOOLS_METRICS_NAMESPACE": "AgentLogCapture",
+            "POWERTOOLS_LOG_LEVEL": "INFO",
+        }
 
 
-def interpreter() -> Path:
-    """Return the Python that this environment is made of."""
-    return Path(sys.base_prefix, "bin", f"python{sys.version_info.major}.{sys.version_info.minor}")
-
-
-def environment(api: Server, aws: Server, *, has_cool_down: bool) -> dict[str, str]:
-    """Return the variables of the functions, ours and those to compare it with, as template.yaml has them."""
-    account = "us-east-1:123456789012"
-    return {
-        "AWS_ACCESS_KEY_ID": "canned",
-        "AWS_SECRET_ACCESS_KEY": "canned",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_ENDPOINT_URL": aws.url,
-        "TOKEN_SECRET_ARN": f"arn:aws:secretsmanager:{account}:secret:token-a1b2c3",
-        "OUTCOME_TOPIC_ARN": f"arn:aws:sns:{account}:outcomes",
-        "CAPTURE_QUEUE_URL": f"{aws.url}/123456789012/captures",
-        "DEAD_LETTER_QUEUE_URL": f"{aws.url}/123456789012/dead-letters",
-        "RECENT_CAPTURES_TABLE": "recent-captures",
-        "JOBS_TABLE": "jobs",
-        "CLOUD_BACKUP_URL": api.url,
-        "CLOUD_BACKUP_REGION": "DFW",
-        "COOL_DOWN_SECONDS": "600" if has_cool_down else "0",
-        "CONCURRENCY": str(WORKERS),
-        "POWERTOOLS_SERVICE_NAME": "agent-log-capture",
-        "POWERTOOLS_METRICS_NAMESPACE": "AgentLogCapture",
-        "POWERTOOLS_LOG_LEVEL": "INFO",
+def queue_event(bodies: Iterable[str]) -> dict[str, Any]:
+    """Return the event of an SQS batch."""
+    fields = {
+        "receiptHandle": "receipt",
+        "attributes": {"ApproximateReceiveCount": "1", "SentTimestamp": "1795490052000"},
+        "messageAttributes": {},
+        "eventSource": "aws:sqs",
+        "eventSourceARN": "arn:aws:sqs:us-east-1:123456789012:captures",
+        "awsRegion": "us-east-1",
     }
+    return {"Records": [{"messageId": str(uuid.uuid4()), "body": body, **fields} for body in bodies]}

@@ -1,4 +1,4 @@
-"""`make build`: the functions as `sam deploy` uploads them, and how large they are."""
+"""`make build`: packs the functions as `sam deploy` uploads them, and prints their sizes."""
 
 import os
 import subprocess
@@ -13,25 +13,23 @@ from local.template import TEMPLATE
 ROOT = TEMPLATE.parent
 FOLDER = ROOT / ".aws-sam/build"  # where `sam deploy` looks for it
 FUNCTIONS = ("CaptureFunction", "RotateTokenFunction")
-_MEGABYTE = 1_000_000
 
 
 class BuildError(Exception):
-    """`sam build` has failed; the message is what it says."""
+    """`sam build` has failed; the message is its output."""
 
 
 def build(folder: Path = FOLDER) -> None:
-    """Let `sam build` pack each function into the folder of its name in `folder`; BuildError when it fails."""
-    here = {
-        # The Python of this environment, with its pip.
+    """Pack each function with `sam build`, into `folder`/its name; BuildError when it fails."""
+    variables = {
+        # The Python of this environment, which has pip, comes first.
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        # sam wants one, and asks nobody there.
-        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": "us-east-1",  # sam requires one, but makes no call
         "SAM_CLI_TELEMETRY": "0",
     }
     command = [sys.executable, "-m", "samcli", "build", "--build-dir", str(folder)]
-    result = subprocess.run(  # noqa: S603 (nothing in it comes from outside)
-        command, cwd=ROOT, env=os.environ | here, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+    result = subprocess.run(  # noqa: S603 (no part of it is external input)
+        command, cwd=ROOT, env=os.environ | variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
     )
     if result.returncode:
         raise BuildError(result.stdout.decode(errors="replace"))
@@ -44,12 +42,12 @@ def zipped_bytes(artifact: Path) -> int:
 
 
 def unzipped_bytes(artifact: Path) -> int:
-    """Return the size of all its files."""
+    """Return the size of an artifact's files."""
     return sum(path.stat().st_size for path in artifact.rglob("*") if path.is_file())
 
 
 def main() -> int:
-    """Build, and say how large each function is; return the exit code."""
+    """Build, and print the size of each function; return the exit code."""
     try:
         build()
     except BuildError as error:
@@ -57,7 +55,7 @@ def main() -> int:
         return 1
     for name in FUNCTIONS:
         zipped, unzipped = zipped_bytes(FOLDER / name), unzipped_bytes(FOLDER / name)
-        print(f"{name:20} {zipped / _MEGABYTE:.1f} MB zipped, {unzipped / _MEGABYTE:.1f} MB unzipped")
+        print(f"{name:20} {zipped / 1_000_000:.1f} MB zipped, {unzipped / 1_000_000:.1f} MB unzipped")
     return 0
 
 

@@ -2,14 +2,13 @@
 
 import threading
 import time
-from datetime import UTC, datetime, timedelta, tzinfo
-from types import SimpleNamespace
+from datetime import UTC, datetime
 
 
 class Clock:
-    """A clock that runs `factor` times as fast as the one on the wall, and can be advanced by hand.
+    """A clock that runs `factor` times as fast as real time, and can be advanced.
 
-    The queues, the fake API and the function share it, so that a delay is as long for each of them.
+    The queues, the fake API and the function share it.
     """
 
     def __init__(self, factor: float = 1.0) -> None:
@@ -27,18 +26,7 @@ class Clock:
         """Return the moment, in UTC."""
         return datetime.fromtimestamp(self.time(), UTC)
 
-    def datetime_module(self) -> SimpleNamespace:
-        """Return as much of the module `datetime` as tells the time, by this clock and without a zone."""
-        clock = self
-
-        class Now(datetime):
-            @classmethod
-            def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
-                return datetime.fromtimestamp(clock.time(), tz)
-
-        return SimpleNamespace(datetime=Now, timedelta=timedelta)
-
     def advance(self, seconds: float) -> None:
-        """Let `seconds` pass at once."""
+        """Advance the clock by `seconds`."""
         with self._lock:
             self._advanced_seconds += seconds

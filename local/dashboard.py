@@ -1,49 +1,58 @@
-"""`make dashboard`: the dashboard of template.yaml as a picture, with what the demo has measured.
+"""`make dashboard`: the dashboard of template.yaml as a picture, drawn from the demo's measurements.
 
-What only AWS measures is not in the demo's log: widgets and lines without data are left out, and the others move up.
+Some metrics are measured by AWS alone. Widgets and lines without data are left out, and the others move up.
 """
 
+import io
 import json
-import math
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from html import escape
-from typing import Any
+from itertools import product
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from local.demo import LOG_FILE, ROOT, TIME_FACTOR
 from local.template import resolve, translate
 
 PICTURE = ROOT / "docs" / "dashboard.svg"
 _COLUMNS = 24
-_COLUMN, _ROW = 40, 36  # pixels
-_GAP = 6
-_LEFT, _RIGHT, _TOP, _BOTTOM = 44, 18, 38, 58  # what surrounds the lines of a widget
-_LETTER = 6.2
-_SWATCH = 22
-_LEGEND_ROW = 16
-_MOST_TICKS = 5
-_STYLE = """
-  text { font: 11px system-ui, sans-serif; fill: #545b64 }
-  .title { font-size: 13px; font-weight: 600; fill: #16191f }
-  .widget { fill: #ffffff; stroke: #d5dbdb }
-  .grid { stroke: #eaeded }
-  @media (prefers-color-scheme: dark) {
-    text { fill: #95a5a6 }
-    .title { fill: #eaeded }
-    .widget { fill: #1a242f; stroke: #414d5c }
-    .grid { stroke: #2c3a48 }
-  }
-"""
+_COLUMN, _ROW = 0.45, 0.5  # inches
+_LEFT, _RIGHT, _TOP, _BOTTOM = 0.65, 0.2, 0.35, 0.85  # inches between a widget's border and its lines
+_LABEL_COLUMNS = 3  # grid columns for one label of a legend
+# The same measurements give the same file: fixed IDs, no date and no version in the metadata.
+_METADATA = {"Title": "The dashboard", "Creator": None, "Date": None, "Format": None, "Type": None}
+_LOOK: Any = {
+    "axes.grid": True,
+    "axes.titlelocation": "left",
+    "axes.titleweight": "bold",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 9,
+    "grid.alpha": 0.3,
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+    "legend.handlelength": 1,
+    "lines.marker": "o",
+    "lines.markersize": 3,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "dashboard",
+    **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.labelcolor", "ytick.labelcolor"), "#3d444d"),
+    **dict.fromkeys(("axes.edgecolor", "grid.color", "xtick.color", "ytick.color"), "#8c959f"),
+}
+# The background is transparent, and every other colour has enough contrast on white and on black.
+_DARK_MODE = "<style>@media (prefers-color-scheme: dark) { text { fill: #d1d7e0 !important } }</style>"
 
 type Key = tuple[str, ...]
 type Points = Sequence[tuple[float, float]]
 type Samples = Mapping[Key, Points]
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """One metric of a widget; `points` are seconds since the start, and values."""
 
     label: str
@@ -51,8 +60,7 @@ class Line:
     points: Points
 
 
-@dataclass(frozen=True, slots=True)
-class Widget:
+class Widget(NamedTuple):
     """A widget that has something to show; width and height are in the grid's units."""
 
     title: str
@@ -84,153 +92,97 @@ def body() -> dict[str, Any]:
 
 
 def read(lines: Iterable[str], time_factor: float = 1) -> Samples:
-    """Read metrics in CloudWatch's embedded format out of a log: by namespace, name and dimensions, each value.
+    """Read metrics in CloudWatch's embedded metric format from a log: every value by namespace, name and dimensions.
 
-    Time begins with the first of them, and passes `time_factor` times as fast as the log says.
+    Time begins with the first of them, and passes `time_factor` times as fast as in the log.
     """
+    measured = list(_measured(lines))
+    start = min((millis for _, millis, _ in measured), default=0)
     samples: defaultdict[Key, list[tuple[float, float]]] = defaultdict(list)
-    start: float | None = None
-    for line in _measurements(lines):
-        millis: float = line["_aws"]["Timestamp"]
-        start = millis if start is None else min(start, millis)
-        for key, values in _values(line):
-            samples[key] += [(millis, value) for value in values]
-    return {
-        key: [((millis - (start or 0)) / 1000 * time_factor, value) for millis, value in points]
-        for key, points in samples.items()
-    }
+    for key, millis, value in measured:
+        samples[key].append(((millis - start) / 1000 * time_factor, value))
+    return samples
 
 
-def _measurements(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
+def _measured(lines: Iterable[str]) -> Iterator[tuple[Key, float, float]]:
     for line in lines:
         try:
             fields = json.loads(line)
         except ValueError:
             continue
-        if isinstance(fields, dict) and "_aws" in fields:
-            yield fields
-
-
-def _values(line: Mapping[str, Any]) -> Iterator[tuple[Key, Sequence[float]]]:
-    for directive in line["_aws"]["CloudWatchMetrics"]:
-        for names in directive["Dimensions"]:
-            dimensions = [part for name in names for part in (name, line[name])]
-            for metric in directive["Metrics"]:
-                found = line[metric["Name"]]
+        header = fields.get("_aws", {}) if isinstance(fields, dict) else {}
+        for directive in header.get("CloudWatchMetrics", []):
+            for names, metric in product(directive["Dimensions"], directive["Metrics"]):
+                dimensions = [part for name in names for part in (name, fields[name])]
                 key = (directive["Namespace"], metric["Name"], *dimensions)
-                yield key, found if isinstance(found, list) else [found]
+                for value in np.atleast_1d(fields[metric["Name"]]):
+                    yield key, header["Timestamp"], float(value)
 
 
 def widgets(dashboard: Mapping[str, Any], samples: Samples) -> Iterator[Widget]:
-    """Find the widgets that have data, in the order in which they are read."""
+    """Return the widgets that have data, in reading order."""
     for each in sorted(dashboard["widgets"], key=lambda item: (item["y"], item["x"])):
         properties = each["properties"]
-        lines = list(_lines(properties, samples))
-        if lines:
+        if lines := list(_lines(properties, samples)):
             unit = properties["yAxis"]["left"]["label"]
             yield Widget(properties["title"], unit, each["width"], each["height"], lines)
 
 
 def _lines(properties: Mapping[str, Any], samples: Samples) -> Iterator[Line]:
     for *names, options in properties.get("metrics", []):
-        found = samples.get(tuple(names))
-        if found:
-            points = list(_statistic(found, properties["period"], options["stat"]))
+        periods: defaultdict[float, list[float]] = defaultdict(list)
+        for seconds, value in samples.get(tuple(names), []):
+            periods[seconds // properties["period"] * properties["period"]].append(value)
+        if periods:
+            points = [(seconds, _statistic(values, options["stat"])) for seconds, values in sorted(periods.items())]
             yield Line(options["label"], options["color"], points)
 
 
-def _statistic(points: Points, period: float, stat: str) -> Iterator[tuple[float, float]]:
-    periods: defaultdict[int, list[float]] = defaultdict(list)
-    for seconds, value in points:
-        periods[int(seconds // period)].append(value)
-    for number, values in sorted(periods.items()):
-        yield number * period, _of(sorted(values), stat)
-
-
-def _of(values: Sequence[float], stat: str) -> float:
-    match stat:
-        case "Sum":
-            return sum(values)
-        case "Maximum":
-            return values[-1]
-    percentile = float(stat.removeprefix("p"))
-    return values[max(0, math.ceil(len(values) * percentile / 100) - 1)]
+def _statistic(values: Sequence[float], stat: str) -> float:
+    if stat == "Sum":
+        return sum(values)
+    if stat == "Maximum":
+        return max(values)
+    return float(np.percentile(values, float(stat.removeprefix("p")), method="inverted_cdf"))
 
 
 def draw(shown: Sequence[Widget]) -> str:
     """Draw widgets as SVG, row after row."""
-    end = max((seconds for each in shown for line in each.lines for seconds, _ in line.points), default=0)
-    drawn, x, y, below = [], 0, 0, 0
-    for each in shown:
-        if x + each.width > _COLUMNS:
-            x, y = 0, below
-        drawn.append(_group(x * _COLUMN, y * _ROW, _widget(each, end)))
-        x, below = x + each.width, max(below, y + each.height)
-    size = f"{_COLUMNS * _COLUMN} {below * _ROW}"
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {size}" role="img" aria-label="The dashboard">'
-    return "\n".join([head, f"<style>{_STYLE}</style>", *drawn, "</svg>"]) + "\n"
+    places = list(_places(shown))
+    minutes = max(1, max(seconds for widget in shown for line in widget.lines for seconds, _ in line.points) / 60)
+    width, height = _COLUMNS * _COLUMN, _ROW * max(row + widget.height for widget, row, _ in places)
+    picture = io.StringIO()
+    with rc_context(_LOOK):
+        figure = Figure((width, height))
+        for widget, row, column in places:
+            left, bottom = column * _COLUMN + _LEFT, height - (row + widget.height) * _ROW + _BOTTOM
+            inner_width = widget.width * _COLUMN - _LEFT - _RIGHT
+            inner_height = widget.height * _ROW - _TOP - _BOTTOM
+            place = left / width, bottom / height, inner_width / width, inner_height / height
+            _plot(figure.add_axes(place), widget, minutes)
+        figure.savefig(picture, format="svg", transparent=True, metadata=_METADATA)
+    return picture.getvalue().replace("<defs>", f"{_DARK_MODE}\n <defs>", 1)
 
 
-def _group(x: float, y: float, parts: Iterable[str]) -> str:
-    return "\n".join([f'<g transform="translate({x:g} {y:g})">', *parts, "</g>"])
+def _places(shown: Sequence[Widget]) -> Iterator[tuple[Widget, int, int]]:
+    """Yield each widget with its row and column."""
+    row = column = next_row = 0
+    for widget in shown:
+        if column + widget.width > _COLUMNS:
+            row, column = next_row, 0
+        yield widget, row, column
+        column, next_row = column + widget.width, max(next_row, row + widget.height)
 
 
-def _widget(widget: Widget, end: float) -> Iterator[str]:
-    width, height = widget.width * _COLUMN - _GAP, widget.height * _ROW - _GAP
-    yield f'<rect class="widget" width="{width}" height="{height}" rx="4"/>'
-    yield _text(12, 20, widget.title, "title")
-    yield _group(0, height - _LEGEND_ROW - 10, _legend(widget.lines, width))
-    step = _step(max(value for line in widget.lines for _, value in line.points))
-    plot = width - _LEFT - _RIGHT, height - _TOP - _BOTTOM
-    yield _group(_LEFT, _TOP, _plot(widget, plot, step, end))
-
-
-def _legend(lines: Sequence[Line], width: float) -> Iterator[str]:
-    x, y = 12.0, 0.0
-    for line in lines:
-        if x + _SWATCH + len(line.label) * _LETTER > width:
-            x, y = 12.0, y + _LEGEND_ROW
-        yield f'<rect x="{x:g}" y="{y - 8}" width="9" height="9" fill="{escape(line.color)}"/>'
-        yield _text(x + 13, y, line.label)
-        x += _SWATCH + len(line.label) * _LETTER
-
-
-def _step(highest: float) -> float:
-    """Return a round number that goes into `highest` a few times."""
-    tens = 10.0 ** math.floor(math.log10(max(highest, 1)))
-    return next(tens * part for part in (0.2, 0.5, 1, 2, 5) if highest <= tens * part * _MOST_TICKS)
-
-
-def _plot(widget: Widget, size: tuple[float, float], step: float, end: float) -> Iterator[str]:
-    width, height = size
-    highest = max(value for line in widget.lines for _, value in line.points)
-    ticks = max(1, math.ceil(highest / step))
-    for tick in range(ticks + 1):
-        y = height * (1 - tick / ticks)
-        yield f'<line class="grid" x2="{width:g}" y1="{y:.1f}" y2="{y:.1f}"/>'
-        yield _text(-6, y + 4, f"{tick * step:g}", anchor="end")
-    yield _text(width, -16, widget.unit, anchor="end")
-    minutes = max(1, math.ceil(end / 60))
-    for minute in sorted({0, minutes // 2, minutes}):
-        anchor = "end" if minute == minutes else "middle"
-        yield _text(width * minute / minutes, height + 14, f"{minute} min", anchor=anchor)
+def _plot(axes: Axes, widget: Widget, minutes: float) -> None:
     for line in widget.lines:
-        yield from _line(
-            line, [(width * x / (minutes * 60), height * (1 - y / (ticks * step))) for x, y in line.points]
-        )
-
-
-def _line(line: Line, places: Points) -> Iterator[str]:
-    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
-    color = escape(line.color)
-    yield f'<polyline fill="none" stroke="{color}" stroke-width="1.5" points="{path}"/>'
-    for x, y in places:
-        yield f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.2" fill="{color}"/>'
-
-
-def _text(x: float, y: float, text: str, kind: str | None = None, anchor: str = "start") -> str:
-    look = f' class="{kind}"' if kind else ""
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{look}>{escape(text)}</text>'
+        seconds, values = zip(*line.points, strict=True)
+        axes.plot([each / 60 for each in seconds], values, color=line.color, label=line.label)
+    axes.set(title=widget.title, ylabel=widget.unit, xlim=(-0.02 * minutes, 1.02 * minutes), ylim=(0, None))
+    axes.set_xlabel("minutes", labelpad=0)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.yaxis.set_major_locator(MaxNLocator(5))
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=widget.width // _LABEL_COLUMNS)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from rich.text import Text
 
 from agent_log_capture.domain.events.parser import EventParser, ParsedRecord
 from local.clock import Clock
-from local.fake_api import FakeApi, Fault
+from local.fake_api import FakeApi
 
 if TYPE_CHECKING:
     from local.cloud import EmbeddedCloud
@@ -34,17 +34,18 @@ ROOT = Path(__file__).resolve().parent.parent
 LOG_FILE = Path("demo.log")
 TIME_FACTOR = 60
 LONGEST_SECONDS = 25
-# A log file that does not come is waited for ten minutes in place of a day.
+# Ten minutes instead of a day until a capture is expired.
 PARAMETERS = {"RotateToken": "true", "CaptureDeadlineSeconds": "600"}
 _POLL_SECONDS = 0.05
-_PIPE_WIDTH = 500  # characters: nothing is cut where there is no screen
-_AROUND_ROWS = 5  # lines of the live view that are no rows of its table
-_INTERRUPTED = 130  # what a shell says of a process that SIGINT ended
+_PIPE_WIDTH = 500  # characters: without a screen, nothing is cut
+_AROUND_ROWS = 5  # lines of the live view that are not rows of its table
+_INTERRUPTED = 130  # a shell's exit code for SIGINT
 _FLEET = uuid.UUID("5f6f2e3a-6a52-4c1f-9b43-6d0c2f1a7c55")
-_ENDINGS = {"captured": "green", "expired": "yellow", "rejected": "yellow", "failed": "red", "duplicate": "cyan"}
-_COLOURS = {"requested": "dim", "waiting": "magenta"} | _ENDINGS
+_FINAL = {"captured": "green", "expired": "yellow", "rejected": "yellow", "failed": "red", "duplicate": "cyan"}
+_COLOURS = {"requested": "dim", "waiting": "magenta"} | _FINAL
 
-type Steps = Callable[[FakeApi, "EmbeddedCloud", Run], Iterator[str]]
+type Notification = Mapping[str, Any]
+type Story = Callable[[FakeApi, "EmbeddedCloud", Run], Iterator[str]]
 
 
 class EventError(Exception):
@@ -52,50 +53,57 @@ class EventError(Exception):
 
 
 @dataclass
-class Journey:
-    """The statuses that were published for one agent of one trigger; `notification` is the last notification."""
+class Progress:
+    """The statuses published for one capture, the last notification, and when it was published."""
 
     statuses: list[str]
-    notification: Mapping[str, Any]
+    notification: Notification
     seconds: float
 
 
 @dataclass
 class Run:
-    """What was asked for, and what was published so far; `returning` comes online when it is missed."""
+    """What has been sent and published so far; the agent `returning` comes online when it is reported offline."""
 
-    asked: int = 0
+    expected: int = 0
     returning: str | None = None
     ignored: list[str] = field(default_factory=list)
-    journeys: dict[object, Journey] = field(default_factory=dict)
-    sums: dict[str, Mapping[str, Any]] = field(default_factory=dict)
-    waiting: int = 0
-    dead_letters: list[dict[str, Any]] = field(default_factory=list)
+    captures: dict[object, Progress] = field(default_factory=dict)
+    summaries: dict[str, Notification] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
 
     @property
     def counts(self) -> Counter[str]:
-        """How many captures have which status."""
-        return Counter(journey.statuses[-1] for journey in self.journeys.values())
+        """The number of captures by status."""
+        return Counter(progress.statuses[-1] for progress in self.captures.values())
 
     @property
     def ended(self) -> int:
-        """How many captures have a final status."""
-        return sum(self.counts[status] for status in _ENDINGS)
+        """The number of captures with a final status."""
+        return sum(self.counts[status] for status in _FINAL)
 
     @property
     def is_complete(self) -> bool:
         """Whether every capture has a final status, and every job its summary."""
-        agents = [journey.notification for journey in self.journeys.values() if journey.notification["agent_id"]]
-        return self.ended == self.asked and {notification["job_id"] for notification in agents} <= self.sums.keys()
+        last = [progress.notification for progress in self.captures.values()]
+        jobs = {notification["job_id"] for notification in last if notification["agent_id"]}
+        return self.ended == self.expected and jobs <= self.summaries.keys()
 
-    def add(self, notification: Mapping[str, Any]) -> None:
-        """Take a notification that has just arrived."""
+    def add(self, notification: Notification) -> None:
+        """Add a notification that has just been published."""
         key = notification["trigger"]["id"], notification["agent_id"] or notification["outcome_id"]
-        earlier = self.journeys[key].statuses if key in self.journeys else []
-        self.journeys[key] = Journey(
-            [*earlier, notification["status"]], notification, time.monotonic() - self.started
-        )
+        earlier = self.captures[key].statuses if key in self.captures else []
+        seconds = time.monotonic() - self.started
+        self.captures[key] = Progress([*earlier, notification["status"]], notification, seconds)
+
+    def expect(self, api: FakeApi, event: object) -> list[str]:
+        """Add the agents of an event to the API, and their captures to the expected ones; return the agents."""
+        records = _parse(event)
+        agents = [capture.agent_id for record in records for capture in record.captures]
+        api.add_agents(*agents)
+        self.expected += len(agents) + sum(len(record.rejections) for record in records)
+        self.ignored += [record.ignored for record in records if record.ignored]
+        return agents
 
 
 def main(event_file: str | None = None) -> int:
@@ -103,11 +111,10 @@ def main(event_file: str | None = None) -> int:
 
     Returns 0 when every capture has a final status, 1 when one has not, 2 when the file cannot be sent.
     """
-    console = Console(
-        file=sys.stdout, highlight=False, emoji=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH
-    )
+    width = None if sys.stdout.isatty() else _PIPE_WIDTH
+    console = Console(file=sys.stdout, highlight=False, emoji=False, width=width)
     try:
-        return _send_file(console, event_file) if event_file else _run(console, _story)
+        return _send_file(console, event_file) if event_file else _run(console, _bad_night)
     except EventError as error:
         print(f"EVENT={event_file}: {error}", file=sys.stderr)
         return 2
@@ -116,159 +123,147 @@ def main(event_file: str | None = None) -> int:
 
 
 def _send_file(console: Console, name: str) -> int:
-    event = _read(name)
-    # Here and below, where Ctrl-C is quiet: moto takes seconds to import.
-    from local.rules import mismatches  # noqa: PLC0415
-
-    found = mismatches(event)
-    if not found:
-        return _run(console, partial(_own_event, event))
-    console.print("template.yaml does not let this event through, so the function does not get it:")
-    for mismatch in found:
-        console.print(f"  {escape(mismatch)}", soft_wrap=True)
-    return 1 if any(parsed.ignored is None for parsed in _arrivals(event)) else 0
-
-
-def _read(name: str) -> object:
-    """Return the event in a file; EventError when it cannot be read."""
     try:
-        return json.loads(Path(name).read_text(encoding="utf-8-sig"))
+        event: object = json.loads(Path(name).read_text(encoding="utf-8-sig"))
     except OSError as error:
         hint = ". EVENT takes one file" if " " in name else ""
         raise EventError(f"{error.strerror}{hint}") from error
     except (ValueError, RecursionError) as error:
         raise EventError(f"not JSON: {error}") from error
+    # Here and below after Ctrl-C is handled: moto takes seconds to import.
+    from local.rules import mismatches  # noqa: PLC0415
+
+    found = mismatches(event)
+    if not found:
+        return _run(console, partial(_own_event, event))
+    console.print("No rule or permission in template.yaml matches this event, so the function does not get it:")
+    for mismatch in found:
+        console.print(f"  {escape(mismatch)}", soft_wrap=True)
+    return 1 if any(record.ignored is None for record in _parse(event)) else 0
 
 
-def _run(console: Console, steps: Steps) -> int:
-    with LOG_FILE.open("w", encoding="utf-8") as log, contextlib.redirect_stdout(log):
-        run = _demonstrate(console, steps)
-    return _summarise(console, run)
+def _parse(event: object) -> list[ParsedRecord]:
+    return EventParser(default_region="DFW").parse(event, request_id="demo", now=datetime.now(UTC))
 
 
-def _demonstrate(console: Console, steps: Steps) -> Run:
-    clock = Clock(TIME_FACTOR)
+def _run(console: Console, story: Story) -> int:
+    clock, secret = Clock(TIME_FACTOR), {"username": "operator", "api_key": "an-api-key"}
     console.print("[bold]agent-log-capture[/] on the embedded cloud, set up from template.yaml")
     console.print(f"Every delay is {TIME_FACTOR} times as short as it is on AWS.\n")
     from local.cloud import EmbeddedCloud  # noqa: PLC0415
 
-    with FakeApi(clock=clock.time, latency_seconds=0.1) as api:
-        api.add_account("operator", "an-api-key")
-        secret = json.dumps({"username": "operator", "api_key": "an-api-key"})
-        with EmbeddedCloud(api, clock=clock, secret=secret, parameters=PARAMETERS) as cloud:
-            cloud.rotate_secret()
-            cloud.poll()
-            console.print("  → a username and an API key in the secret; its rotation gets the token")
-            run = Run()
-            # What the function prints belongs in the log: `Live` would print it on the screen.
-            live = Live(console=console, transient=True, redirect_stdout=False)
-            with _polling(cloud), live:
-                for step in steps(api, cloud, run):
-                    console.print(f"  → {step}")
-                _watch(api, cloud, run, live)
-            run.waiting, run.dead_letters = cloud.waiting, cloud.dead_letters()
-            return run
+    with (
+        LOG_FILE.open("w", encoding="utf-8") as log,
+        contextlib.redirect_stdout(log),  # the function's own log
+        FakeApi(clock=clock.time, latency_seconds=0.1) as api,
+        EmbeddedCloud(api, clock=clock, secret=json.dumps(secret), parameters=PARAMETERS) as cloud,
+    ):
+        api.add_account(**secret)
+        cloud.rotate_secret()
+        cloud.poll()
+        console.print("  → a username and an API key in the secret; its rotation gets the token")
+        run = Run()
+        for step in story(api, cloud, run):
+            console.print(f"  → {step}")
+        _watch(console, api, cloud, run)
+        return _summarise(console, run, cloud.waiting, cloud.dead_letters())
 
 
-def _story(api: FakeApi, cloud: "EmbeddedCloud", run: Run) -> Iterator[str]:
-    """Send what comes in on a bad night: a list, an alarm about an agent that is on it too, and a test by hand."""
+def _bad_night(api: FakeApi, cloud: "EmbeddedCloud", run: Run) -> Iterator[str]:
+    """Send a list, an alarm about one of its agents, and a manual test."""
     alarm, test = (
         json.loads((ROOT / "events" / f"{name}.json").read_text()) for name in ("eventbridge-alarm", "manual")
     )
     fleet = [str(uuid.uuid5(_FLEET, f"agent {number}")) for number in range(24)]
-    forbidden, busy, late, gone, slow, _unknown, *others = fleet
-    api.add_agents(busy, *others)
+    forbidden, busy, run.returning, off, slow, _unknown, *others = fleet
+    api.add_agents(*others)
+    api.add_agents(busy, retry_after_seconds=60)
     api.add_agents(slow, pick_up_seconds=240)
     api.add_agents(forbidden, forbidden=True)
-    api.add_agents(late, gone, online=False)
-    api.inject(busy, Fault(status=503, message="Down for maintenance.", headers={"Retry-After": "60"}))
-    run.returning = late
-    alarmed = _expect(api, run, alarm)
-    run.asked += len(fleet) + len(alarmed)
-    yield f"a list of {len(fleet + alarmed)} agents, as plain text, to CaptureQueue: two are offline, one is slow"
-    cloud.send("\n".join(fleet + alarmed))
+    api.add_agents(run.returning, off, online=False)
+    listed = fleet + run.expect(api, alarm)
+    run.expected += len(listed)
+    yield f"a list of {len(listed)} agents, as plain text, to CaptureQueue: two are offline, one is slow"
+    cloud.send("\n".join(listed))
     yield f"the alarm {alarm['detail']['alarmName']}, about one of them, through AlarmRule"
     cloud.put_event(alarm)
-    yield f"a test event with {len(_expect(api, run, test))} agents, by hand"
-    report = cloud.invoke(test)
+    yield f"a test event with {len(run.expect(api, test))} agents, by hand"
+    with _uninterrupted():
+        report = cloud.invoke(test)
     yield "  its response: " + ", ".join(f"{report[name]} {name}" for name in ("asked", *_COLOURS) if report[name])
 
 
 def _own_event(event: object, api: FakeApi, cloud: "EmbeddedCloud", run: Run) -> Iterator[str]:
-    """Send an event from the source that it is from; every agent that it names is there."""
-    _expect(api, run, event)
+    """Send an event through its own source; the API has all of its agents."""
+    run.expect(api, event)
     try:
-        yield f"your event, {cloud.deliver(event)}"
+        with _uninterrupted():
+            source = cloud.deliver(event)
+        yield f"your event, {source}"
     except (BotoCoreError, ClientError) as error:
         raise EventError(str(error)) from error
 
 
-def _expect(api: FakeApi, run: Run, event: object) -> list[str]:
-    """Add every agent that an event names to the fleet, and to what is asked for; return them."""
-    parsed_records = _arrivals(event)
-    agents = [capture.agent_id for parsed in parsed_records for capture in parsed.captures]
-    api.add_agents(*agents)
-    run.asked += len(agents) + sum(len(parsed.rejections) for parsed in parsed_records)
-    run.ignored += [parsed.ignored for parsed in parsed_records if parsed.ignored]
-    return agents
-
-
-def _arrivals(event: object) -> list[ParsedRecord]:
-    return EventParser(default_region="DFW").parse(event, request_id="demo", now=datetime.now(UTC))
-
-
 @contextlib.contextmanager
-def _polling(cloud: "EmbeddedCloud") -> Iterator[None]:
-    """Deliver what arrives, beside the demo, until it ends."""
-    ended = threading.Event()
+def _uninterrupted() -> Iterator[None]:
+    """Let Ctrl-C take effect at the end of the `with` block: the function's workers must not outlive their cloud."""
+    interrupted = threading.Event()
 
-    def poll() -> None:
-        while not ended.wait(_POLL_SECONDS):
-            cloud.poll()
+    def interrupt(*_: object) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second Ctrl-C ends the demo at once
+        interrupted.set()
 
-    poller = threading.Thread(target=poll, name="lambda")
-    poller.start()
+    handler = signal.signal(signal.SIGINT, interrupt)
     try:
         yield
     finally:
-        ended.set()
-        poller.join()
+        if not interrupted.is_set():
+            signal.signal(signal.SIGINT, handler)
+    if interrupted.is_set():
+        raise KeyboardInterrupt
 
 
-def _watch(api: FakeApi, cloud: "EmbeddedCloud", run: Run, live: Live) -> None:
-    """Show notifications as they arrive, until every capture has a final status."""
-    while not run.is_complete and time.monotonic() - run.started < LONGEST_SECONDS:
-        time.sleep(_POLL_SECONDS)
-        for notification in cloud.notifications():
-            run.add(notification)
-            if notification["status"] == "waiting" and notification["agent_id"] == run.returning:
-                api.set_online(notification["agent_id"], online=True)
-        run.sums |= {done["job_id"]: done for done in cloud.sums()}
-        live.update(_live_view(run, live.console.height))
+def _watch(console: Console, api: FakeApi, cloud: "EmbeddedCloud", run: Run) -> None:
+    """Deliver what arrives and show notifications, until every capture has a final status."""
+    with contextlib.ExitStack() as exits:
+        with _uninterrupted():
+            # The live view would otherwise show what the function prints.
+            live = exits.enter_context(Live(console=console, transient=True, redirect_stdout=False))
+        while not run.is_complete and time.monotonic() - run.started < LONGEST_SECONDS:
+            with _uninterrupted():
+                cloud.poll()
+            for notification in cloud.notifications():
+                run.add(notification)
+                if notification["status"] == "waiting" and notification["agent_id"] == run.returning:
+                    api.set_online(notification["agent_id"], online=True)
+            run.summaries |= {summary["job_id"]: summary for summary in cloud.sums()}
+            live.update(_live_view(run, console.height))
+            time.sleep(_POLL_SECONDS)
 
 
 def _live_view(run: Run, height: int) -> Group:
-    """Return what changed last, as far as it fits a screen, and how many captures have which status."""
-    changed = sorted(run.journeys.values(), key=lambda journey: journey.seconds)
+    """Return the latest captures, as far as they fit the screen, and the number of captures by status."""
+    latest = sorted(run.captures.values(), key=lambda progress: progress.seconds)[-max(1, height - _AROUND_ROWS) :]
     counts = [_count(run, status) for status in _COLOURS if run.counts[status]]
-    return Group(
-        _table(changed[-max(1, height - _AROUND_ROWS) :]), "", f"Captures: {', '.join([*counts, f'of {run.asked}'])}"
-    )
+    return Group(_table(latest), "", f"Captures: {', '.join([*counts, f'of {run.expected}'])}")
 
 
-def _table(journeys: Iterable[Journey]) -> Table:
+def _table(captures: Iterable[Progress]) -> Table:
     """Return a table that cuts agent IDs and names where the screen is narrow, and never a status."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("after", no_wrap=True)
     table.add_column("agent")
     table.add_column("trigger")
     table.add_column("status", no_wrap=True)
-    for journey in journeys:
-        notification = journey.notification
-        names = notification["agent_id"] or "-", notification["trigger"]["name"] or notification["trigger"]["type"]
+    for progress in captures:
+        notification, trigger = progress.notification, progress.notification["trigger"]
+        names = notification["agent_id"] or "-", trigger["name"] or trigger["type"]
         cut = [Text(name, no_wrap=True, overflow="ellipsis") for name in names]
-        statuses = " → ".join(f"[{_COLOURS[status]}]{status}[/]" for status in journey.statuses)
-        table.add_row(f"{journey.seconds:.1f} s", *cut, statuses + escape(_detail(notification)))
+        statuses = " → ".join(f"[{_COLOURS[status]}]{status}[/]" for status in progress.statuses)
+        detail = f", attempt {notification['attempts']}" if notification["attempts"] > 1 else ""
+        if notification["reason"] is not None:
+            detail = f": {notification['reason'].replace('_', ' ')}"
+        table.add_row(f"{progress.seconds:.1f} s", *cut, statuses + escape(detail))
     return table
 
 
@@ -276,29 +271,25 @@ def _count(run: Run, status: str) -> str:
     return f"[{_COLOURS[status]}]{run.counts[status]} {status}[/]"
 
 
-def _detail(notification: Mapping[str, Any]) -> str:
-    if notification["reason"] is not None:
-        return f": {notification['reason'].replace('_', ' ')}"
-    return f", attempt {notification['attempts']}" if notification["attempts"] > 1 else ""
-
-
-def _summarise(console: Console, run: Run) -> int:
-    is_complete = run.is_complete and run.waiting == 0
-    if run.asked:
-        console.print(_table(run.journeys.values()))
-        console.print(f"\n[bold]Captures: {run.asked}[/] = {' + '.join(_count(run, status) for status in _ENDINGS)}")
-    for done in run.sums.values():
-        name = done["trigger"]["name"] or done["trigger"]["type"]
-        console.print(f"  {escape(name)}: {escape(done['message'])}")
-    for because in run.ignored:
-        console.print(f"Ignored: {escape(because)}")
+def _summarise(console: Console, run: Run, waiting: int, dead_letters: list[dict[str, Any]]) -> int:
+    is_complete = run.is_complete and waiting == 0
+    if run.expected:
+        console.print(_table(run.captures.values()))
+        counts = " + ".join(_count(run, status) for status in _FINAL)
+        console.print(f"\n[bold]Captures: {run.expected}[/] = {counts}")
+    for summary in run.summaries.values():
+        name = summary["trigger"]["name"] or summary["trigger"]["type"]
+        console.print(f"  {escape(name)}: {escape(summary['message'])}")
+    for reason in run.ignored:
+        console.print(f"Ignored: {escape(reason)}")
     if is_complete:
         console.print("[green]Every capture has a final status: nothing is lost.[/]")
     else:
-        console.print(f"[red]After {LONGEST_SECONDS} s, {run.ended} of {run.asked} captures have a final status.[/]")
-    console.print(f"Still waiting in CaptureQueue: {run.waiting}")
-    console.print(f"In CaptureDeadLetterQueue: {len(run.dead_letters)}")
-    for message in run.dead_letters:
+        ended = f"{run.ended} of {run.expected} captures have a final status"
+        console.print(f"[red]After {LONGEST_SECONDS} s, {ended}.[/]")
+    console.print(f"Still waiting in CaptureQueue: {waiting}")
+    console.print(f"In CaptureDeadLetterQueue: {len(dead_letters)}")
+    for message in dead_letters:
         reason = message.get("MessageAttributes", {}).get("reason", {}).get("StringValue", "no reason")
         console.print(f"  {reason}: {escape(message['Body'][:60])}")
     console.print(f"The function's own log: {LOG_FILE}\n")

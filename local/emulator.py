@@ -17,13 +17,12 @@ from http.client import HTTPConnection
 from importlib.metadata import distribution
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import TracebackType
 from typing import Any, Self
 
 from local.template import translate
 
 _BINARIES = {"x86_64": "aws-lambda-rie-x86_64", "aarch64": "aws-lambda-rie-arm64"}
-# What Lambda has beside a function's own code.
+# Lambda's packages besides the function's own.
 _RUNTIME = ("awslambdaric", "simplejson", "snapshot-restore-py")
 _PATH = "/2015-03-31/functions/function/invocations"
 _INIT = re.compile(r"INIT REPORT\(durationMs: ([0-9.]+)\)")
@@ -37,13 +36,13 @@ class FunctionError(Exception):
 
 @dataclass(kw_only=True)
 class Emulator:
-    """One instance of a function, for as long as the `with` block lasts.
+    """One instance of a function, for the duration of the `with` block.
 
-    `artifact` is the folder that `sam build` has filled. The function has nothing but its own code, the runtime's and
-    the standard library, and of this machine's environment only what finds programs; `environment` comes on top.
-    It starts with the first invocation, and anew with the first one after it was killed. `invoke` is for one
-    thread at a time: a second invocation beside it would end the emulator. It gives the function no trace ID, and so
-    recursive loops are not seen here. `process` is the emulator's own.
+    `artifact` is the folder that `sam build` has filled. The function has its own code, the runtime's and the
+    standard library only; it inherits PATH and LD_LIBRARY_PATH, and gets `environment`. It starts with the first
+    invocation, and again with the first one after it was killed. `invoke` is for one thread at a time: a second
+    concurrent invocation would end the emulator. The function gets no trace ID, so that recursive loops are not
+    detected. `process` is the emulator's.
     """
 
     artifact: Path
@@ -55,9 +54,9 @@ class Emulator:
 
     @classmethod
     def of(cls, function: str, build: Path) -> Self:
-        """Return the emulator of a function of template.yaml, which `sam build` has packed into a folder in `build`.
+        """Return the emulator of a function of template.yaml that `sam build` has packed into a folder of `build`.
 
-        Its variables are those that the embedded cloud has put into this process's environment.
+        The values of its variables are those that the embedded cloud has set in this process.
         """
         properties = translate()["Resources"][function]["Properties"]
         names = [*properties["Environment"]["Variables"], "AWS_ENDPOINT_URL"]
@@ -78,14 +77,12 @@ class Emulator:
             self._exits = exits.pop_all()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """Stop it, and the function with it."""
+    def __exit__(self, *_: object) -> None:
+        """Stop the emulator and the function."""
         self._exits.close()
 
     def invoke(self, event: object) -> Any:  # noqa: ANN401 (it is what the handler returns)
-        """Hand an event to the function and return its answer; FunctionError when there is none."""
+        """Invoke the function with an event and return its answer; FunctionError when it fails or is killed."""
         with closing(HTTPConnection("127.0.0.1", self._port, timeout=self.timeout_seconds + 60)) as connection:
             connection.request("POST", _PATH, json.dumps(event))
             body = connection.getresponse().read().decode()
@@ -98,18 +95,18 @@ class Emulator:
         return answer
 
     def restart(self) -> None:
-        """Begin anew, so that the next invocation is a cold start."""
+        """Restart, so that the next invocation is a cold start."""
         self._stop()
         self._start()
 
     @property
     def log(self) -> str:
-        """What the emulator and the function have written since the last start."""
+        """The output of the emulator and the function since the last start."""
         return self._log.read_text(encoding="utf-8", errors="replace")
 
     @property
     def init_milliseconds(self) -> list[float]:
-        """How long each cold start has taken since the last start, without the event that it was for."""
+        """The duration of each cold start since the last start, without the invocation itself."""
         return [float(milliseconds) for milliseconds in _INIT.findall(self.log)]
 
     @property
@@ -121,7 +118,7 @@ class Emulator:
         command: list[str | Path] = [_binary(), "--log-level", "info"]
         command += ["--runtime-interface-emulator-address", f"127.0.0.1:{self._port}"]
         command += ["--runtime-api-address", f"127.0.0.1:{runtime_port}"]
-        # The interpreter without its site-packages: what the function lacks must be missed.
+        # Without site-packages, so that a package that the function lacks is missing here too.
         command += [_interpreter(), "-S", "-m", "awslambdaric", self.handler]
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(  # noqa: S603 (its own programs)
@@ -135,7 +132,7 @@ class Emulator:
             time.sleep(0.01)
 
     def _stop(self) -> None:
-        self.process.terminate()  # it kills the function, and ends
+        self.process.terminate()  # the emulator kills the function, and ends
         try:
             self.process.wait(_STOP_SECONDS)
         except subprocess.TimeoutExpired:
@@ -157,7 +154,7 @@ class Emulator:
             "LAMBDA_TASK_ROOT": str(self.artifact),
             "TZ": ":UTC",
             "PYTHONPATH": str(self._folder / "runtime"),
-            # As on Lambda, where a function's code cannot be written to.
+            # On Lambda a function's folder is read-only.
             "PYTHONDONTWRITEBYTECODE": "1",
             **self.environment,
         }
@@ -175,7 +172,7 @@ def _interpreter() -> Path:
 
 
 def _install_runtime(folder: Path) -> None:
-    """Put the runtime's packages, and no others, into a folder of their own, with their bytecode as on Lambda."""
+    """Copy the runtime's packages to a folder, with bytecode as on Lambda."""
     for name in _RUNTIME:
         for file in distribution(name).files or []:
             if file.suffix in {".py", ".so"} and "tests" not in file.parts:

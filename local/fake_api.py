@@ -1,20 +1,19 @@
-"""A fake API for the Cloud Backup API v2 and the Identity API v2.0, over real HTTP on the loopback."""
+"""Fake versions of the Cloud Backup API v2 and the Identity API v2.0, over real HTTP on the loopback."""
 
 import hashlib
 import json
 import threading
 import time
 import uuid
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from http import HTTPStatus
 from http.client import responses
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socket import SHUT_RDWR, socket
-from typing import Any, Literal, Self, override
+from typing import Any, Self, override
 from urllib.parse import quote, unquote, urlsplit
 
 type Json = dict[str, Any]
@@ -29,41 +28,17 @@ _IDENTITY_ERRORS = {400: "badRequest", 401: "unauthorized", 413: "overLimit"}
 
 
 @dataclass(frozen=True)
-class Fault:
-    """What goes wrong with the next requests.
-
-    Without a `status` the normal answer is given, as slow and as altered as the other fields say. A `status`
-    of 300 or more is answered in place of acting, and `message` is its text; a lower one replaces the status
-    of a success. `headers` come on top: a wrong `Content-Length` can be told too. `drip_seconds` pass before each
-    byte of the body, with `drips_head` of the head as well. `drop` closes the connection without an answer, before
-    or after the server acted; `cut_after` closes it after so many bytes of the answer.
-    """
-
-    status: int | None = None
-    message: str | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes | None = None
-    delay_seconds: float = 0
-    drip_seconds: float | None = None
-    drips_head: bool = False
-    cut_after: int | None = None
-    drop: Literal["before", "after"] | None = None
-    times: int = 1
-    method: str | None = None
-
-
-@dataclass(frozen=True)
 class Request:
     """What a client has sent; `segments` is its path."""
 
     method: str
     segments: list[str]
-    auth_token: str = field(repr=False)
-    body: bytes = field(repr=False)
+    auth_token: str = field(default="", repr=False)
+    body: bytes = field(default=b"", repr=False)
 
     @property
     def target(self) -> str:
-        """The agent ID, or the last segment (`tokens`, `ping`, `events`, `agents`) where there is none."""
+        """The agent ID; `tokens`, `ping` or `events` for the calls that name no agent."""
         match self.segments:
             case ["v2", _, "agents", agent_id, *_]:
                 return agent_id
@@ -71,40 +46,37 @@ class Request:
 
 
 @dataclass(frozen=True)
-class _Answer:
+class Response:
+    """What the API answers; `raw_body` replaces the JSON of `content`."""
+
     status: int
     content: Json | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     raw_body: bytes | None = None
-    drip_seconds: float | None = None
-    drips_head: bool = False
-    cut_after: int | None = None
 
-    def pieces(self) -> list[bytes]:
-        body = b"" if self.content is None else json.dumps(self.content).encode()
-        if self.raw_body is not None:
-            body = self.raw_body
-        head = self._head(len(body))
-        if self.drip_seconds is None:
-            return [(head + body)[: self.cut_after]]
-        dripping = head + body if self.drips_head else body
-        return [b"" if self.drips_head else head, *(bytes([byte]) for byte in dripping[: self.cut_after])]
+    @property
+    def body(self) -> bytes:
+        """The body as it is sent."""
+        encoded = b"" if self.content is None else json.dumps(self.content).encode()
+        return encoded if self.raw_body is None else self.raw_body
 
-    def _head(self, length: int) -> bytes:
-        headers = {"Content-Type": "application/json", "Content-Length": str(length), **self.headers}
+    @property
+    def head(self) -> bytes:
+        """The status line and the headers, as they are sent."""
+        headers = {"Content-Type": "application/json", "Content-Length": str(len(self.body)), **self.headers}
         lines = [f"HTTP/1.1 {self.status} {responses.get(self.status, 'Unknown')}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
         return "\r\n".join([*lines, "", ""]).encode("latin-1")
 
 
 class _RefusedError(Exception):
-    """Carries the status and, where the usual phrase is not enough, the message."""
+    """Carries the status, the message where the usual phrase does not say enough, and headers."""
 
 
 @dataclass
 class _LogFile:
     id: str
-    asked_at: float
+    requested_at: float
     counting_since: float | None
     progress_seconds: float = 0
 
@@ -114,18 +86,16 @@ class _LogFile:
 
 @dataclass
 class _Agent:
-    """`pick_up_seconds` is the time from a request to `started`; `online_since` is None while it is off."""
+    """`online_since` is None while the agent is off."""
 
+    id: str
     name: str
     online_since: float | None
     is_forbidden: bool
     pick_up_seconds: float
+    retry_after_seconds: int | None
     log_files: dict[str, _LogFile] = field(default_factory=dict)
     last_heartbeat_at: float = float("-inf")
-
-    @property
-    def is_online(self) -> bool:
-        return self.online_since is not None
 
     def note_heartbeats(self, activated_at: float, now: float) -> None:
         """Note the last heartbeat until now that an activation has caused."""
@@ -136,16 +106,25 @@ class _Agent:
         if first <= last:
             self.last_heartbeat_at = max(self.last_heartbeat_at, last)
 
+    def details(self) -> Json:
+        host = {
+            "machine": {"id": str(uuid.uuid5(uuid.NAMESPACE_URL, self.id))},
+            "os": {"name": "Debian", "version": "12"},
+            "addresses": [{"version": 4, "addr": "192.0.2.1"}],
+            "region": "DFW",
+        }
+        return {"id": self.id, "name": self.name, "enabled": True, "host": host}
+
 
 @dataclass(kw_only=True, eq=False)
 class FakeApi:
-    """Both APIs on one server, which runs while the `with` block does.
+    """Both APIs on one server, which runs for the duration of the `with` block.
 
-    `url` is the base of both, known inside the block. What agents do follows from `clock`; the waits
-    (`latency_seconds` before every answer, a fault's delay and drip) are real ones and end with the block.
-    `asked` counts all POSTs for a log file by agent, `posts` those that made one, `activations` holds when all agents
-    were activated, `most_at_once` the most requests that were under way together. `faults` draws a fault for each
-    request that no injected one is for.
+    `url` is the base of both, known inside the block. What agents do follows from `clock`; `latency_seconds` before
+    every response are real ones. `asked` counts all POSTs for a log file by agent, `posts` those that created one,
+    `activations` holds when all agents were activated, `most_at_once` the largest number of concurrent requests.
+
+    A subclass may override `exchange` to alter, delay or drop responses.
     """
 
     project_id: str = "110011"
@@ -153,7 +132,6 @@ class FakeApi:
     latency_seconds: float = 0.0
     pick_up_seconds: float = 30.0
     upload_seconds: float = 60.0
-    faults: Callable[[Request], Fault | None] | None = None
     url: str = field(init=False)
     asked: Counter[str] = field(init=False, default_factory=Counter)
     posts: Counter[str] = field(init=False, default_factory=Counter)
@@ -162,45 +140,47 @@ class FakeApi:
 
     def __post_init__(self) -> None:
         self._at_once = 0
-        self._unserved = 0
         self._agents: dict[str, _Agent] = {}
         self._accounts: dict[str, str] = {}
         self._tokens: dict[str, float] = {}
-        self._faults: defaultdict[str, list[Fault]] = defaultdict(list)
-        self._lock = threading.Lock()
-        self._hurried = threading.Event()
-        self._is_stopped = False
-        self._served = threading.Condition(self._lock)
+        self._lock = threading.RLock()
+        self._stopped = threading.Event()
 
     def __enter__(self) -> Self:
-        self._server = _Server(self._serve)
+        self._server = _Server(self.exchange)
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._is_stopped = True
-        self.hurry()
+        self._stopped.set()
         self._server.stop()
 
     def add_agents(
-        self, *agent_ids: str, online: bool = True, forbidden: bool = False, pick_up_seconds: float | None = None
+        self,
+        *agent_ids: str,
+        online: bool = True,
+        forbidden: bool = False,
+        pick_up_seconds: float | None = None,
+        retry_after_seconds: int | None = None,
     ) -> None:
-        """Make agents known: a forbidden one answers its POST with 403, one that was not added is a 404.
+        """Add agents to the project; every other agent is a 404.
 
-        `pick_up_seconds` is how long these take to begin an upload, where that is not the server's own figure.
+        A forbidden one answers its POST with 403. `pick_up_seconds` until the upload starts replace the server's own.
+        With `retry_after_seconds`, the first POST is answered with 503 and this `Retry-After`.
         """
         now = self.clock() if online else None
         seconds = self.pick_up_seconds if pick_up_seconds is None else pick_up_seconds
         with self._lock:
             for number, agent_id in enumerate(agent_ids, len(self._agents) + 1):
-                self._agents[agent_id] = _Agent(f"server-{number:03}", now, forbidden, seconds)
+                name = f"server-{number:03}"
+                self._agents[agent_id] = _Agent(agent_id, name, now, forbidden, seconds, retry_after_seconds)
 
     def set_online(self, agent_id: str, *, online: bool) -> None:
-        """Switch an agent on or off: while it is off it picks nothing up, and its uploads stand still."""
+        """Switch an agent on or off: while it is off it picks nothing up, and its uploads pause."""
         with self._lock:
             agent = self._agents[agent_id]
-            if agent.is_online == online:
+            if (agent.online_since is not None) == online:
                 return
             now = self.clock()
             self._note_heartbeats(agent, now)
@@ -216,170 +196,93 @@ class FakeApi:
             self._accounts[username] = api_key
 
     def issue_token(self, *, lives_seconds: float = _DAY_SECONDS) -> str:
-        """Give a new token, good until `clock` has moved on by `lives_seconds` or it is revoked."""
+        """Return a new token, valid until `clock` has moved on by `lives_seconds` or it is revoked."""
         with self._lock:
-            return self._new_token(lives_seconds)
+            token = uuid.uuid4().hex
+            self._tokens[token] = self.clock() + lives_seconds
+            return token
 
     def revoke(self, token: str) -> None:
         """Refuse this token from now on."""
         with self._lock:
             self._tokens.pop(token, None)
 
-    def inject(self, target: str, fault: Fault) -> None:
-        """Queue a fault for the next `fault.times` requests that name this target.
-
-        A target is an agent ID, known or not, or `tokens`, `ping`, `events` or `agents` for the calls that name none.
-        """
-        with self._lock:
-            self._faults[target].append(fault)
-
-    def limit_identity(self, times: int = 1) -> None:
-        """Let Identity answer its next requests with 413, its rate limit."""
-        self.inject("tokens", Fault(status=413, times=times))
-
     def log_files(self, agent_id: str) -> list[Json]:
-        """Give the agent's log files as the API would now, the oldest first."""
+        """Return the agent's log files as the API would now, the oldest first."""
         with self._lock:
-            return self._list(agent_id)
+            agent = self._agents[agent_id]
+            return [self._log_file(agent, log_file) for log_file in agent.log_files.values()]
 
-    def hurry(self) -> None:
-        """Let no answer be slow from now on, not even those under way."""
-        self._hurried.set()
+    def exchange(self, request: Request) -> Iterator[bytes]:
+        """Yield the bytes of the response to a request; ConnectionAbortedError closes the connection."""
+        response = self.serve(request)
+        yield response.head + response.body
 
-    def wait_until_served(self, timeout_seconds: float) -> bool:
-        """Wait until every request that came was acted on, even one whose client has gone; return whether it was."""
-        with self._served:
-            return self._served.wait_for(lambda: not self._unserved, timeout_seconds)
-
-    @contextmanager
-    def _under_way(self) -> Iterator[None]:
+    def serve(self, request: Request) -> Response:
+        """Act on a request after the latency, and return the response."""
+        self.count(request)
         with self._lock:
             self._at_once += 1
             self.most_at_once = max(self.most_at_once, self._at_once)
         try:
-            yield
+            if self._stopped.wait(self.latency_seconds):
+                raise ConnectionAbortedError
+            with self._lock:
+                return self._route(request)
+        except _RefusedError as refused:
+            return refusal(request, *refused.args)
         finally:
             with self._lock:
                 self._at_once -= 1
 
-    @contextmanager
-    def _unserved_request(self) -> Iterator[None]:
-        with self._served:
-            self._unserved += 1
-        try:
-            yield
-        finally:
-            with self._served:
-                self._unserved -= 1
-                self._served.notify_all()
-
-    def _wait(self, seconds: float) -> None:
-        self._hurried.wait(seconds)
-        if self._is_stopped:
-            raise ConnectionAbortedError
-
-    def _serve(self, request: Request) -> Iterator[bytes]:
-        with self._under_way():
-            answer = self._answer(request)
-            *early, last = answer.pieces()
-            for piece in early:
-                yield piece
-                self._wait(answer.drip_seconds or 0)
-        # No longer under way: who has read the last byte may send the next request at once.
-        yield last
-        if answer.cut_after is not None:
-            raise ConnectionAbortedError
-
-    def _answer(self, request: Request) -> _Answer:
-        fault = self._take_fault(request)
-        with self._unserved_request():
-            self._count(request)
-            self._wait(self.latency_seconds + fault.delay_seconds)
-            if fault.drop == "before":
-                raise ConnectionAbortedError
-            answer = self._act(request, fault)
-        if fault.drop == "after":
-            raise ConnectionAbortedError
-        return replace(
-            answer,
-            # What was refused is never dressed up as a success: nothing was made that it could stand for.
-            status=fault.status if fault.status and answer.status < HTTPStatus.BAD_REQUEST else answer.status,
-            headers={**answer.headers, **fault.headers},
-            raw_body=b"" if request.method == "HEAD" else fault.body,
-            drip_seconds=fault.drip_seconds,
-            drips_head=fault.drips_head,
-            cut_after=fault.cut_after,
-        )
-
-    def _take_fault(self, request: Request) -> Fault:
-        with self._lock:
-            queue = self._faults[request.target]
-            for place, fault in enumerate(queue):
-                if fault.method in (None, request.method):
-                    left = replace(fault, times=fault.times - 1)
-                    queue[place : place + 1] = [left] if left.times > 0 else []
-                    return fault
-        return (self.faults and self.faults(request)) or Fault()
-
-    def _count(self, request: Request) -> None:
+    def count(self, request: Request) -> None:
+        """Count a POST for a log file in `asked`."""
         if request.method == "POST" and request.segments[4:] == ["logfiles"]:
             with self._lock:
                 self.asked[request.target] += 1
 
-    def _act(self, request: Request, fault: Fault) -> _Answer:
-        if fault.status is not None and fault.status >= HTTPStatus.MULTIPLE_CHOICES:
-            return _refusal(request, fault.status, fault.message)
-        try:
-            with self._lock:
-                return self._route(request)
-        except _RefusedError as refused:
-            return _refusal(request, *refused.args)
-
-    def _route(self, request: Request) -> _Answer:
+    def _route(self, request: Request) -> Response:
         match request.method, request.segments:
             case "POST", ["v2.0", "tokens"]:
                 return self._authenticate(request.body)
             case _, ["v2.0", "tokens"]:
                 raise _RefusedError(405)
-            case _, ["v2", project_id, *_]:
+            case _, ["v2", project_id, *rest]:
                 self._authorize(request.auth_token, project_id)
-                return self._route_project(request)
+                return self._route_project(request, rest)
         raise _RefusedError(404)
 
-    def _route_project(self, request: Request) -> _Answer:
-        match request.method, request.segments[2:]:
+    def _route_project(self, request: Request, rest: list[str]) -> Response:
+        match request.method, rest:
             case "GET", ["ping"]:
-                return _Answer(200)
+                return Response(200)
             case "POST", ["events"]:
                 return self._activate(request.body)
-            case "GET", ["agents"]:
-                return _Answer(200, {"agents": [self._details(agent_id) for agent_id in self._agents]})
-            case _, ["ping"] | ["events"] | ["agents"]:
+            case _, ["ping"] | ["events"]:
                 raise _RefusedError(405)
             case method, ["agents", agent_id, *rest] if agent_id in self._agents:
-                return self._route_agent(agent_id, method, rest)
+                return self._route_agent(self._agents[agent_id], method, rest)
         raise _RefusedError(404)
 
-    def _route_agent(self, agent_id: str, method: str, rest: list[str]) -> _Answer:
+    def _route_agent(self, agent: _Agent, method: str, rest: list[str]) -> Response:
         match method, rest:
             case "GET", []:
-                return _Answer(200, self._details(agent_id))
+                return Response(200, agent.details())
             case "POST", ["logfiles"]:
-                return self._request_log_file(agent_id)
+                return self._request_log_file(agent)
             case "GET", ["logfiles"]:
-                return _Answer(200, {"logfiles": self._list(agent_id)})
-            case "GET", ["logfiles", log_file_id]:
-                return _Answer(200, self._body(agent_id, self._find(agent_id, log_file_id)))
-            case "DELETE", ["logfiles", log_file_id]:
-                del self._agents[agent_id].log_files[self._find(agent_id, log_file_id).id]
-                return _Answer(204)
+                return Response(200, {"logfiles": self.log_files(agent.id)})
+            case "GET", ["logfiles", log_file_id] if log_file_id in agent.log_files:
+                return Response(200, self._log_file(agent, agent.log_files[log_file_id]))
             case "GET", ["status"]:
-                return _Answer(200, self._status(self._agents[agent_id]))
+                return Response(200, self._status(agent))
+            case "GET", ["logfiles", _]:
+                raise _RefusedError(404)
             case _, [] | ["logfiles"] | ["logfiles", _] | ["status"]:
                 raise _RefusedError(405)
         raise _RefusedError(404)
 
-    def _activate(self, body: bytes) -> _Answer:
+    def _activate(self, body: bytes) -> Response:
         """Activate every agent of the project; an agent learns of it at its next poll for work."""
         try:
             event = json.loads(body)
@@ -391,7 +294,7 @@ class FakeApi:
         for agent in self._agents.values():
             self._note_heartbeats(agent, now)
         self.activations.append(now)
-        return _Answer(202)
+        return Response(202)
 
     def _note_heartbeats(self, agent: _Agent, now: float) -> None:
         if self.activations:
@@ -403,7 +306,7 @@ class FakeApi:
         if project_id != self.project_id:
             raise _RefusedError(403)
 
-    def _authenticate(self, body: bytes) -> _Answer:
+    def _authenticate(self, body: bytes) -> Response:
         try:
             credentials = json.loads(body)["auth"]["RAX-KSKEY:apiKeyCredentials"]
             username, api_key = str(credentials["username"]), str(credentials["apiKey"])
@@ -411,159 +314,130 @@ class FakeApi:
             raise _RefusedError(400, "Invalid request body.") from error
         if self._accounts.get(username) != api_key:
             raise _RefusedError(401, "Unable to authenticate user with credentials provided.")
-        return _Answer(200, self._access(self._new_token(_DAY_SECONDS)))
-
-    def _new_token(self, lives_seconds: float) -> str:
-        token = uuid.uuid4().hex
-        self._tokens[token] = self.clock() + lives_seconds
-        return token
+        return Response(200, self._access(self.issue_token()))
 
     def _access(self, token: str) -> Json:
         expires = _at(self._tokens[token]).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         tenant = {"id": self.project_id, "name": self.project_id}
-        endpoint = {
-            "region": "DFW",
-            "tenantId": self.project_id,
-            "publicURL": f"{self.url}/v2/{self.project_id}",
-        }
+        base = f"{self.url}/v2/{self.project_id}"
+        endpoint = {"region": "DFW", "tenantId": self.project_id, "publicURL": base}
         catalog = [{"type": "rax:backup", "name": "cloudBackup", "endpoints": [endpoint]}]
         return {"access": {"token": {"id": token, "expires": expires, "tenant": tenant}, "serviceCatalog": catalog}}
 
-    def _request_log_file(self, agent_id: str) -> _Answer:
-        agent = self._agents[agent_id]
+    def _request_log_file(self, agent: _Agent) -> Response:
         if agent.is_forbidden:
             raise _RefusedError(403)
+        if agent.retry_after_seconds is not None:
+            headers = {"Retry-After": str(agent.retry_after_seconds)}
+            agent.retry_after_seconds = None
+            raise _RefusedError(503, "Down for maintenance.", headers)
         now = self.clock()
-        log_file = _LogFile(str(uuid.uuid4()), now, now if agent.is_online else None)
+        log_file = _LogFile(str(uuid.uuid4()), now, None if agent.online_since is None else now)
         agent.log_files[log_file.id] = log_file
-        self.posts[agent_id] += 1
-        location = {"Location": self._location(agent_id, log_file)}
-        return _Answer(202, self._body(agent_id, log_file), headers=location)
-
-    def _find(self, agent_id: str, log_file_id: str) -> _LogFile:
-        try:
-            return self._agents[agent_id].log_files[log_file_id]
-        except KeyError as error:
-            raise _RefusedError(404) from error
-
-    def _list(self, agent_id: str) -> list[Json]:
-        return [self._body(agent_id, log_file) for log_file in self._agents[agent_id].log_files.values()]
+        self.posts[agent.id] += 1
+        return Response(202, self._log_file(agent, log_file), {"Location": self._location(agent, log_file)})
 
     def _status(self, agent: _Agent) -> Json:
         now = self.clock()
         self._note_heartbeats(agent, now)
         is_busy = any(self._state(agent, log_file) == "started" for log_file in agent.log_files.values())
-        # In idle mode the status means nothing. This API then says what misleads most.
+        # In idle mode the status means nothing. This API then answers what misleads most: offline.
         return {"busy": is_busy, "online": now - agent.last_heartbeat_at <= _HEARTBEAT_COUNTS_SECONDS}
 
     def _state(self, agent: _Agent, log_file: _LogFile) -> str:
         progress = log_file.progress(self.clock())
-        # Asked first: an agent that is off picks nothing up, even one that would need no time for it.
+        # An agent that is off picks nothing up, even one with `pick_up_seconds` 0.
         is_held = log_file.counting_since is None and not log_file.progress_seconds
         if is_held or progress < agent.pick_up_seconds:
             return "requested"
         return "started" if progress < agent.pick_up_seconds + self.upload_seconds else "completed"
 
-    def _details(self, agent_id: str) -> Json:
-        agent = self._agents[agent_id]
-        host = {
-            "machine": {"id": str(uuid.uuid5(uuid.NAMESPACE_URL, agent_id))},
-            "os": {"name": "Debian", "version": "12"},
-            "addresses": [{"version": 4, "addr": "192.0.2.1"}],
-            "region": "DFW",
-        }
-        return {"id": agent_id, "name": agent.name, "enabled": True, "host": host}
-
-    def _body(self, agent_id: str, log_file: _LogFile) -> Json:
-        state = self._state(self._agents[agent_id], log_file)
-        links = [{"href": self._location(agent_id, log_file), "rel": "self"}]
+    def _log_file(self, agent: _Agent, log_file: _LogFile) -> Json:
+        state = self._state(agent, log_file)
+        links = [{"href": self._location(agent, log_file), "rel": "self"}]
         if state == "completed":
-            links += self._download_links(agent_id, log_file)
-        date = f"{_at(log_file.asked_at):%Y-%m-%dT%H:%M:%S.%fZ}"
+            links += self._download_links(agent, log_file)
+        date = f"{_at(log_file.requested_at):%Y-%m-%dT%H:%M:%S.%fZ}"
         return {"id": log_file.id, "date": date, "state": state, "links": links}
 
-    def _location(self, agent_id: str, log_file: _LogFile) -> str:
-        return f"{self.url}/v2/{self.project_id}/agents/{quote(agent_id, safe='')}/logfiles/{log_file.id}"
+    def _location(self, agent: _Agent, log_file: _LogFile) -> str:
+        return f"{self.url}/v2/{self.project_id}/agents/{quote(agent.id, safe='')}/logfiles/{log_file.id}"
 
-    def _download_links(self, agent_id: str, log_file: _LogFile) -> list[dict[str, str]]:
+    def _download_links(self, agent: _Agent, log_file: _LogFile) -> list[dict[str, str]]:
         container = f"https://storage.example/v1/MossoCloudFS_{uuid.uuid5(uuid.NAMESPACE_URL, self.project_id)}"
-        name = f"{_at(log_file.asked_at):%Y-%m-%dT%H-%M-%S.%fZ}.gz"
-        href = f"{container}/CloudBackupLogs/v2/{quote(agent_id, safe='')}/{name}"
+        name = f"{_at(log_file.requested_at):%Y-%m-%dT%H-%M-%S.%fZ}.gz"
+        href = f"{container}/CloudBackupLogs/v2/{quote(agent.id, safe='')}/{name}"
         expires = int(self.clock()) + _DAY_SECONDS
         signature = hashlib.sha256(f"{href}{expires}".encode()).hexdigest()[:40]
         signed = f"{href}?temp_url_sig={signature}&temp_url_expires={expires}"
         return [{"href": href, "rel": "logfile"}, {"href": signed, "rel": "logfile_temp_url"}]
 
 
+def refusal(
+    request: Request, status: int, message: str | None = None, headers: Mapping[str, str] | None = None
+) -> Response:
+    """Return an error in the form of the API that was called."""
+    message = message or responses.get(status, "Unknown")
+    content: Json = {"message": message, "errors": []}
+    if request.segments[0] == "v2.0":
+        content = {_IDENTITY_ERRORS.get(status, "identityFault"): {"code": status, "message": message}}
+    return Response(status, content, headers or {}, raw_body=b"" if request.method == "HEAD" else None)
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    # Otherwise a connection that is used again stalls for the 40 ms of a delayed acknowledgement.
+    # Otherwise the second request of a connection waits 40 ms for a delayed acknowledgement.
     disable_nagle_algorithm = True
     server: "_Server"
 
     def __getattr__(self, name: str) -> Callable[[], None]:
-        # Every method is answered, most of them with 405.
+        # Every method has a response, most of them 405.
         if name.startswith("do_"):
-            return self._serve
+            return self._respond
         raise AttributeError(name)
 
     @override
     def handle(self) -> None:
-        # A connection that is dropped, by either side, is nothing to report.
+        # Either side may close the connection: no reason for a traceback on stderr.
         with suppress(ConnectionError):
             super().handle()
 
-    def _serve(self) -> None:
-        for piece in self.server.serve(self._request()):
-            self.wfile.write(piece)
-
-    def _request(self) -> Request:
-        # Read even where nobody wants it: it would be taken for the connection's next request.
+    def _respond(self) -> None:
+        # The body is always read: otherwise its bytes would be parsed as the connection's next request.
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         path = urlsplit(self.path).path.removeprefix("/")
         segments = [unquote(segment) for segment in path.split("/")]
-        return Request(self.command, segments, self.headers.get("X-Auth-Token", ""), body)
+        token = self.headers.get("X-Auth-Token", "")
+        for piece in self.server.exchange(Request(self.command, segments, token, body)):
+            self.wfile.write(piece)
 
 
 class _Server(ThreadingHTTPServer):
     request_queue_size = 128
+    daemon_threads = False  # so that `server_close` waits for the threads
 
-    def __init__(self, serve: Callable[[Request], Iterator[bytes]]) -> None:
+    def __init__(self, exchange: Callable[[Request], Iterator[bytes]]) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.serve = serve
+        self.exchange = exchange
         self._connections: set[socket] = set()
-        self._closed_one = threading.Condition()
 
     @override
     def process_request(self, request: Any, client_address: Any) -> None:
-        with self._closed_one:
-            self._connections.add(request)
+        self._connections.add(request)
         super().process_request(request, client_address)
 
     @override
     def shutdown_request(self, request: Any) -> None:
+        self._connections.discard(request)
         super().shutdown_request(request)
-        with self._closed_one:
-            self._connections.discard(request)
-            self._closed_one.notify_all()
 
     def stop(self) -> None:
         self.shutdown()
+        for connection in self._connections.copy():
+            # Wakes the thread that waits for the connection's next request.
+            with suppress(OSError):
+                connection.shutdown(SHUT_RDWR)
         self.server_close()
-        with self._closed_one:
-            for connection in self._connections:
-                # Wakes the thread that waits on it for another request.
-                with suppress(OSError):
-                    connection.shutdown(SHUT_RDWR)
-            self._closed_one.wait_for(lambda: not self._connections, timeout=5)
-
-
-def _refusal(request: Request, status: int, message: str | None = None) -> _Answer:
-    message = message or responses.get(status, "Unknown")
-    if request.segments[0] == "v2.0":
-        name = _IDENTITY_ERRORS.get(status, "identityFault")
-        return _Answer(status, {name: {"code": status, "message": message}})
-    return _Answer(status, {"message": message, "errors": []})
 
 
 def _at(seconds: float) -> datetime:

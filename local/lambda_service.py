@@ -1,4 +1,4 @@
-"""What Lambda does around a handler, in this process and one invocation after the other."""
+"""What Lambda does to invoke a handler, in this process."""
 
 import json
 import time
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
     from mypy_boto3_sqs.type_defs import MessageTypeDef
 
-_MOST_AT_ONCE = 10  # SQS takes and gives no more in one call
+_BATCH_SIZE = 10  # SQS's limit for one call
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Context:
-    """What Lambda hands to a handler beside the event, as far as it is read."""
+    """The part of a handler's context that the functions read."""
 
     function_name: str
     timeout_seconds: float
@@ -35,7 +35,7 @@ class Context:
         return cls(function_name=function_name, timeout_seconds=timeout_seconds, aws_request_id=request_id)
 
     def get_remaining_time_in_millis(self) -> int:
-        """Return how much time is left until Lambda would kill the invocation, which nothing does here."""
+        """Return the time until Lambda would kill the invocation, which is not done here."""
         return round(1000 * (self.timeout_seconds - (time.monotonic() - self.started_at)))
 
 
@@ -49,29 +49,29 @@ class EventSourceMapping:
     batch_size: int
 
     def poll(self, handler: Callable[[Any], Any], *, is_loop_allowed: bool) -> int:
-        """Hand one batch to `handler` and delete what it did not report; return how many messages it was handed.
+        """Invoke `handler` with one batch and delete the messages that did not fail; return the size of the batch.
 
-        What is not deleted becomes visible again after the queue's visibility timeout, and moves to the dead-letter
-        queue once it was received too often. So does what comes from a recursive loop, unless that is allowed.
+        The others become visible again after the queue's visibility timeout, and move to the dead-letter queue once
+        they were received too often. So do messages of a recursive loop, unless it is allowed.
         """
         messages = [each for each in self.receive() if is_loop_allowed or not _is_stopped(each)]
         if not messages:
             return 0
         try:
             answer = handler({"Records": [_record(message, self.queue_arn) for message in messages]})
-        except Exception:  # noqa: BLE001 (whatever a function ends with, Lambda keeps the whole batch)
+        except Exception:  # noqa: BLE001 (after any error Lambda keeps the whole batch)
             return len(messages)
         failed = {item["itemIdentifier"] for item in answer["batchItemFailures"]}
         self.delete([message for message in messages if message["MessageId"] not in failed])
         return len(messages)
 
     def receive(self) -> Sequence["MessageTypeDef"]:
-        """Take the next batch from the queue."""
+        """Receive the next batch."""
         received: list[MessageTypeDef] = []
         while len(received) < self.batch_size:
             answer = self.sqs.receive_message(
                 QueueUrl=self.queue_url,
-                MaxNumberOfMessages=min(_MOST_AT_ONCE, self.batch_size - len(received)),
+                MaxNumberOfMessages=min(_BATCH_SIZE, self.batch_size - len(received)),
                 WaitTimeSeconds=0,
                 MessageSystemAttributeNames=["All"],
                 MessageAttributeNames=["All"],
@@ -88,7 +88,7 @@ class EventSourceMapping:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AsynchronousInvocations:
-    """Invokes a handler as EventBridge, SNS and alarms do: tried again, then sent to the on-failure destination."""
+    """Invokes a handler as EventBridge, SNS and alarms do: with retries, then the on-failure destination."""
 
     sqs: "SQSClient"
     destination_url: str
@@ -96,15 +96,15 @@ class AsynchronousInvocations:
     function_name: str
 
     def invoke(self, handler: Callable[[Any, str], Any], event: object) -> str:
-        """Hand `event` and a request ID to `handler`; return the ID, which is the same for every try.
+        """Invoke `handler` with `event` and a request ID, which is returned and the same for every try.
 
-        When it raises, it is tried `retries` more times, without Lambda's waits between them.
+        After an error it is invoked up to `retries` more times, without Lambda's delays.
         """
         request_id = str(uuid.uuid4())
         for _ in range(1 + self.retries):
             try:
                 handler(event, request_id)
-            except Exception as error:  # noqa: BLE001 (whatever a function ends with, Lambda tries it again)
+            except Exception as error:  # noqa: BLE001 (Lambda retries after any error)
                 failure = error
             else:
                 return request_id
@@ -113,7 +113,7 @@ class AsynchronousInvocations:
         return request_id
 
     def _record(self, event: object, request_id: str, error: Exception) -> Mapping[str, object]:
-        """Return what Lambda sends to a destination for an event whose retries are exhausted."""
+        """Return what Lambda sends to the destination when the retries are exhausted."""
         return {
             "version": "1.0",
             "timestamp": timestamp(datetime.now(UTC)),
@@ -131,13 +131,13 @@ class AsynchronousInvocations:
 
 def delete(sqs: "SQSClient", queue_url: str, messages: Sequence["MessageTypeDef"]) -> None:
     """Delete messages, ten at a time."""
-    for batch in batched(messages, _MOST_AT_ONCE, strict=False):
+    for batch in batched(messages, _BATCH_SIZE, strict=False):
         entries = [{"Id": f"{place}", "ReceiptHandle": item["ReceiptHandle"]} for place, item in enumerate(batch)]
         sqs.delete_message_batch(QueueUrl=queue_url, Entries=entries)  # type: ignore[arg-type]
 
 
 def _is_stopped(message: "MessageTypeDef") -> bool:
-    """Tell whether Lambda invokes no function with a message, because it comes from a recursive loop."""
+    """Return whether a message comes from a recursive loop that Lambda stops."""
     return invocation_number(f"{message['Attributes']}") > MOST_INVOCATIONS
 
 

@@ -1,21 +1,20 @@
-"""A process that answers each line of JSON that it is sent with one of its own."""
+"""A process that reads lines of JSON and answers each with a line of JSON."""
 
 import json
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 
 class ProcessEndedError(Exception):
-    """The process has ended; why stands on the terminal."""
+    """The process has ended; the terminal shows why."""
 
 
 class LineProcess:
-    """A process, for as long as the `with` block lasts; it is killed at its end.
+    """A process for the duration of the `with` block, which kills it at its end.
 
-    Its environment is what it is given and no more. `ask` is for one thread at a time.
+    It inherits no environment. `ask` is for one thread at a time.
     """
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
@@ -32,14 +31,12 @@ class LineProcess:
         )
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         with self._process:
             self._process.kill()
 
     def ask(self, question: object) -> Any:  # noqa: ANN401 (it is what the process answers)
-        """Return the answer to a question; ProcessEndedError when none comes."""
+        """Return the answer to a question; ProcessEndedError when the process has ended."""
         assert self._process.stdin  # for the type checker
         assert self._process.stdout
         self._process.stdin.write(json.dumps(question).encode() + b"\n")
@@ -47,7 +44,7 @@ class LineProcess:
         return self.read()
 
     def read(self) -> Any:  # noqa: ANN401 (as above)
-        """Return what the process says next; ProcessEndedError when it has ended."""
+        """Return the next line; ProcessEndedError when the process has ended."""
         assert self._process.stdout  # for the type checker
         line = self._process.stdout.readline()
         if not line:

@@ -1,4 +1,4 @@
-"""Which events the rules and permissions of template.yaml let through to the function."""
+"""Which events reach the function by the rules and permissions of template.yaml."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -24,16 +24,16 @@ def is_eventbridge_event(event: object) -> TypeGuard[dict[str, Any]]:
 
 
 def mismatches(event: object) -> list[str]:
-    """Return what each rule, or the permission of an alarm's own action, needs and `event` does not have.
+    """Return the fields in which `event` does not match the rules, or the permission of an alarm's own action.
 
-    Empty when one of them lets `event` through, or when it comes by a queue, SNS or by hand, which need none.
+    Empty when one of them matches, and for events that need none: from a queue, SNS or a manual invocation.
     """
     found = [list(_mismatches(name, pattern, event)) for name, pattern in _patterns(event)]
     return list(chain.from_iterable(found)) if all(found) else []
 
 
 def _patterns(event: object) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield an event pattern for each resource of the template that may let `event` through."""
+    """Yield an event pattern for each rule or permission in the template that is for events of this kind."""
     template = translate()
     if is_eventbridge_event(event):
         for name, resource in template["Resources"].items():
@@ -47,8 +47,8 @@ def _patterns(event: object) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 def _mismatches(name: str, pattern: Mapping[str, Any], event: Any) -> Iterator[str]:  # noqa: ANN401 (any JSON)
     for path, accepted in _conditions(pattern):
-        # moto decides for the bus as well; here it is asked about one field at a time, since all of them must match
-        # (https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-create-pattern.html).
+        # All fields must match, so that each can be tested alone by moto, as on the bus ("Creating Amazon EventBridge
+        # event patterns" in the user guide).
         alone = reduce(lambda inner, key: {key: inner}, reversed(path), accepted)
         if not EventPattern(None, alone).matches_event(event):
             yield f"{name} needs {'.'.join(path)} to match {json.dumps(accepted)}; it is {_shown(event, path)}"

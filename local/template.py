@@ -12,7 +12,7 @@ from samtranslator.yaml_helper import yaml_parse
 
 TEMPLATE = Path(__file__).resolve().parent.parent / "template.yaml"
 
-# The transform asks which partition it works for; every region of the commercial one gives the same answer.
+# The transform needs a region to know the partition; all regions of the commercial one give the same result.
 _REGION = "us-east-1"
 STACK = "agent-log-capture"
 PSEUDO_PARAMETERS = {
@@ -30,26 +30,26 @@ def translate(path: Path = TEMPLATE, parameters: Mapping[str, str] | None = None
     """Translate the SAM template at `path` into plain CloudFormation.
 
     Conditions and references stay as they are. Each of `parameters` becomes the default of the parameter of that
-    name; a name that the template does not have is a `KeyError`. The functions' code gets a made-up place.
-    Neither credentials nor a network are needed.
+    name; a name that the template does not have is a `KeyError`. The functions' code gets an invented location.
+    This needs no credentials and no network.
     """
     template: dict[str, Any] = yaml_parse(path.read_text(encoding="utf-8"))
     for name, value in (parameters or {}).items():
         template["Parameters"][name]["Default"] = value
-    # SAM takes code from S3 alone; `sam build` and `sam deploy` put it there.
+    # The transform accepts code in S3 only; `sam deploy` uploads it there.
     template["Globals"]["Function"]["CodeUri"] = "s3://bucket/key"
     translator = Translator(None, Parser(), boto_session=Session(region_name=_REGION))
     translated: dict[str, Any] = translator.translate(template, parameter_values={})
-    # To nobody: the translator counts what it does, and complains on stderr when nobody takes the figures.
+    # The translator writes a warning to stderr unless its metrics are published; this publisher discards them.
     translator.metrics.publish()
     return translated
 
 
-def resolve(template: Mapping[str, Any], node: Any, pseudo: Mapping[str, str] = PSEUDO_PARAMETERS) -> Any:  # noqa: ANN401 (whatever YAML holds)
-    """Return `node` with its references replaced: by what a parameter is by default, and by names of resources.
+def resolve(template: Mapping[str, Any], node: Any, pseudo: Mapping[str, str] = PSEUDO_PARAMETERS) -> Any:  # noqa: ANN401 (any YAML)
+    """Return `node` with its references replaced by the parameters' defaults and the resources' names.
 
-    A resource stands for its logical ID, an attribute of it for `ID.Attribute`; conditions stay as they are. What
-    the template does not have is a `KeyError`.
+    A resource becomes its logical ID, an attribute of it `ID.Attribute`; conditions stay as they are. A reference to
+    something that the template does not have is a `KeyError`.
     """
 
     def value_of(name: str) -> str:

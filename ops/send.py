@@ -1,4 +1,4 @@
-"""`send`: a list of agents into CaptureQueue, so that it can be broken off and taken up again."""
+"""`send`: send a list of agents to CaptureQueue, in a way that can be interrupted and continued."""
 
 import hashlib
 import json
@@ -9,28 +9,30 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import batched
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from agent_log_capture.adapters.batches import MAX_ENTRIES, Entry, always, send_in_batches
+from agent_log_capture.adapters.batches import MAX_ENTRIES, always, send_in_batches
 from agent_log_capture.adapters.capture_queue import MAX_BYTES
-from ops.agent_list import AgentList, read_list
-from ops.errors import USAGE, WELL, OperatorError
+from agent_log_capture.domain.capture import is_agent_id
+from agent_log_capture.domain.events.agent_ids import begins_like_json, has_digit, shown, split
+from ops.errors import WELL, OperatorError
 from ops.stack import Stack
 
-# What one invocation works on. Of a longer message it would put the rest back first, as messages of its own; shorter
-# ones are more calls for the same work. Ten such messages always fit into one batch: 500 IDs of 128 characters are
-# 64 KiB, and a batch may have 1 MiB.
+if TYPE_CHECKING:
+    from mypy_boto3_sqs import SQSClient
+
+# What one invocation processes: it would requeue the rest of a longer message. Ten such messages always fit into one
+# batch: 500 IDs of 128 characters are 64 KiB, and a batch may have 1 MiB.
 IDS_IN_A_MESSAGE = 500
 _BAD_SHOWN = 20
 
 
 @dataclass
 class Progress:
-    """What of a list has been sent, in a file that outlives the command.
+    """The messages of a list that are sent, in a file that outlives the command.
 
-    `run` is the same for as long as the list is not sent as a whole. It is in the ID of each message's trigger, so
-    that a message which is sent again because its answer was lost is the same trigger to the function, which then
-    asks no agent twice within the cool-down.
+    `run` is part of each message's trigger ID. A message that is sent again because its response was lost has the
+    same trigger ID, so that the function requests no agent twice within the cool-down.
     """
 
     path: Path
@@ -39,57 +41,47 @@ class Progress:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read what an earlier run has left, or begin."""
+        """Read the file of an interrupted run, or start a new run."""
         try:
-            kept = json.loads(path.read_text(encoding="utf-8"))
-            return cls(path, str(kept["run"]), {int(number) for number in kept["sent"]})
+            saved = json.loads(path.read_text(encoding="utf-8"))
+            return cls(path, str(saved["run"]), {int(number) for number in saved["sent"]})
         except FileNotFoundError:
             return cls(path)
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise OperatorError(f"{path} cannot be read: {error}. Remove it to send the whole list anew.") from error
+            raise OperatorError(f"{path} cannot be read: {error}. Remove it to send the whole list again.") from error
 
     def save(self) -> None:
-        """Write it in one step: whoever is interrupted has the old file or the new one."""
-        written = self.path.with_suffix(f".{os.getpid()}")
+        """Write the file in one step: an interruption leaves the old or the new one."""
+        temporary = self.path.with_suffix(f".{os.getpid()}")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            written.write_text(json.dumps({"run": self.run, "sent": sorted(self.sent)}), encoding="utf-8")
-            written.replace(self.path)
+            temporary.write_text(json.dumps({"run": self.run, "sent": sorted(self.sent)}), encoding="utf-8")
+            temporary.replace(self.path)
         except OSError as error:
-            raise OperatorError(f"{self.path} cannot be written, and without it nothing is sent: {error}") from error
-
-    def remove(self) -> None:
-        """Forget a list that was sent as a whole."""
-        self.path.unlink(missing_ok=True)
+            raise OperatorError(f"{self.path} cannot be written, and nothing is sent without it: {error}") from error
 
 
-def send(stack: Stack, file: str, *, skip_bad: bool, backup_region: str | None, cache: Path) -> int:
-    """Send the list in `file`, or what is left of it; return the exit code."""
+def send(stack: Stack, file: str, *, skip_bad: bool, backup_region: str | None) -> int:
+    """Send the list in `file`, or the rest of it; return the exit code."""
     content = _content(file)
-    agents = read_list(content)
-    if not _is_fit(agents, skip_bad=skip_bad):
-        return USAGE
+    ids = read_list(content, skip_bad=skip_bad)
     queue_url = stack.output("CaptureQueueUrl")
-    bodies = [_body(ids, backup_region) for ids in batched(agents.ids, IDS_IN_A_MESSAGE, strict=False)]
-    sent_how = f"{queue_url}\0{backup_region}\0{IDS_IN_A_MESSAGE}\0"
-    key = hashlib.sha256(sent_how.encode() + content).hexdigest()
+    bodies = [_body(group, backup_region) for group in batched(ids, IDS_IN_A_MESSAGE, strict=False)]
+    options = f"{queue_url}\0{backup_region}\0{IDS_IN_A_MESSAGE}\0"
+    key = hashlib.sha256(options.encode() + content).hexdigest()
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "agent-log-capture"
     progress = Progress.load(cache / f"send-{key[:32]}.json")
     if progress.sent:
-        print(f"Taking up a list that was broken off: {len(progress.sent)} of {len(bodies)} messages were sent.")
-    print(f"{len(agents.ids):,} agents in {len(bodies):,} messages to {queue_url}")
-    print(f"Until all is sent, {progress.path} remembers how far it is.")
+        print(f"Continuing an interrupted list: {len(progress.sent)} of {len(bodies)} messages were sent.")
+    print(f"{len(ids):,} agents in {len(bodies):,} messages to {queue_url}")
+    print(f"Progress is saved in {progress.path} until all are sent.")
     try:
-        _send(stack, queue_url, bodies, progress)
+        _send(stack.client("sqs"), queue_url, bodies, progress)
     except KeyboardInterrupt:
-        raise OperatorError("broken off: run the same command again, and it sends the rest") from None
-    progress.remove()
-    print(f"Sent. What becomes of each agent is told on {stack.outputs.get('OutcomeTopicArn', 'OutcomeTopic')}.")
+        raise OperatorError("interrupted: run the same command again to send the rest") from None
+    progress.path.unlink(missing_ok=True)
+    print(f"Sent. The outcome of each agent is published on {stack.outputs.get('OutcomeTopicArn', 'OutcomeTopic')}.")
     return WELL
-
-
-def default_cache() -> Path:
-    """Return the folder in which the person who runs the command keeps such files."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "agent-log-capture"
 
 
 def _content(file: str) -> bytes:
@@ -99,25 +91,33 @@ def _content(file: str) -> bytes:
         raise OperatorError(f"FILE={file} cannot be read: {error.strerror}") from error
 
 
-def _is_fit(agents: AgentList, *, skip_bad: bool) -> bool:
-    """Say what is wrong with a list; tell whether it is to be sent."""
-    for bad in agents.bad[:_BAD_SHOWN]:
-        print(f"line {bad.line}: {bad.shown} is no agent ID", file=sys.stderr)
-    if agents.bad[_BAD_SHOWN:]:
-        print(f"and {len(agents.bad) - _BAD_SHOWN:,} further ones", file=sys.stderr)
-    if agents.bad and not skip_bad:
-        print(
-            "Nothing was sent. An agent ID is 1 to 128 characters of A-Z a-z 0-9 _ -, with a digit; fix the list, "
-            "or say SKIP_BAD=1 (--skip-bad) to send the rest.",
-            file=sys.stderr,
+def read_list(content: bytes, *, skip_bad: bool) -> list[str]:
+    """Return each agent ID of a list once, and print what is skipped; OperatorError when the list cannot be sent."""
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise OperatorError("the list is not a text in UTF-8") from error
+    if begins_like_json(text):
+        raise OperatorError("the list is JSON, not plain text: send it with aws sqs send-message")
+    words = [(number, word) for number, line in enumerate(text.split("\n"), 1) for word in split(line)]
+    # The function's own rule for plain text.
+    bad = [(number, word) for number, word in words if not (is_agent_id(word) and has_digit(word))]
+    good = [word for number, word in words if is_agent_id(word) and has_digit(word)]
+    for number, word in bad[:_BAD_SHOWN]:
+        print(f"line {number}: {shown(word)} is not an agent ID", file=sys.stderr)
+    if bad[_BAD_SHOWN:]:
+        print(f"and {len(bad) - _BAD_SHOWN:,} more", file=sys.stderr)
+    if bad and not skip_bad:
+        raise OperatorError(
+            "nothing was sent. An agent ID is 1 to 128 characters of A-Z a-z 0-9 _ -, with a digit; fix the list, "
+            "or use SKIP_BAD=1 (--skip-bad) to send the rest."
         )
-        return False
-    if not agents.ids:
-        print("Nothing was sent: there is no agent ID in the list.", file=sys.stderr)
-        return False
-    if agents.repeated:
-        print(f"{agents.repeated:,} IDs stand in the list more than once, and are sent once.")
-    return True
+    if not good:
+        raise OperatorError("nothing was sent: there is no agent ID in the list")
+    ids = list(dict.fromkeys(good))
+    if len(ids) < len(good):
+        print(f"{len(good) - len(ids):,} IDs are repeated, and are sent once.")
+    return ids
 
 
 def _body(ids: Sequence[str], backup_region: str | None) -> str:
@@ -126,28 +126,27 @@ def _body(ids: Sequence[str], backup_region: str | None) -> str:
     return json.dumps({"agent_ids": ids, "region": backup_region}, separators=(",", ":"))
 
 
-def _enveloped(body: str, trigger_id: str) -> str:
-    """Wrap a body as a record of a queue, whose `messageId` the function takes for the ID of the trigger.
+def _record(body: str, trigger_id: str) -> str:
+    """Wrap a body as an SQS record, whose `messageId` the function uses as the trigger's ID.
 
-    SQS gives a message that is sent twice two IDs: the function could not tell that it is the same one.
+    SQS gives two IDs to a message that is sent twice: the function could not recognize it.
     """
     record = {"eventSource": "aws:sqs", "messageId": trigger_id, "body": body}
     return json.dumps({"Records": [record]}, separators=(",", ":"))
 
 
-def _send(stack: Stack, queue_url: str, bodies: Sequence[str], progress: Progress) -> None:
-    def call(batch: list[Entry]) -> Mapping[str, Any]:
-        return stack.sqs.send_message_batch(QueueUrl=queue_url, Entries=batch)  # type: ignore[arg-type]
+def _send(sqs: "SQSClient", queue_url: str, bodies: Sequence[str], progress: Progress) -> None:
+    def call(batch: list[dict[str, Any]]) -> Mapping[str, Any]:
+        return sqs.send_message_batch(QueueUrl=queue_url, Entries=batch)  # type: ignore[arg-type]
 
-    # Before the first message: its trigger's ID must be known when its answer never comes.
+    # Before the first message: its trigger ID must be known even if the response is lost.
     progress.save()
-    left = [number for number in range(len(bodies)) if number not in progress.sent]
-    for numbers in batched(left, MAX_ENTRIES, strict=False):
-        entries = [{"MessageBody": _enveloped(bodies[each], f"list-{progress.run}-{each}")} for each in numbers]
+    unsent = [number for number in range(len(bodies)) if number not in progress.sent]
+    for numbers in batched(unsent, MAX_ENTRIES, strict=False):
+        entries = [{"MessageBody": _record(bodies[number], f"list-{progress.run}-{number}")} for number in numbers]
         failed = send_in_batches(entries, call, max_bytes=MAX_BYTES, has_time=always)
-        progress.sent.update(each for place, each in enumerate(numbers) if place not in failed)
+        progress.sent.update(number for index, number in enumerate(numbers) if index not in failed)
         progress.save()
         print(f"  {len(progress.sent):,} of {len(bodies):,} messages sent", flush=True)
         if failed:
-            why = next(iter(failed.values()))
-            raise OperatorError(f"{why}. Run the same command again, and it sends the rest.")
+            raise OperatorError(f"{next(iter(failed.values()))}. Run the same command again to send the rest.")

@@ -1,7 +1,7 @@
-"""`status`: how much waits, what was given up, and whether there is a token."""
+"""`status`: the queue, the dead letters and the token."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 from botocore.exceptions import ClientError
@@ -11,38 +11,42 @@ from ops import dead_letters
 from ops.errors import NEEDS_A_PERSON, WELL, code_of, is_denied
 from ops.stack import Stack
 
-# As the alarm queue-age has it: template.yaml says why.
+# The threshold of the alarm queue-age: template.yaml says why.
 TOO_OLD = timedelta(seconds=3000)
-_METRIC_WINDOW = timedelta(minutes=15)  # SQS tells CloudWatch every five minutes
+_METRIC_WINDOW = timedelta(minutes=15)  # SQS sends its metrics every five minutes
+_ADVICE = "put the token, or credentials and start the rotation (README, Deploy)"
 
 
-def status(stack: Stack, *, now: datetime) -> int:
-    """Say it; return NEEDS_A_PERSON when something does."""
+def status(stack: Stack) -> int:
+    """Print the status; return NEEDS_A_PERSON when there is a problem."""
+    now = datetime.now(UTC)
     url = stack.output("CaptureQueueUrl")
-    letters = dead_letters.look(stack.sqs, stack.output("CaptureDeadLetterQueueUrl"))
-    age = _oldest(stack, url.rsplit("/", 1)[1], now)
+    sqs = stack.client("sqs")
+    letters, causes = dead_letters.describe(sqs, stack.output("CaptureDeadLetterQueueUrl"))
+    age = _age_of_oldest(stack, url.rsplit("/", 1)[1], now)
+    token, token_problem = _token(stack, now)
+    counts = ", ".join(f"{count:,} {state}" for state, count in dead_letters.message_counts(sqs, url).items())
     print(f"{stack.name} in {stack.region}\n")
-    counted = ", ".join(f"{count:,} {state}" for state, count in dead_letters.depths(stack.sqs, url).items())
-    print(f"CaptureQueue   {counted}; oldest message: {'not known' if age is None else age}")
-    print(f"dead letters   {letters.total:,}", *letters.lines(), sep="\n")
-    token, token_failure = _token(stack, now)
+    print(f"CaptureQueue   {counts}; oldest message: {'unknown' if age is None else age}")
+    print(f"dead letters   {letters:,}", *causes, sep="\n")
     print(f"token          {token}")
-    troubles = [*_queue_troubles(age, letters.total), *([token_failure] if token_failure else [])]
-    print("\nNeeds a person:" if troubles else "\nAll is well.")
-    for failure in troubles:
-        print(f"  - {failure}")
-    return NEEDS_A_PERSON if troubles else WELL
-
-
-def _queue_troubles(age: timedelta | None, letters: int) -> Iterator[str]:
+    problems = []
     if age is not None and age > TOO_OLD:
-        yield "messages are not read from CaptureQueue: see make logs, and whether the function is throttled"
+        problems.append(
+            "messages are not read from CaptureQueue: see make logs, and whether the function is throttled"
+        )
     if letters:
-        yield "dead letters: fix what the reasons say, then make replay"
+        problems.append("dead letters: fix what the reasons say, then make replay")
+    if token_problem:
+        problems.append(token_problem)
+    print("\nNeeds attention:" if problems else "\nAll is well.")
+    for problem in problems:
+        print(f"  - {problem}")
+    return NEEDS_A_PERSON if problems else WELL
 
 
-def _oldest(stack: Stack, queue_name: str, now: datetime) -> timedelta | None:
-    """Return the age of the oldest message as CloudWatch was told last; None when it was not."""
+def _age_of_oldest(stack: Stack, queue_name: str, now: datetime) -> timedelta | None:
+    """Return the last age of the oldest message in CloudWatch; None when there is none."""
     points = stack.client("cloudwatch").get_metric_statistics(
         Namespace="AWS/SQS",
         MetricName="ApproximateAgeOfOldestMessage",
@@ -57,46 +61,37 @@ def _oldest(stack: Stack, queue_name: str, now: datetime) -> timedelta | None:
 
 
 def _token(stack: Stack, now: datetime) -> tuple[str, str | None]:
-    """Return what is known of the token, and what is wrong with it; never the token."""
-    arn = stack.output("TokenSecretArn")
-    known = stack.secrets.describe_secret(SecretId=arn)
-    changed = _since(known)
+    """Return a description of the token, without the token itself, and its problem if there is one."""
+    secrets, arn = stack.client("secretsmanager"), stack.output("TokenSecretArn")
+    changed = _last_change(secrets.describe_secret(SecretId=arn))
     try:
-        secret = stack.secrets.get_secret_value(SecretId=arn).get("SecretString")
+        secret: str | None = secrets.get_secret_value(SecretId=arn).get("SecretString")
         parse_auth_token(secret, stack.parameters.get("CloudBackupProjectId") or None)
     except ClientError as error:
         if is_denied(error):
-            return f"may not be read by you; {changed}", None
+            return f"you may not read it; {changed}", None
         if code_of(error) != "ResourceNotFoundException":
             raise
-        return "none", _put("the secret has no value")
+        return "missing", f"the secret has no value: {_ADVICE}"
     except TokenFormatError as error:
-        return f"none; {changed}", _put(f"the secret {error}")
-    return _expiry(secret, changed, now)
+        return f"missing; {changed}", f"the secret {error}: {_ADVICE}"
+    expires_at = _expires_at(secret or "")
+    if expires_at is None:
+        return f"present; the secret does not say until when (usually a day); {changed}", None
+    if expires_at <= now:
+        return f"expired {_shown(expires_at)}; {changed}", f"the token has expired: {_ADVICE}"
+    return f"valid until {_shown(expires_at)}; {changed}", None
 
 
-def _put(what: str) -> str:
-    return f"{what}: put the token, or credentials and start the rotation (README, Deploy)"
-
-
-def _since(described: Mapping[str, object]) -> str:
-    rotated, changed = described.get("LastRotatedDate"), described.get("LastChangedDate")
+def _last_change(secret: Mapping[str, object]) -> str:
+    rotated, changed = secret.get("LastRotatedDate"), secret.get("LastChangedDate")
     if isinstance(rotated, datetime):
         return f"last rotated {_shown(rotated)}"
     return f"last changed {_shown(changed)}" if isinstance(changed, datetime) else "never changed"
 
 
-def _expiry(secret: str | None, changed: str, now: datetime) -> tuple[str, str | None]:
-    expires_at = _expires_at(secret or "")
-    if expires_at is None:
-        return f"there; the secret does not say until when (a day, as a rule); {changed}", None
-    if expires_at <= now:
-        return f"expired {_shown(expires_at)}; {changed}", _put("the token has expired")
-    return f"there, until {_shown(expires_at)}; {changed}", None
-
-
 def _expires_at(secret: str) -> datetime | None:
-    """Read what a rotation has written; None for what it has not."""
+    """Return the time that a rotation has written; None for a token that an operator has put."""
     try:
         moment = datetime.fromisoformat(json.loads(secret)["expires_at"])
     except (ValueError, KeyError, TypeError):

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from aws_lambda_powertools import Metrics
 from aws_lambda_powertools.utilities import parameters
 from hypothesis import settings
 
@@ -38,6 +39,7 @@ def _no_credentials():
 @pytest.fixture(autouse=True)
 def _nothing_kept():
     parameters.clear_caches()
+    Metrics().clear_metrics()  # all instances share what a test has not flushed
     bootstrap.capture_function.cache_clear()
     bootstrap.token_rotation.cache_clear()
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import cache, partial
 
 import boto3
 from aws_lambda_powertools import Logger, Metrics
@@ -31,11 +31,19 @@ from agent_log_capture.service.token_rotation import TokenRotation
 from agent_log_capture.settings import RotationSettings, Settings
 
 COLD_STARTS = "ColdStarts"
+# With three attempts and the pauses between them, a call takes less than SENDING_SECONDS of worker_pool.py.
+_CONFIG = Config(connect_timeout=2, read_timeout=5, retries={"mode": "standard", "total_max_attempts": 3})
 
-# With three tries and the pauses between them, a call takes less than SENDING_SECONDS of worker_pool.py.
-_CONNECT_TIMEOUT_SECONDS = 2
-_READ_TIMEOUT_SECONDS = 5
-_TRIES = 3
+now = partial(datetime.now, UTC)  # the clock of both functions
+
+
+@dataclass(frozen=True, slots=True)
+class Function[Service]:
+    """All that a handler works with."""
+
+    service: Service
+    logger: Logger
+    metrics: Metrics
 
 
 def build_early(build: Callable[[], object]) -> None:
@@ -49,46 +57,14 @@ def build_early(build: Callable[[], object]) -> None:
     gc.enable()
 
 
-@dataclass(frozen=True, slots=True)
-class CaptureFunction:
-    """All that the capture handler works with."""
-
-    service: CaptureService
-    logger: Logger
-    metrics: Metrics
-
-
-@dataclass(frozen=True, slots=True)
-class RotationFunction:
-    """All that the rotation's handler works with."""
-
-    rotation: TokenRotation
-    logger: Logger
-    metrics: Metrics
-
-
 @cache
-def capture_function() -> CaptureFunction:
+def capture_function() -> Function[CaptureService]:
     """Build the capture function from the environment, once; SettingError for a setting that is missing or wrong."""
     settings = Settings.from_environment(os.environ)
-    logger = _logger()
-    function = CaptureFunction(_service(settings, logger), logger, Metrics())
-    # Written with what the first invocation measures.
-    function.metrics.add_metric(COLD_STARTS, MetricUnit.Count, 1)
-    return function
-
-
-def _logger() -> Logger:
-    # At DEBUG, botocore logs every answer that it gets: one of them holds the secret.
-    logging.getLogger("botocore").setLevel(logging.INFO)
-    return Logger()
-
-
-def _service(settings: Settings, logger: Logger) -> CaptureService:
-    session = boto3.session.Session()
-    config = _client_config()
-    queues = settings.capture_queue_url, settings.dead_letter_queue_url
-    return CaptureService(
+    logger, metrics, aws = _logger(), Metrics(), boto3.session.Session()
+    window_seconds, deadline_seconds = settings.retry_window_seconds, settings.capture_deadline_seconds
+    keep = keep_seconds(retry_window_seconds=window_seconds, deadline_seconds=deadline_seconds)
+    service = CaptureService(
         parser=EventParser(default_region=settings.cloud_backup_region, agent_id_keys=settings.agent_id_keys),
         api=CloudBackup(
             build_session(settings.concurrency),
@@ -97,67 +73,53 @@ def _service(settings: Settings, logger: Logger) -> CaptureService:
             keeps_signed_links=settings.publish_download_url,
         ),
         secret=TokenSecret(
-            session.client("secretsmanager", config=config),
+            aws.client("secretsmanager", config=_CONFIG),
             settings.token_secret_arn,
             settings.cloud_backup_project_id,
             is_rotated=settings.rotation_enabled,
         ),
-        queue=CaptureQueue(session.client("sqs", config=config), *queues),
+        queue=CaptureQueue(
+            aws.client("sqs", config=_CONFIG), settings.capture_queue_url, settings.dead_letter_queue_url
+        ),
         topic=OutcomeTopic(
-            session.client("sns", config=config), settings.outcome_topic_arn, has_chat=settings.chat_messages
+            aws.client("sns", config=_CONFIG), settings.outcome_topic_arn, has_chat=settings.chat_messages
         ),
-        table=_table(session, settings),
-        retries=RetryPolicy(window_seconds=settings.retry_window_seconds, random=random.random),
-        polls=PollPolicy(
-            deadline_seconds=settings.capture_deadline_seconds,
-            grace_seconds=settings.retry_window_seconds,
+        table=CapturesTable(
+            client=aws.client("dynamodb", config=_CONFIG),
+            table=settings.captures_table,
+            keep=timedelta(seconds=keep),
+            now=now,
+            random=random.random,
+            pause=time.sleep,
         ),
+        retries=RetryPolicy(window_seconds=window_seconds, random=random.random),
+        polls=PollPolicy(deadline_seconds=deadline_seconds, grace_seconds=window_seconds),
         cool_down=timedelta(seconds=settings.cool_down_seconds),
         concurrency=settings.concurrency,
         random=random.random,
         now=now,
         logger=logger,
     )
-
-
-def _client_config() -> Config:
-    return Config(
-        connect_timeout=_CONNECT_TIMEOUT_SECONDS,
-        read_timeout=_READ_TIMEOUT_SECONDS,
-        retries={"mode": "standard", "total_max_attempts": _TRIES},
-    )
-
-
-def _table(session: boto3.session.Session, settings: Settings) -> CapturesTable:
-    keep = keep_seconds(
-        retry_window_seconds=settings.retry_window_seconds, deadline_seconds=settings.capture_deadline_seconds
-    )
-    return CapturesTable(
-        client=session.client("dynamodb", config=_client_config()),
-        table=settings.captures_table,
-        keep=timedelta(seconds=keep),
-        now=now,
-        random=random.random,
-        pause=time.sleep,
-    )
+    metrics.add_metric(COLD_STARTS, MetricUnit.Count, 1)  # written with what the first invocation measures
+    return Function(service, logger, metrics)
 
 
 @cache
-def token_rotation() -> RotationFunction:
+def token_rotation() -> Function[TokenRotation]:
     """Build the function that rotates the token, once; SettingError for a setting that is missing or wrong."""
     settings = RotationSettings.from_environment(os.environ)
-    logger = _logger()
-    http = build_session(1)
+    logger, http = _logger(), build_session(1)
     rotation = TokenRotation(
-        client=boto3.session.Session().client("secretsmanager", config=_client_config()),
+        client=boto3.session.Session().client("secretsmanager", config=_CONFIG),
         identity=Identity(http, settings.identity_url),
         api=CloudBackup(http, settings.cloud_backup_url, now),
         region=settings.cloud_backup_region,
         logger=logger,
     )
-    return RotationFunction(rotation, logger, Metrics())
+    return Function(rotation, logger, Metrics())
 
 
-def now() -> datetime:
-    """Return the time in UTC: the clock of the functions."""
-    return datetime.now(UTC)
+def _logger() -> Logger:
+    # At DEBUG, botocore logs every response: one of them holds the secret.
+    logging.getLogger("botocore").setLevel(logging.INFO)
+    return Logger()

@@ -10,7 +10,7 @@ from local.build import build
 from local.clock import Clock
 from local.cloud import EmbeddedCloud
 from local.emulator import Emulator
-from local.fake_api import FakeApi
+from tests.faults.faulty_api import FaultyApi
 
 EVENTS = Path(__file__).resolve().parents[2] / "events"
 HANDLERS = {"CaptureFunction": capture, "RotateTokenFunction": rotate_token}
@@ -36,7 +36,7 @@ def embed(samples):
     @contextmanager
     def embed(secret=None):
         clock = Clock()
-        with FakeApi(clock=clock.time) as api:
+        with FaultyApi(clock=clock.time) as api:
             api.add_account("operator", "the-api-key")
             for event in samples.values():
                 for parsed in EventParser(default_region="DFW").parse(event, request_id="request", now=clock.now()):

@@ -1,4 +1,4 @@
-"""What `sam build` packs is enough to run, is no more than that, and is the same every time."""
+"""The packed functions: they run, contain nothing else, and are the same every time."""
 
 import importlib.util
 import json
@@ -11,7 +11,7 @@ import pytest
 import pack
 from local.build import FUNCTIONS, BuildError, build, unzipped_bytes, zipped_bytes
 
-SERVICES = pack.services_of(pack.SOURCE / pack.PACKAGE)
+SERVICES = set(pack.SERVICES)
 CLIENTS = """
 import botocore.session
 
@@ -27,7 +27,7 @@ bootstrap.capture_function()
 bootstrap.token_rotation()
 result = made
 """
-# A signed URL leads where a call would go; it is made for the first operation that takes nothing.
+# A signed URL shows the address of a call; it is made for the first operation without required input.
 ENDPOINTS = """
 import boto3
 
@@ -54,12 +54,12 @@ result = [requests.certs.where(), get_cert_path(True)]
 
 @pytest.fixture
 def artifact(built):
-    return built / "CaptureFunction"  # the other one is the same, says the last test
+    return built / "CaptureFunction"  # the other one is the same, as the test of both shows
 
 
 @pytest.fixture
 def run(artifact, function_environment):
-    """Runs code in a Python that has nothing but what is packed; returns the `result` that it leaves behind."""
+    """Runs code in a Python that has only the packed files; returns its variable `result`."""
 
     def run(code, given=None):
         code = f"import json, sys; sys.path.insert(0, sys.argv[1]); given = json.loads(sys.argv[2])\n{code}"
@@ -72,16 +72,16 @@ def run(artifact, function_environment):
     return run
 
 
-def test_both_handlers_start_and_make_the_clients_that_were_packed_for_them(run):
+def test_both_handlers_start_and_make_clients_of_the_packed_services(run):
     assert set(run(CLIENTS)) == SERVICES
 
 
 @pytest.mark.parametrize("handler", ["capture", "rotate_token"])
-def test_what_the_start_leaves_uncollected_is_collected_from_then_on(run, handler):
+def test_the_garbage_collector_is_enabled_after_the_start(run, handler):
     assert run(f"import gc\nfrom agent_log_capture.handlers import {handler}\nresult = gc.isenabled()") is True
 
 
-def test_each_client_calls_where_one_of_the_whole_of_botocore_does(run):
+def test_each_client_uses_the_same_endpoints_as_one_with_all_of_botocores_data(run):
     session = boto3.session.Session()
     given = [
         (service, region)
@@ -91,18 +91,18 @@ def test_each_client_calls_where_one_of_the_whole_of_botocore_does(run):
     ]
     assert {"us-east-1", "eu-west-1", "cn-north-1"} <= {region for _, region in given}
     names = {"given": given}
-    exec(ENDPOINTS, names)  # noqa: S102 (it stands above)
+    exec(ENDPOINTS, names)  # noqa: S102 (it is defined above)
     expected = [list(each) for each in names["result"]]
     assert run(ENDPOINTS, given) == expected
     assert "https://sqs.cn-north-1.amazonaws.com.cn/" in {url for url, *_ in expected}
 
 
-def test_certificates_are_there_to_check_servers_with(run, artifact):
+def test_both_http_clients_use_the_packed_certificates(run, artifact):
     for path in run(CERTIFICATES):
         assert path == str(artifact / "certifi/cacert.pem")
 
 
-def test_every_source_has_its_bytecode_which_python_takes_as_it_is(artifact):
+def test_every_source_has_bytecode_that_python_uses_without_a_check(artifact):
     sources = list(artifact.rglob("*.py"))
     assert len(sources) > 100
     for source in sources:
@@ -113,7 +113,7 @@ def test_every_source_has_its_bytecode_which_python_takes_as_it_is(artifact):
         assert source_hash == importlib.util.source_hash(source.read_bytes())
 
 
-def test_the_code_is_that_of_the_working_folder(artifact):
+def test_the_packed_code_is_that_of_the_working_folder(artifact):
     packed, source = artifact / pack.PACKAGE, pack.SOURCE / pack.PACKAGE
     assert sources_in(packed) == sources_in(source)
 
@@ -122,11 +122,11 @@ def sources_in(folder):
     return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.py")}
 
 
-def test_nothing_is_packed_that_only_one_architecture_runs(artifact):
+def test_no_packed_file_is_compiled_for_one_architecture(artifact):
     assert [path for path in artifact.rglob("*") if ".so" in path.suffixes] == []
 
 
-def test_of_botocores_data_the_services_that_are_called_are_there_and_no_others(artifact):
+def test_botocores_data_has_only_the_services_that_are_called(artifact):
     data = artifact / "botocore/data"
     assert {path.name for path in data.iterdir() if path.is_dir()} == SERVICES
     assert {path.name for path in data.iterdir() if path.is_file()} == {*pack.COMMON_FILES, "endpoints.json"}
@@ -137,24 +137,24 @@ def test_of_botocores_data_the_services_that_are_called_are_there_and_no_others(
     }
 
 
-def test_nothing_is_packed_that_only_the_build_needs(artifact):
+def test_files_of_the_build_are_not_packed(artifact):
     assert [name for name in ("Makefile", "pack.py", "requirements.txt", "bin") if (artifact / name).exists()] == []
 
 
-def test_it_is_known_which_packages_are_in_it(artifact):
+def test_scanners_find_the_names_of_all_packages(artifact):
     packed = {path.parent.name.partition("-")[0].replace("_", "-") for path in artifact.glob("*.dist-info/METADATA")}
     lines = (pack.SOURCE / "requirements.txt").read_text(encoding="utf-8").splitlines()
     assert packed == {line.partition("==")[0] for line in lines if "==" in line}
     assert {path.name for path in artifact.glob("*.dist-info/*")} == {"METADATA"}
 
 
-def test_it_is_small(artifact):
+def test_the_artifact_is_small(artifact):
     assert zipped_bytes(artifact) < 4_000_000
     assert unzipped_bytes(artifact) < 11_000_000
 
 
-def test_packed_twice_it_is_the_same_to_the_byte_and_to_the_mode(built):
-    # `sam build` packs each function for itself.
+def test_two_builds_have_the_same_bytes_and_modes(built):
+    # `sam build` packs each function separately.
     one, other = (contents(built / function) for function in FUNCTIONS)
     assert one == other
     assert {mode for _, mode in one.values()} == {0o644}
@@ -165,7 +165,7 @@ def contents(folder):
     return {path.relative_to(folder): (path.read_bytes(), path.stat().st_mode & 0o7777) for path in files}
 
 
-def test_a_build_that_fails_says_why(tmp_path, monkeypatch):
+def test_a_failed_build_says_why(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHON", "")
     with pytest.raises(BuildError, match=r"there is no Python 3\.13 here"):
         build(tmp_path / "build")

@@ -49,7 +49,7 @@ def test_one_instance_serves_one_event_after_the_other(emulator):
         ("import", "Runtime.ImportModuleError: .+|ModuleNotFoundError: No module named 'boto3'"),
     ],
 )
-def test_a_function_that_fails_is_told_from_one_that_answers(emulator, event, message):
+def test_a_function_that_fails_raises_an_error_with_the_reason(emulator, event, message):
     with pytest.raises(FunctionError, match=f"^({message})"):
         emulator.invoke(event)
 

@@ -1,7 +1,6 @@
 """Both functions as they are deployed, in Lambda's own runtime, with the embedded cloud around them."""
 
 import json
-import os
 import shutil
 import sys
 from collections import Counter
@@ -12,12 +11,12 @@ import boto3
 import pytest
 
 from local.emulator import Emulator, FunctionError
-from local.fake_api import Fault
+from tests.faults.faulty_api import Fault
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="AWS's emulator is a Linux program")
 
 SAMPLES = sorted(path.stem for path in Path(__file__).resolve().parents[2].glob("events/*.json"))
-# A function that believes that it has all the time, as it does when everything stands still around it.
+# A function that ignores its own deadline, as it would in a process that is paused.
 HOPEFUL = """
 from agent_log_capture.handlers import capture
 
@@ -40,13 +39,13 @@ def from_the_emulator(samples, embed, emulate):
 
 
 def outcomes(cloud, event):
-    """What an event comes to: how it is answered, and what is told of it to the end."""
+    """The answer to an event, and everything that is published about it."""
     answer = cloud.invoke(event)
     if "outcomes" in answer:
         answer = {**answer, "outcomes": essence(answer["outcomes"])}
     cloud.drain()
     letters = [letter["MessageAttributes"]["reason"]["StringValue"] for letter in cloud.dead_letters()]
-    return {"answer": answer, "told": essence(cloud.notifications()), "dead letters": letters}
+    return {"answer": answer, "published": essence(cloud.notifications()), "dead letters": letters}
 
 
 def essence(notifications):
@@ -62,13 +61,13 @@ def essence(notifications):
 
 
 @pytest.mark.parametrize("name", SAMPLES)
-def test_a_sample_comes_to_the_same_as_in_the_process(name, from_the_process, from_the_emulator):
+def test_a_sample_has_the_same_outcomes_as_in_the_process(name, from_the_process, from_the_emulator):
     assert from_the_emulator[name] == from_the_process[name]
 
 
-def test_every_agent_of_the_samples_is_told_to_its_end(from_the_emulator):
-    told = [notification["status"] for each in from_the_emulator.values() for notification in each["told"]]
-    assert Counter(told) == {"requested": 27, "captured": 27, "rejected": 1}
+def test_every_agent_of_the_samples_has_a_final_status(from_the_emulator):
+    published = [notification["status"] for each in from_the_emulator.values() for notification in each["published"]]
+    assert Counter(published) == {"requested": 27, "captured": 27, "rejected": 1}
     assert "OK" in from_the_emulator["eventbridge-alarm-ok"]["answer"]["ignored"]
 
 
@@ -91,7 +90,7 @@ def test_the_token_is_rotated_and_used(embed, emulate):
         assert [notification["status"] for notification in cloud.notifications()] == ["requested", "captured"]
 
 
-def test_a_function_that_is_killed_at_its_timeout_loses_nothing_and_asks_nobody_twice(
+def test_a_function_that_is_killed_at_its_timeout_loses_nothing_and_requests_no_log_file_twice(
     embed, emulate, built, tmp_path
 ):
     with emulate() as running, embed() as (api, clock, cloud):
@@ -104,12 +103,12 @@ def test_a_function_that_is_killed_at_its_timeout_loses_nothing_and_asks_nobody_
         assert killed == ["Task timed out after 4.00 seconds"]
         assert (cloud.waiting, cloud.notifications(), running) == (1, [], {})
 
-        # The request is served after all, and nobody hears it.
+        # The API serves the request after all, but the client has gone.
         api.hurry()
         assert api.wait_until_served(10)
         assert api.posts == {"agent": 1}
         clock.advance(1801)
-        end_what_is_in_progress()
+        end_claims()
         cloud.drain()
         assert [notification["status"] for notification in cloud.notifications()] == ["requested", "captured"]
         assert api.posts == {"agent": 1}
@@ -129,11 +128,12 @@ def failure(emulator, event):
     return str(raised.value)
 
 
-def end_what_is_in_progress():
-    """Let the time pass, in the cool-down's table, for which the killed function may have been at work."""
-    table = boto3.resource("dynamodb").Table(os.environ["RECENT_CAPTURES_TABLE"])
-    for item in table.scan()["Items"]:
-        table.put_item(Item=item | {"in_progress_expiration": 0})
+def end_claims():
+    """Let all claims lapse: the function in the emulator does not use the clock that was advanced."""
+    for table in boto3.resource("dynamodb").tables.all():
+        for item in table.scan()["Items"]:
+            if "claimed_until" in item:
+                table.put_item(Item=item | {"claimed_until": "1970-01-01T00:00:00.000Z"})
 
 
 def test_a_function_with_too_little_time_lets_its_message_come_again(embed, built):

@@ -62,7 +62,7 @@ class Summary:
             "invocations": self.invocations,
             "faults": self.faults.total(),
             "lost": self.lost,
-            "told twice": self.told_twice,
+            "published twice": self.told_twice,
             **{f"ended twice: {cause}": count for cause, count in (+self.ended_twice).items()},
             "POSTs": self.posts,
             "POSTs beyond the first": self.further_posts,
@@ -185,7 +185,7 @@ def _say(text, file=None):
 
 def main():
     """Do what the command line says; the exit code is 1 after a violation."""
-    parser = argparse.ArgumentParser(description="Break whatever can break, and see that nothing is lost.")
+    parser = argparse.ArgumentParser(description="Break anything that can break, and see that nothing is lost.")
     parser.add_argument("--seed", type=int, help="repeat this run alone")
     parser.add_argument("--first", type=int, help="the first seed of many; drawn when it is left out")
     parser.add_argument("--runs", type=int, default=RUNS)

@@ -35,12 +35,12 @@ def key_of_notification(notification):
 def ended_twice(record):
     """Return why captures have ended in more than one way although they count as one: what there may be two of."""
     causes = Counter()
-    for key, told in _endings(record).items():
+    for key, published in _endings(record).items():
         found = {cause.partition(":")[0] for cause in record.doublings[key]}
         first = next(
             (cause for cause in ("queue", "sent twice", "killed", "not saved") if cause in found), "answer lost"
         )
-        causes[first] += len(told) - 1
+        causes[first] += len(published) - 1
     return causes
 
 
@@ -48,33 +48,39 @@ def ends_once(record):
     """Each capture has one ending, or lies in the dead-letter queue with its reason."""
     endings, letters, doubled = _endings(record), _letters(record), record.doubled
     for key in sorted(record.keys):
-        told, kept = endings[key], letters[key]
-        if not told and not kept:
-            yield Violation("lost", str(key), "no ending was told, and no dead letter holds it")
-        if len(told) > 1 + doubled[key]:
-            yield Violation("ended more than once", str(key), f"{sorted(told.values())}")
-        is_told_and_kept = told and kept and not doubled[key]
-        if is_told_and_kept and not set(told.values()) <= {"failed", "rejected"}:
-            yield Violation("ended and kept", str(key), f"told {sorted(told.values())} and in the dead-letter queue")
-        if "failed" in told.values() and not kept:
-            yield Violation("failed and not kept", str(key), "told as failed, and no dead letter holds it")
+        published, kept = endings[key], letters[key]
+        if not published and not kept:
+            yield Violation("lost", str(key), "no ending was published, and no dead letter holds it")
+        if len(published) > 1 + doubled[key]:
+            yield Violation("ended more than once", str(key), f"{sorted(published.values())}")
+        is_published_and_kept = published and kept and not doubled[key]
+        if is_published_and_kept and not set(published.values()) <= {"failed", "rejected"}:
+            yield Violation(
+                "ended and kept", str(key), f"published {sorted(published.values())} and in the dead-letter queue"
+            )
+        if "failed" in published.values() and not kept:
+            yield Violation("failed and not kept", str(key), "published as failed, and no dead letter holds it")
 
 
 def keeps_what_is_refused(record):
-    """Each value that is no agent ID is told and kept, or lies in the dead-letter queue as it came."""
-    told = defaultdict(list)
+    """Each value that is no agent ID is published and kept, or lies in the dead-letter queue unchanged."""
+    published = defaultdict(list)
     for notification in record.notifications:
         if notification["agent_id"] is None and notification["status"] == "rejected":
-            told[notification["trigger"]["type"], notification["trigger"]["id"]].append(notification["message"])
+            published[notification["trigger"]["type"], notification["trigger"]["id"]].append(notification["message"])
     for key in sorted(record.refused):
-        is_told = any(key.agent_id in message for message in told[key[:2]])
+        is_published = any(key.agent_id in message for message in published[key[:2]])
         letters = [letter for letter in record.letters if key.agent_id in letter.text]
         if not letters:
             yield Violation(
-                "lost", str(key), "what is no agent ID was told, but not kept" if is_told else "not told, not kept"
+                "lost",
+                str(key),
+                "what is no agent ID was published, but not kept" if is_published else "not published, not kept",
             )
-        elif not is_told and all(letter.reason is None and _has_reason(letter) is False for letter in letters):
-            yield Violation("not told", str(key), "what is no agent ID was kept without a reason, and not told")
+        elif not is_published and all(letter.reason is None and _has_reason(letter) is False for letter in letters):
+            yield Violation(
+                "not published", str(key), "what is no agent ID was kept without a reason, and not published"
+            )
 
 
 def dead_letters_say_why(record):
@@ -84,17 +90,17 @@ def dead_letters_say_why(record):
             yield Violation("no reason", letter.text[:300], f"a dead letter after {letter.deliveries} deliveries")
 
 
-def tells_what_it_reports(record):
+def publishes_what_it_reports(record):
     """What a report calls ended has reached the subscribers, or lies in the dead-letter queue."""
     published = {notification["outcome_id"] for notification in record.notifications}
     letters = _letters(record)
     for ended in record.invocations:
         if ended.why_dead:
             continue
-        for told in ended.told:
-            if told.outcome_id not in published and not letters[told.key] and not _is_refused_and_kept(record, told):
-                what = f"invocation {ended.number} reports {told.status}, and no notification arrived"
-                yield Violation("not told", str(told.key), what)
+        for each in ended.published:
+            if each.outcome_id not in published and not letters[each.key] and not _is_refused_and_kept(record, each):
+                what = f"invocation {ended.number} reports {each.status}, and no notification arrived"
+                yield Violation("not published", str(each.key), what)
 
 
 def same_outcome_same_id(record):
@@ -209,52 +215,56 @@ def adds_up(record):
 
 def sums_add_up(record):
     """Each sum of a job adds up, and the same one has the same `outcome_id`."""
-    told = defaultdict(set)
+    published = defaultdict(set)
     for done in record.sums:
         counts = tuple(done[status] for status in COUNTED)
-        told[done["job_id"], done["revision"]].add((done["outcome_id"], counts))
+        published[done["job_id"], done["revision"]].add((done["outcome_id"], counts))
         if done["asked"] != sum(counts):
             yield Violation("sum does not add up", done["job_id"], f"{done}")
-    for (job_id, revision), sums in told.items():
+    for (job_id, revision), sums in published.items():
         if len(sums) > 1:
             yield Violation("two sums for one revision", job_id, f"revision {revision}: {sorted(sums)}")
 
 
 def jobs_are_done(record):
-    """A job of which everything has ended is told with what it ended in, and no other is told for good."""
+    """A job of which everything has ended is published with what it ended in, and no other is published for good."""
+    if record.jobs is None:
+        return
     endings, letters, jobs = _endings(record), _letters(record), _jobs(record)
     last = {done["job_id"]: done for done in sorted(record.sums, key=lambda done: done["revision"])}
     for job_id, keys in jobs.items():
         if _waits_for_a_person(record, keys):
             continue
         if job_id not in last:
-            yield Violation("job not told", job_id, f"{len(keys)} captures have ended, and no sum was told")
+            yield Violation("job not published", job_id, f"{len(keys)} captures have ended, and no sum was published")
             continue
         refused = [key for key in record.refused if _job_of(record, key) == job_id]
-        # What lies in the dead-letter queue by then has failed, even if it could not be told.
-        told = [{*endings[key].values(), *(["failed"] if letters[key] else [])} for key in keys]
-        for what in _wrong_in(last[job_id], told, len(refused)):
+        # What lies in the dead-letter queue by then has failed, even if it could not be published.
+        published = [{*endings[key].values(), *(["failed"] if letters[key] else [])} for key in keys]
+        for what in _wrong_in(last[job_id], published, len(refused)):
             yield Violation("wrong sum", job_id, what)
         is_doubled = any(record.doubled[key] for key in keys)
         if job_id not in record.jobs.values() and last[job_id]["revision"] > 1 and not is_doubled:
-            yield Violation("told too early", job_id, f"{last[job_id]}")
+            yield Violation("published too early", job_id, f"{last[job_id]}")
     for job_id in last.keys() - jobs.keys():
-        yield Violation("wrong sum", job_id, "nobody has asked for such a job")
+        yield Violation("wrong sum", job_id, "no one has asked for such a job")
 
 
-def _wrong_in(done, told, refused):
-    """Tell what is wrong in the sum of captures of which each was told these endings: the first of them counts."""
-    if done["asked"] != len(told) + refused:
-        yield f"{len(told)} and {refused} refused were asked for, and {done['asked']} told"
+def _wrong_in(done, published, refused):
+    """Yield what is wrong in a summary of captures whose published final statuses are these."""
+    if done["asked"] != len(published) + refused:
+        yield f"{len(published)} and {refused} refused were asked for, and {done['asked']} published"
     for status in COUNTED:
-        certain = sum(each == {status} for each in told) + (refused if status == "rejected" else 0)
-        possible = certain + sum(status in each and len(each) > 1 for each in told)
+        certain = sum(each == {status} for each in published) + (refused if status == "rejected" else 0)
+        possible = certain + sum(status in each and len(each) > 1 for each in published)
         if not certain <= done[status] <= possible:
-            yield f"{status} is {done[status]}, and {certain} to {possible} were told"
+            yield f"{status} is {done[status]}, and {certain} to {possible} were published"
 
 
 def notifications_name_their_job(record):
     """Each notification carries the job that its trigger named, or its trigger's ID."""
+    if record.jobs is None:
+        return
     for notification in record.notifications:
         expected = _job_of(record, key_of_notification(notification))
         if notification["job_id"] != expected:
@@ -285,7 +295,7 @@ RULES = (
     ends_once,
     keeps_what_is_refused,
     dead_letters_say_why,
-    tells_what_it_reports,
+    publishes_what_it_reports,
     same_outcome_same_id,
     asks_no_more_than_it_must,
     asks_once_in_a_delivery,
@@ -303,7 +313,7 @@ RULES = (
 
 
 def _endings(record):
-    """Return for each capture the endings that were told, by their outcome IDs."""
+    """Return for each capture the endings that were published, by their outcome IDs."""
     endings = defaultdict(dict)
     for notification in record.notifications:
         if notification["status"] in record.endings and notification["agent_id"]:
@@ -344,11 +354,11 @@ def _has_reason(letter):
     return bool(letter.reason) or letter.is_wrapped or letter.deliveries >= _MOST_RECEIVES
 
 
-def _is_refused_and_kept(record, told):
+def _is_refused_and_kept(record, published):
     """Whether the report speaks of what is no agent ID, which lies in the dead-letter queue by then."""
-    if told.key.agent_id:
+    if published.key.agent_id:
         return False
-    values = [key.agent_id for key in record.refused if key[:2] == told.key[:2]]
+    values = [key.agent_id for key in record.refused if key[:2] == published.key[:2]]
     return any(value in letter.text for value in values for letter in record.letters)
 
 

@@ -19,7 +19,7 @@ class Key(NamedTuple):
 class Letter:
     """A message in the dead-letter queue. `deliveries` counts how often it was handed to the function before.
 
-    `uncounted` are captures in it that have ended and were told, and wait for nothing but to be counted.
+    `uncounted` are captures in it that have ended and were published, and wait for nothing but to be counted.
     """
 
     keys: frozenset[Key]
@@ -31,7 +31,7 @@ class Letter:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
+class Published:
     """An outcome as a report has it."""
 
     key: Key
@@ -41,7 +41,7 @@ class Told:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """How one invocation ended. `asked`, `counted` and `told` are of its report, None and empty without one."""
+    """How one invocation ended. `asked`, `counted` and `published` are of its report, None and empty without one."""
 
     number: int
     keys: frozenset[Key]
@@ -51,7 +51,7 @@ class Ended:
     error: str | None = None
     asked: int | None = None
     counted: int | None = None
-    told: tuple[Told, ...] = ()
+    published: tuple[Published, ...] = ()
     acted_after_end: tuple[str, ...] = ()
 
 
@@ -71,8 +71,8 @@ class Post:
 
 @dataclass(kw_only=True)
 class Record:
-    """One run. `doublings` tells why there may be a second one of a capture; `jobs` has the names of jobs, by the
-    triggers that named one, and `sums` what was published of them.
+    """One run. `doublings` reports why there may be a second one of a capture; `jobs` has the names of jobs, by the
+    triggers that named one, None where jobs do not matter, and `sums` what was published of them.
 
     `asked` and `made` are the fake API's: POSTs for a log file that reached it, and log files that it made.
     `forced` are the agents that some trigger has forced, `forgotten` counts log files that were deleted, `offline`
@@ -87,7 +87,7 @@ class Record:
     refused: set[Key] = field(default_factory=set)
     doublings: defaultdict[Key, list[str]] = field(default_factory=lambda: defaultdict(list))
     notifications: list[dict] = field(default_factory=list)
-    jobs: dict[tuple[str, str], str] = field(default_factory=dict)
+    jobs: dict[tuple[str, str], str] | None = None
     sums: list[dict] = field(default_factory=list)
     letters: list[Letter] = field(default_factory=list)
     invocations: list[Ended] = field(default_factory=list)

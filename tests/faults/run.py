@@ -26,11 +26,11 @@ from agent_log_capture.domain.notifications.job_summary import JOB_DONE
 from agent_log_capture.service import job_tracker
 from local.clock import Clock
 from local.cloud import EmbeddedCloud, Interference
-from local.fake_api import FakeApi
 from local.lambda_service import EventSourceMapping
 from tests.faults import fault_schedule
 from tests.faults.checks import key_of_notification, places
-from tests.faults.record import Ended, Key, Letter, Record, Told
+from tests.faults.faulty_api import FaultyApi
+from tests.faults.record import Ended, Key, Letter, Published, Record
 from tests.faults.sandbox import Sandbox, agent_of_thread, instrumented
 from tests.faults.transports import CALL_SECONDS, READ_SECONDS, ApiFaults, ApiTransport, AwsTransport, no_sleep
 
@@ -134,8 +134,10 @@ class UnreliableMapping(EventSourceMapping):
         )
         going = {message["ReceiptHandle"]: message for message in messages if message not in staying}
         plain.delete(list(going.values()))
-        for item in copies:
-            run.cloud.deliver_again(item, delay_seconds=run.dice.choice((0, 30, 600)))
+        for item in copies:  # SQS delivers at least once
+            item.visible_at = 0.0
+            item.delay(run.dice.choice((0, 30, 600)))
+            run.cloud.moto_queue.add_message(item)
 
 
 class Run:
@@ -155,6 +157,7 @@ class Run:
             is_followed=self.plan.deadline_seconds > 0,
             cool_down_seconds=self.plan.cool_down_seconds,
             is_table_sound=True,
+            jobs={},
         )
         self._deliveries = Counter()
         self._jittered = Counter()
@@ -181,7 +184,7 @@ class Run:
             exits.enter_context(patch.object(bootstrap, "random", SimpleNamespace(random=self._jitter)))
             exits.enter_context(self.api_wire.laid())
             self.api = exits.enter_context(
-                FakeApi(clock=self.clock.time, pick_up_seconds=self.dice.choice((0, 30, 400)))
+                FaultyApi(clock=self.clock.time, pick_up_seconds=self.dice.choice((0, 30, 400)))
             )
             self.api.add_account("operator", "the-api-key")
             self._add_agents()
@@ -192,7 +195,7 @@ class Run:
                     secret=self._secret(),
                     parameters=plan.parameters,
                     interference=Interference(
-                        wire=AwsTransport(self.schedule, self._note_unknown, self._say),
+                        transport=AwsTransport(self.schedule, self._note_unknown, self._say),
                         around=self.sandbox,
                         mapping=lambda **options: UnreliableMapping(**options, run=self),
                     ),
@@ -356,7 +359,7 @@ class Run:
                 kind = "by its timeout" if ended.why_dead == "by its timeout" else "at a line or call"
                 record.faults[f"killed: {kind}"] += 1
 
-    # ------------------------------------------------------------ what the run is told
+    # ------------------------------------------------------------ what the run is published
 
     def _draw_end(self, invocation, seconds):
         """Draw after how many lines, calls and seconds an invocation is killed."""
@@ -417,10 +420,10 @@ class Run:
         new = self.cloud.notifications()
         self.record.notifications += new
         for done in (sums := self.cloud.sums()):
-            self._say(f"told job_done {done['job_id']} revision {done['revision']}: {done['message']}")
+            self._say(f"published job_done {done['job_id']} revision {done['revision']}: {done['message']}")
         self.record.sums += sums
         for each in new:
-            self._say(f"told {each['status']} {each['reason'] or ''} {each['agent_id']} {each['trigger']['id']}")
+            self._say(f"published {each['status']} {each['reason'] or ''} {each['agent_id']} {each['trigger']['id']}")
         self._ended |= {
             key_of_notification(notification) for notification in new if notification["status"] in self.record.endings
         }
@@ -430,7 +433,7 @@ class Run:
         self.record.in_two_places += places(waiting, self._ended, self.record.doubled)
 
     def _settle_doublings(self):
-        """Note what the last invocations have left to be brought again beside what they have put back."""
+        """Note what the last invocations have left to be brought again beside what they have requeued."""
         for invocation in self.sandbox.invocations[self._settled :]:
             keys = _keys(invocation.event, invocation.request_id)
             unsaved = getattr(invocation.report, "unsaved", {})
@@ -474,7 +477,7 @@ class Run:
             error=f"{type(error).__name__}: {error}" if error and invocation.function == "CaptureFunction" else None,
             asked=report.asked if report else None,
             counted=sum(report.counts.values()) if report else None,
-            told=tuple(_told(outcome) for outcome in report.outcomes) if report else (),
+            published=tuple(_published(outcome) for outcome in report.outcomes) if report else (),
             acted_after_end=tuple(invocation.acted_after_end),
         )
 
@@ -524,7 +527,7 @@ def _keys(event, request_id="?", *, has_ended=False):
     return [Key(capture.trigger.type.value, capture.trigger.id, capture.agent_id) for capture in captures]
 
 
-def _told(outcome):
+def _published(outcome):
     trigger = outcome.trigger
     key = Key(trigger.type.value, trigger.id, outcome.agent_id or "")
-    return Told(key=key, status=outcome.status.value, outcome_id=outcome.outcome_id)
+    return Published(key=key, status=outcome.status.value, outcome_id=outcome.outcome_id)

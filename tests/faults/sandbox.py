@@ -1,4 +1,4 @@
-"""How an invocation lives and dies: whatever a dead one still does has no effect."""
+"""How an invocation lives and dies: anything that a dead one still does has no effect."""
 
 import gc
 import math
@@ -26,7 +26,7 @@ class KilledError(BaseException):
 
 
 class FunctionError(Exception):
-    """What Lambda tells whoever has invoked a function that was killed."""
+    """What Lambda reports who has invoked a function that was killed."""
 
 
 @dataclass(eq=False)

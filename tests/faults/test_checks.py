@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tests.faults.checks import COUNTED, check, places
-from tests.faults.record import Ended, Key, Letter, Post, Record, Told
+from tests.faults.record import Ended, Key, Letter, Post, Published, Record
 from tests.faults.sandbox import Invocation, KilledError
 
 KEY = Key("sqs", "message", "agent")
@@ -28,13 +28,13 @@ def notification(status, *, key=KEY, outcome_id=None, log_file_id="file", messag
 
 
 def job_done(job_id="message", revision=1, outcome_id="sum", **counts):
-    told = dict.fromkeys(COUNTED, 0) | counts
+    published = dict.fromkeys(COUNTED, 0) | counts
     return {
         "job_id": job_id,
         "revision": revision,
         "outcome_id": outcome_id,
-        "asked": sum(told.values()),
-        **told,
+        "asked": sum(published.values()),
+        **published,
     }
 
 
@@ -52,8 +52,8 @@ def post(**changes):
     return Post(**{"agent_id": "agent", "invocation": 0, "at": 0.0, "status": 202} | changes)
 
 
-def told(status, key=KEY):
-    return Told(key=key, status=status, outcome_id=f"{status} of {key.agent_id} file")
+def published(status, key=KEY):
+    return Published(key=key, status=status, outcome_id=f"{status} of {key.agent_id} file")
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def record():
         is_table_sound=True,
         keys={KEY},
         notifications=[notification("requested"), notification("captured")],
-        invocations=[ended(told=(told("captured"),))],
+        invocations=[ended(published=(published("captured"),))],
         posts=[post()],
         asked=Counter(agent=1),
         made=Counter(agent=1),
@@ -104,7 +104,7 @@ def test_two_endings_of_what_there_may_be_two_of_are_none_of_the_functions_doing
     assert rules(record) == set()
 
 
-def test_one_ending_told_twice_is_one(record):
+def test_one_ending_published_twice_is_one(record):
     record.notifications.append(notification("captured"))
     assert rules(record) == set()
 
@@ -130,7 +130,7 @@ def test_what_has_failed_is_kept(record):
     assert rules(record) == {"failed and not kept"}
 
 
-def test_a_refused_value_is_told_and_kept(record):
+def test_a_refused_value_is_published_and_kept(record):
     record.refused = {BAD}
     assert "lost" in rules(record)
     record.letters = [letter(keys=frozenset(), text='{"rejected": ["no!id"]}', reason="invalid_agent_id")]
@@ -154,13 +154,13 @@ def test_a_dead_letter_says_why_it_lies_there(record, changes, found):
     assert rules(record) == found
 
 
-def test_what_is_reported_and_not_told_is_found(record):
-    record.invocations = [ended(told=(told("captured"), told("waiting")))]
-    assert rules(record) == {"not told"}
+def test_what_is_reported_and_not_published_is_found(record):
+    record.invocations = [ended(published=(published("captured"), published("waiting")))]
+    assert rules(record) == {"not published"}
 
 
 def test_what_a_killed_invocation_would_have_reported_is_no_matter(record):
-    record.invocations = [ended(told=(told("waiting"),), why_dead="at a line")]
+    record.invocations = [ended(published=(published("waiting"),), why_dead="at a line")]
     assert rules(record) == set()
 
 
@@ -192,7 +192,7 @@ def test_a_request_that_may_or_may_not_have_been_served_can_be_sent_again(record
     assert rules(record) == set()
 
 
-def test_log_files_that_nobody_has_asked_for_are_found(record):
+def test_log_files_that_no_one_has_asked_for_are_found(record):
     record.made["agent"] = 2
     assert rules(record) == {"asked too often"}
 
@@ -307,20 +307,20 @@ def counted(record):
     return record
 
 
-def test_a_run_whose_sums_are_told_has_no_violations(counted):
+def test_a_run_whose_sums_are_published_has_no_violations(counted):
     assert check(counted) == []
 
 
-def test_what_is_given_up_counts_as_failed_although_it_could_not_be_told(counted):
+def test_what_is_abandoned_counts_as_failed_although_it_could_not_be_published(counted):
     counted.notifications, counted.invocations, counted.letters = [notification("requested")], [ended()], [letter()]
     assert rules(counted) == {"wrong sum"}
     counted.sums = [job_done(failed=1)]
     assert rules(counted) == set()
 
 
-def test_a_job_that_has_ended_and_is_not_told_is_found(counted):
+def test_a_job_that_has_ended_and_is_not_published_is_found(counted):
     counted.sums = []
-    assert rules(counted) == {"job not told"}
+    assert rules(counted) == {"job not published"}
 
 
 @pytest.mark.parametrize(
@@ -331,18 +331,18 @@ def test_a_job_that_has_ended_and_is_not_told_is_found(counted):
         letter(keys=frozenset(), uncounted=frozenset({KEY}), reason="not_counted"),
     ],
 )
-def test_a_job_that_waits_for_a_person_need_not_be_told(counted, waiting):
+def test_a_job_that_waits_for_a_person_need_not_be_published(counted, waiting):
     counted.sums, counted.letters = [], [waiting]
     assert rules(counted) <= {"ended and kept"}
 
 
-def test_a_run_without_jobs_tells_no_sums(counted):
+def test_a_run_without_jobs_reports_no_sums(counted):
     counted.jobs, counted.sums = None, []
     assert rules(counted) == set()
 
 
 @pytest.mark.parametrize(
-    "told",
+    "published",
     [
         job_done(expired=1),
         job_done(captured=1, expired=1),
@@ -350,12 +350,12 @@ def test_a_run_without_jobs_tells_no_sums(counted):
         job_done(),
     ],
 )
-def test_a_sum_of_something_else_is_found(counted, told):
-    counted.sums = [told]
+def test_a_sum_of_something_else_is_found(counted, published):
+    counted.sums = [published]
     assert rules(counted) == {"wrong sum"}
 
 
-def test_a_sum_of_what_nobody_asked_for_is_found(counted):
+def test_a_sum_of_what_no_one_asked_for_is_found(counted):
     counted.sums.append(job_done("another", captured=1))
     assert rules(counted) == {"wrong sum"}
 
@@ -391,12 +391,12 @@ def test_two_sums_of_one_revision_are_found(counted):
     assert rules(counted) == {"two sums for one revision"}
 
 
-def test_a_job_that_is_told_before_it_is_done_is_found(counted):
+def test_a_job_that_is_published_before_it_is_done_is_found(counted):
     counted.sums.append(job_done(revision=2, outcome_id="other", captured=1))
-    assert rules(counted) == {"told too early"}
+    assert rules(counted) == {"published too early"}
 
 
-def test_a_job_that_was_named_may_be_told_again_with_what_came_later(counted):
+def test_a_job_that_was_named_may_be_published_again_with_what_came_later(counted):
     other = KEY._replace(trigger_id="other")
     counted.keys.add(other)
     counted.jobs = {KEY[:2]: "night", other[:2]: "night"}

@@ -15,7 +15,7 @@ from agent_log_capture.service.invocation import CAPTURES_IN_AN_INVOCATION
 from local.clock import Clock
 from local.cloud import EmbeddedCloud
 from local.fake_api import FakeApi
-from local.instance import Instance
+from tests.faults.instance import Instance
 
 CONCURRENCY, MAXIMUM_CONCURRENCY = 8, 4
 MOST_MEMORY_MIB = 256
@@ -57,32 +57,32 @@ def fleet(api, count):
 
 
 def work_off(cloud, instances):
-    """Let all instances invoke the function side by side until the queue is empty; return who was told of.
+    """Let all instances invoke the function side by side until the queue is empty; return who was published of.
 
     Notifications are read at once: moto looks through a whole queue for each message that is received or deleted.
     """
     pause = threading.Event()
-    told = []
+    published = []
 
     def work(instance):
         while cloud.poll(instance.invoke) or cloud.waiting:
-            told.extend(cloud.notifications())
+            published.extend(cloud.notifications())
             pause.wait(0.01)
 
     with ThreadPoolExecutor(len(instances)) as threads:
         list(threads.map(work, instances))
-    return Counter(notification["agent_id"] for notification in [*told, *cloud.notifications()])
+    return Counter(notification["agent_id"] for notification in [*published, *cloud.notifications()])
 
 
-def assert_each_is_asked_once_and_told(api, cloud, instances, agents, told):
+def assert_each_is_asked_once_and_published(api, cloud, instances, agents, published):
     assert api.posts == Counter(agents)
-    assert told == Counter(agents)
+    assert published == Counter(agents)
     assert cloud.dead_letters() == []
     assert CONCURRENCY < api.most_at_once <= CONCURRENCY * MAXIMUM_CONCURRENCY
     assert 0 < max(instance.most_memory_mib for instance in instances) < MOST_MEMORY_MIB
 
 
-def test_a_message_of_1_mib_fans_out_at_once_and_loses_nobody(api, cloud, instances):
+def test_a_message_of_1_mib_fans_out_at_once_and_loses_no_one(api, cloud, instances):
     agents = fleet(api, IN_A_MESSAGE)
     cloud.send("\n".join(agents))
     assert cloud.poll(instances[0].invoke) == 1
@@ -105,5 +105,5 @@ def test_a_flood_is_worked_off_side_by_side_within_bounds(*, api, cloud, instanc
     for ten in batched(agents[in_a_message:], 10, strict=False):
         entries = [{"Id": agent_id, "MessageBody": agent_id} for agent_id in ten]
         assert not cloud.sqs.send_message_batch(QueueUrl=cloud.queue_url, Entries=entries).get("Failed")
-    told = work_off(cloud, instances)
-    assert_each_is_asked_once_and_told(api, cloud, instances, agents, told)
+    published = work_off(cloud, instances)
+    assert_each_is_asked_once_and_published(api, cloud, instances, agents, published)

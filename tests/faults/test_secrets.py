@@ -1,4 +1,4 @@
-"""Secrets stay secret whatever fails, with everything logged that can be."""
+"""Secrets stay secret anything that fails, with everything logged that can be."""
 
 import logging
 import traceback
@@ -86,7 +86,7 @@ def _plan_with(**parameters):
     return Plan
 
 
-def test_no_secret_is_said_anywhere_whatever_fails(monkeypatch, caplog, capsys):
+def test_no_secret_is_said_anywhere_anything_that_fails(monkeypatch, caplog, capsys):
     said = said_in_runs(SEEDS, monkeypatch, caplog, capsys, is_link_published=False)
     assert said.faults >= {"api", "identity", "sns", "sqs", "dynamodb", "secretsmanager", "killed", "token"}
     assert len(said.secrets) >= len(SEEDS)

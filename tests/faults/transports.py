@@ -22,8 +22,8 @@ from urllib3.util import connection as urllib3_connection
 
 from agent_log_capture import bootstrap
 from agent_log_capture.adapters import cloud_backup
-from local.fake_api import Fault
 from tests.faults import fault_schedule
+from tests.faults.faulty_api import Fault
 from tests.faults.record import Post
 from tests.faults.sandbox import agent_of_thread, invocation_of_thread
 
@@ -169,7 +169,7 @@ class ApiTransport:
 
     @contextmanager
     def _noted(self, url):
-        """Note a request for a log file; an answer that comes when nobody waits for it any longer is none."""
+        """Note a request for a log file; an answer that comes when no one waits for it any longer is none."""
         invocation = invocation_of_thread()
         began = time.monotonic()
         answer = []
@@ -214,7 +214,7 @@ class ApiTransport:
             yield
             return
         self._sky.count(fault_schedule.CONNECTION, drawn.kind)
-        # Only what has to be connected anew can fail to connect.
+        # Only what has to be connected again can fail to connect.
         adapter.poolmanager.clear()
         refused = ConnectionRefusedError(111, "Connection refused")
         _broken.error = socket.gaierror(-2, "Name or service not known") if drawn.kind == "no name" else refused
@@ -322,7 +322,7 @@ def _error(service, status, code):
 
 
 def _conflict(dice, request):
-    """Cancel a transaction because somebody else is writing to one of its items."""
+    """Cancel a transaction because someone else is writing to one of its items."""
     reasons = [{"Code": "None"} for _ in json.loads(request.body)["TransactItems"]]
     reasons[dice.randrange(len(reasons))] = {"Code": "TransactionConflict", "Message": "a fault"}
     error = {"__type": "TransactionCanceledException", "Message": "a fault", "CancellationReasons": reasons}

@@ -8,16 +8,20 @@ from datetime import timedelta
 from agent_log_capture.adapters.cloud_backup import CloudBackup
 from agent_log_capture.adapters.http_session import build_session
 from agent_log_capture.adapters.identity import Identity, IdentityError
-from agent_log_capture.domain.auth_token import AuthToken
+from agent_log_capture.domain.auth_token import AuthToken, Credentials
 from agent_log_capture.domain.capture import Capture, Polling, is_agent_id
-from agent_log_capture.domain.credentials import Credentials, IssuedToken
-from agent_log_capture.domain.failure import Failure, RetryableError
-from agent_log_capture.domain.outcome import LogFile, Reason
+from agent_log_capture.domain.outcome import LogFile, Reason, Trigger, TriggerType
 from agent_log_capture.domain.polling import Poll, PollPolicy
-from agent_log_capture.domain.responses import ApiResponse, ResponseClass, classify, is_dated_since
+from agent_log_capture.domain.responses import (
+    ApiResponse,
+    Failure,
+    ResponseClass,
+    RetryableError,
+    classify,
+    is_dated_since,
+)
 from agent_log_capture.domain.retry import MAX_DELAY_SECONDS, MIN_DELAY_SECONDS, RetryPolicy
 from agent_log_capture.domain.step import Step, rejected
-from agent_log_capture.domain.trigger import Trigger, TriggerType
 from tests.fuzz.checks import NOW, check_capture, check_outcome, check_text
 from tests.fuzz.transport import FakeConnection, responding
 
@@ -85,22 +89,22 @@ def check_call(call: Callable[[], ApiResponse], received: Iterable[bytes]) -> Ap
     return response
 
 
-def check_authentication(received: Iterable[bytes]) -> IssuedToken | None:
+def check_authentication(received: Iterable[bytes]) -> AuthToken | None:
     """Check one call of the Identity API: a token, or an error that quotes nothing that was received."""
-    issued, problem = None, ""
+    token, problem = None, ""
     with responding(received) as connections:
         try:
-            issued = IDENTITY.authenticate(CREDENTIALS)
+            token, _ = IDENTITY.authenticate(CREDENTIALS)
         except IdentityError as error:
             problem = str(error)
             check_chain(error, CREDENTIALS.api_key)
     [connection] = connections
     assert connection.sent.startswith(b"POST /v2.0/tokens HTTP/1.1\r\n")
     check_text(problem)
-    if issued:
-        assert re.fullmatch(r"[\x21-\x7e]+", issued.auth_token.value)
-        assert re.fullmatch(r"[A-Za-z0-9_-]+", issued.auth_token.project_id)
-    return issued
+    if token:
+        assert re.fullmatch(r"[\x21-\x7e]+", token.value)
+        assert re.fullmatch(r"[A-Za-z0-9_-]+", token.project_id)
+    return token
 
 
 def check_chain(error: BaseException | None, secret: str) -> None:

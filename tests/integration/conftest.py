@@ -13,7 +13,7 @@ from agent_log_capture import bootstrap
 from agent_log_capture.domain.events.parser import EventParser
 from local.clock import Clock
 from local.cloud import EmbeddedCloud
-from local.fake_api import FakeApi
+from tests.faults.faulty_api import FaultyApi
 
 EVENTS = Path(__file__).resolve().parents[2] / "events"
 SRC = Path(bootstrap.__file__).parent
@@ -33,7 +33,7 @@ def clock():
 @pytest.fixture
 def api(clock, samples):
     """The fake API, with every agent that a sample names."""
-    with FakeApi(clock=clock.time) as fake_api:
+    with FaultyApi(clock=clock.time) as fake_api:
         for event in samples.values():
             for parsed in EventParser(default_region="DFW").parse(event, request_id="request", now=clock.now()):
                 fake_api.add_agents(*(capture.agent_id for capture in parsed.captures))
@@ -61,8 +61,8 @@ def cloud(api, clock, token_json, parameters):
 def record_calls():
     """Records, in a `with` block, every AWS call of each function: service, operation and the request that is sent.
 
-    A function is whatever bootstrap builds for it. Under None stands what a function's code calls with a client that
-    bootstrap did not build.
+    A function is anything that bootstrap builds for it. Under None are the calls with a client that bootstrap
+    did not build.
     """
     return _record_calls
 

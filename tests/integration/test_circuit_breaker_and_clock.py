@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from agent_log_capture.service import worker_pool
-from local.fake_api import Fault
+from tests.faults.faulty_api import Fault
 
 FLEET = [f"agent-{number:03}" for number in range(200)]
 WORKERS = 32

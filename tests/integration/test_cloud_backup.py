@@ -11,11 +11,9 @@ from agent_log_capture.adapters.cloud_backup import CloudBackup
 from agent_log_capture.adapters.http_session import MAX_BODY_BYTES, build_session
 from agent_log_capture.domain.auth_token import AuthToken
 from agent_log_capture.domain.capture import Capture
-from agent_log_capture.domain.failure import RetryableError
-from agent_log_capture.domain.outcome import Reason
-from agent_log_capture.domain.responses import is_dated_since
-from agent_log_capture.domain.trigger import Trigger, TriggerType
-from local.fake_api import FakeApi, Fault
+from agent_log_capture.domain.outcome import Reason, Trigger, TriggerType
+from agent_log_capture.domain.responses import RetryableError, is_dated_since
+from tests.faults.faulty_api import Fault, FaultyApi
 
 is_pending = attrgetter("is_pending")
 AGENT = "8f135b4f-7a69-4b8a-947f-5e80d772fd97"
@@ -28,7 +26,7 @@ CAPTURE = Capture(
 
 @pytest.fixture
 def fake_api():
-    with FakeApi(clock=NOW.timestamp) as fake_api:
+    with FaultyApi(clock=NOW.timestamp) as fake_api:
         fake_api.add_agents(AGENT)
         fake_api.add_agents("forbidden", forbidden=True)
         yield fake_api
@@ -170,7 +168,7 @@ def test_an_endless_body_is_read_up_to_1_mib(monkeypatch, fake_api, request_log_
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_a_redirect_is_not_followed(fake_api, token, request_log_file, status):
-    with FakeApi() as elsewhere:
+    with FaultyApi() as elsewhere:
         elsewhere.add_agents(AGENT)
         location = f"{elsewhere.url}/v2/{token.project_id}/agents/{AGENT}/logfiles"
         fake_api.inject(AGENT, Fault(status=status, headers={"Location": location}))

@@ -13,12 +13,12 @@ from moto.cloudformation.models import cloudformation_backends
 from moto.cloudformation.parsing import clean_json
 from moto.core import DEFAULT_ACCOUNT_ID
 
-from agent_log_capture.adapters.secret_versions import SecretVersions
+from agent_log_capture.adapters.token_secret import SecretVersions
 from local import demo
 from local.clock import Clock
 from local.cloud import EmbeddedCloud
-from local.fake_api import FakeApi, Fault
 from local.template import translate
+from tests.faults.faulty_api import Fault, FaultyApi
 
 REGION = "us-east-1"
 FUNCTIONS = ("CaptureFunction", "RotateTokenFunction")
@@ -30,7 +30,7 @@ ACTIONS = {
 }
 LAMBDA_POLLS = "Lambda polls the queue with the role of the function that it invokes."
 LAMBDA_WRITES = "Lambda writes what the function prints into the log."
-ASKED_OF_WHO_ROTATES = "Secrets Manager invokes the function itself, but asks this of whoever starts a rotation."
+ASKED_OF_WHO_ROTATES = "Secrets Manager invokes the function itself, but asks this of who starts a rotation."
 # What no call of a function's own uses, and who needs it.
 NEEDED_BY_OTHERS = {
     "CaptureFunction": {
@@ -204,7 +204,7 @@ def refused(calls, grants):
 
 
 def idle(calls, grants, needed_by_others):
-    """Return what is allowed although neither a call nor anybody else needs it."""
+    """Return what is allowed although neither a call nor anyone else needs it."""
     return {grant for grant in grants if (grant.action, grant.resource) not in calls | needed_by_others.keys()}
 
 
@@ -220,7 +220,7 @@ def demonstrated(record_calls):
 def gone_wrong(record_calls):
     """What the demo does not show: a dead letter, a token that is refused, and a rotation that is given up."""
     clock = Clock()
-    with FakeApi(clock=clock.time) as api, record_calls() as recorded:
+    with FaultyApi(clock=clock.time) as api, record_calls() as recorded:
         api.add_account("operator", "an-api-key")
         secret = {"username": "operator", "api_key": "an-api-key", "token": "revoked", "project_id": api.project_id}
         with EmbeddedCloud(api, clock=clock, secret=json.dumps(secret), parameters=demo.PARAMETERS) as cloud:
@@ -247,7 +247,7 @@ def test_every_call_is_allowed_by_the_role_of_the_function_that_makes_it(calls, 
 
 
 @each_function
-def test_whatever_a_role_allows_is_called_or_needed_by_another_party(calls, grants, function):
+def test_anything_that_a_role_allows_is_called_or_needed_by_another_party(calls, grants, function):
     assert idle(calls[function], grants[function], NEEDED_BY_OTHERS[function]) == set()
 
 
@@ -342,6 +342,6 @@ def test_a_transaction_is_each_action_that_it_is_made_of():
 
 
 @pytest.mark.parametrize(("service", "body"), [("sns", {"PhoneNumber": "+15550100"}), ("kms", b'{"KeyId": "key"}')])
-def test_a_call_whose_resource_nobody_knows_is_not_allowed(grants, service, body):
+def test_a_call_whose_resource_no_one_knows_is_not_allowed(grants, service, body):
     call = call_of(service, "Publish", {"url": "https://aws.example", "body": body}, {})
     assert refused({call}, grants["CaptureFunction"]) == {call}

@@ -13,10 +13,17 @@ import pytest
 from botocore.exceptions import ClientError
 
 from tests.integration.test_to_the_end import endings
+from tests.move_tasks import MoveTasks
 
 AGENTS = ["one", "two", "three"]
 BEFORE_IT_WAITS = "agent_log_capture.adapters.capture_queue.CaptureQueue.requeue"
 WHEN_IT_WAS_ASKED = "agent_log_capture.service.result_writer.ResultWriter.add"
+
+
+@pytest.fixture(autouse=True)
+def move_tasks():
+    with MoveTasks().installed():
+        yield
 
 
 @pytest.fixture
@@ -57,7 +64,7 @@ def crash_until_sqs_gives_up(cloud, clock):
     return crash_again_and_again
 
 
-def test_a_list_that_crashed_the_function_again_and_again_asks_and_counts_nobody_twice(
+def test_a_list_that_crashed_the_function_again_and_again_asks_and_counts_no_one_twice(
     api, cloud, crash_until_sqs_gives_up, redrive
 ):
     api.add_agents(*AGENTS)

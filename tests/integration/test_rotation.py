@@ -17,8 +17,8 @@ from agent_log_capture.adapters.http_session import build_session
 from agent_log_capture.domain.auth_token import parse_auth_token
 from agent_log_capture.handlers.rotate_token import lambda_handler
 from agent_log_capture.service.token_rotation import RotationError
-from local.fake_api import FakeApi, Fault
 from local.lambda_service import Context
+from tests.faults.faulty_api import Fault, FaultyApi
 
 NOW = datetime(2026, 11, 23, 3, 12, 40, tzinfo=UTC)
 STEPS = ("createSecret", "setSecret", "testSecret", "finishSecret")
@@ -28,7 +28,7 @@ CREDENTIALS = {"username": "backup-bot", "api_key": API_KEY}
 
 @pytest.fixture
 def fake_api():
-    with FakeApi(clock=NOW.timestamp) as fake_api:
+    with FaultyApi(clock=NOW.timestamp) as fake_api:
         fake_api.add_account("backup-bot", API_KEY)
         yield fake_api
 
@@ -146,7 +146,7 @@ def test_a_rotation_that_identity_spoils_can_be_done_again(fake_api, do, call_ap
     assert call_api() == 200
 
 
-def test_wrong_credentials_are_told_and_the_token_in_use_stays(fake_api, do, current):
+def test_wrong_credentials_are_published_and_the_token_in_use_stays(fake_api, do, current):
     fake_api.add_account("backup-bot", "another-key")
     with pytest.raises(RotationError, match=r"put the right username and api_key into the secret$"):
         do("createSecret")

@@ -21,12 +21,10 @@ from agent_log_capture.adapters import http_session
 from agent_log_capture.adapters.cloud_backup import CloudBackup
 from agent_log_capture.adapters.http_session import build_session
 from agent_log_capture.adapters.identity import Identity, IdentityError
-from agent_log_capture.domain.auth_token import AuthToken
+from agent_log_capture.domain.auth_token import AuthToken, Credentials
 from agent_log_capture.domain.capture import Capture
-from agent_log_capture.domain.credentials import Credentials
-from agent_log_capture.domain.failure import RetryableError
-from agent_log_capture.domain.outcome import Reason
-from agent_log_capture.domain.trigger import Trigger, TriggerType
+from agent_log_capture.domain.outcome import Reason, Trigger, TriggerType
+from agent_log_capture.domain.responses import RetryableError
 from tests.fuzz.answers import check_chain
 
 # Python warns about a server that is limited to it.

@@ -1,4 +1,4 @@
-"""From a request to its end on the embedded cloud: followed, asked once, and told to everybody who asked."""
+"""From a request to its end on the embedded cloud: followed, asked once, and published to everybody who asked."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError
 
 from agent_log_capture.domain.outcome import Status
 from local.cloud import EmbeddedCloud
-from local.fake_api import Fault
+from tests.faults.faulty_api import Fault
 
 ROOT = Path(__file__).resolve().parents[2]
 ENDINGS = {status.value for status in Status} - {"requested", "waiting"}
@@ -63,13 +63,11 @@ def statuses(notifications):
 
 def endings(notifications):
     """How each asker's each agent ended."""
-    told = [notification for notification in notifications if notification["status"] in ENDINGS]
-    return {
-        (notification["trigger"]["id"], notification["agent_id"]): notification["status"] for notification in told
-    }
+    published = [notification for notification in notifications if notification["status"] in ENDINGS]
+    return {(each["trigger"]["id"], each["agent_id"]): each["status"] for each in published}
 
 
-def test_a_log_file_is_told_when_it_was_asked_for_and_when_it_is_there(api, cloud):
+def test_a_log_file_is_published_when_it_was_asked_for_and_when_it_is_there(api, cloud):
     api.add_agents("agent")
     cloud.send('["agent"]')
     cloud.drain()
@@ -93,7 +91,7 @@ def test_the_signed_link_is_nowhere_when_it_is_not_to_be_published(api, cloud, c
     assert "temp_url_sig" not in f"{notifications} {[record.__dict__ for record in caplog.records]}"
 
 
-def test_an_agent_that_is_offline_is_told_once_and_captured_when_it_is_back(api, cloud):
+def test_an_agent_that_is_offline_is_published_once_and_captured_when_it_is_back(api, cloud):
     api.add_agents("agent", online=False)
     cloud.send('["agent"]')
     cloud.drain(seconds=2 * HOUR_SECONDS)
@@ -173,7 +171,7 @@ def test_looks_that_fail_do_not_end_a_capture(api, cloud):
     assert statuses(cloud.notifications()) == ["requested", "captured"]
 
 
-def test_a_second_asker_within_the_cool_down_is_told_the_first_ones_log_file(api, cloud, samples):
+def test_a_second_asker_within_the_cool_down_is_published_the_first_ones_log_file(api, cloud, samples):
     api.add_agents("agent")
     cloud.put_event(alarm(samples, "backup-first", ["agent"]))
     cloud.put_event(alarm(samples, "backup-second", ["agent"]))
@@ -186,7 +184,7 @@ def test_a_second_asker_within_the_cool_down_is_told_the_first_ones_log_file(api
     assert api.asked["agent"] == 1
 
 
-def test_after_the_cool_down_an_agent_is_asked_anew(api, cloud, clock):
+def test_after_the_cool_down_an_agent_is_asked_again(api, cloud, clock):
     api.add_agents("agent")
     cloud.send('["agent"]')
     cloud.drain()
@@ -197,7 +195,7 @@ def test_after_the_cool_down_an_agent_is_asked_anew(api, cloud, clock):
     assert api.asked["agent"] == 2
 
 
-def test_force_goes_round_the_cool_down(api, cloud):
+def test_force_bypasses_the_cool_down(api, cloud):
     api.add_agents("agent")
     cloud.send('["agent"]')
     cloud.send('{"agent_id": "agent", "force": true}')
@@ -214,16 +212,16 @@ def test_a_refused_request_is_not_remembered(api, cloud):
     assert statuses(cloud.notifications()) == ["rejected", "requested", "captured"]
 
 
-def test_without_its_table_the_cool_down_is_left_out_and_the_log_says_so(api, cloud, caplog):
+def test_without_the_table_log_files_are_requested_and_the_log_says_so(api, cloud, caplog):
     api.add_agents("agent", "other")
-    boto3.client("dynamodb").delete_table(TableName=os.environ["RECENT_CAPTURES_TABLE"])
+    boto3.client("dynamodb").delete_table(TableName=os.environ["CAPTURES_TABLE"])
     cloud.send('["agent", "other"]')
     cloud.drain()
     assert Counter(statuses(cloud.notifications())) == {"requested": 2, "captured": 2}
-    assert caplog.text.count("the cool-down table cannot be reached") == 1
+    assert caplog.text.count("the table cannot be reached") == 1
 
 
-def run_fleet(api, cloud, samples, *, meanwhile):
+def run_fleet(api, cloud, samples, *, halfway):
     """Ask a fleet of 100: 10 offline for good, 10 that come back, 10 named by two alarms and the list."""
     gone, late, wanted = FLEET[:10], FLEET[10:20], FLEET[20:30]
     api.add_agents(*FLEET)
@@ -232,7 +230,7 @@ def run_fleet(api, cloud, samples, *, meanwhile):
     cloud.put_event(alarm(samples, "backup-second", wanted))
     cloud.send("\n".join(FLEET[:70]))
     cloud.poll()
-    meanwhile()
+    halfway()
     cloud.send("\n".join(FLEET[70:]))
     cloud.drain(seconds=2 * HOUR_SECONDS)
     for agent_id in late:
@@ -259,13 +257,13 @@ def assert_all_is_well(api, cloud, gone, late, wanted):
 
 # A day is polled for in the test of an agent that does not come back.
 @pytest.mark.parametrize("parameters", [{"CaptureDeadlineSeconds": str(4 * HOUR_SECONDS)}])
-def test_every_asker_of_a_fleet_is_told_how_every_agent_ended_and_no_agent_is_asked_twice(api, cloud, samples):
-    fleet = run_fleet(api, cloud, samples, meanwhile=lambda: None)
+def test_every_asker_of_a_fleet_is_published_how_every_agent_ended_and_no_agent_is_asked_twice(api, cloud, samples):
+    fleet = run_fleet(api, cloud, samples, halfway=lambda: None)
     assert_all_is_well(api, cloud, *fleet)
 
 
 def test_a_token_that_is_revoked_in_the_middle_is_rotated_once_and_every_agent_ends_well(api, rotating, samples):
-    fleet = run_fleet(api, rotating, samples, meanwhile=lambda: api.revoke(current_secret(rotating)["token"]))
+    fleet = run_fleet(api, rotating, samples, halfway=lambda: api.revoke(current_secret(rotating)["token"]))
     assert_all_is_well(api, rotating, *fleet)
     # the first token, and the one that takes the place of the revoked one
     assert rotating.rotations.asked == 2
@@ -274,14 +272,15 @@ def test_a_token_that_is_revoked_in_the_middle_is_rotated_once_and_every_agent_e
 @pytest.mark.parametrize(
     "point",
     [
-        "agent_log_capture.domain.responses.Accepted.to_json",
-        "agent_log_capture.service.processor.requested",
+        "agent_log_capture.domain.polling.PollPolicy.requested",
         "agent_log_capture.adapters.outcome_topic.OutcomeTopic.publish",
+        "agent_log_capture.adapters.captures_table.CapturesTable.settle",
+        "agent_log_capture.adapters.captures_table.CapturesTable.add_ended",
         "agent_log_capture.adapters.capture_queue.CaptureQueue.requeue",
     ],
-    ids=["before it is remembered", "after it is remembered", "before the notification", "before it waits"],
+    ids=["after the request", "before the notification", "before the claims", "before the job", "before it waits"],
 )
-def test_a_function_that_is_killed_asks_nobody_twice_and_tells_everybody(api, cloud, clock, point):
+def test_a_function_that_is_killed_asks_no_one_twice_and_reports_everybody(api, cloud, clock, point):
     agents = FLEET[:5]
     api.add_agents(*agents)
     cloud.send("\n".join(agents))
@@ -326,7 +325,7 @@ def test_from_a_username_and_an_api_key_the_first_rotation_makes_a_token(api, ro
 
 @pytest.fixture
 def deployed(api, clock):
-    """A stack that rotates its token, as it is deployed: nobody has put credentials yet."""
+    """A stack that rotates its token, as it is deployed: no one has put credentials yet."""
     with EmbeddedCloud(api, clock=clock, secret="{}", parameters={"RotateToken": "true"}) as cloud:
         yield cloud
 
@@ -363,7 +362,7 @@ def test_captures_that_wait_for_credentials_start_the_rotation_by_themselves(api
     assert statuses(deployed.notifications()) == ["requested", "captured"]
 
 
-def test_a_rotation_that_failed_as_often_as_it_is_tried_is_refused_anew_and_tried_again(api, rotating, clock):
+def test_a_rotation_that_failed_as_often_as_it_is_tried_is_refused_again_and_tried_again(api, rotating, clock):
     before = current_secret(rotating)["token"]
     api.inject("tokens", Fault(status=503, times=5))
     open_window(rotating, clock)

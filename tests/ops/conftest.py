@@ -8,7 +8,7 @@ from local.cloud import EmbeddedCloud
 from local.fake_api import FakeApi
 from ops.__main__ import main
 
-TOKEN = "a-token-that-nobody-sees"
+TOKEN = "a-token-that-is-never-shown"
 
 
 @pytest.fixture

@@ -1,16 +1,18 @@
 import threading
 
+import boto3
 import pytest
+from boto3.session import Session
 from werkzeug.serving import make_server
 
 from ops.__main__ import main
 from ops.errors import OperatorError
-from ops.stack import read_stage
+from ops.stack import Stack, read_stage
 
-COMMANDS = [["status"], ["logs"], ["replay"], ["send", "agents.txt"]]
+COMMANDS = [["status"], ["replay"], ["send", "agents.txt"]]
 
 
-@pytest.mark.parametrize("command", ["deploy", "status", "logs", "send", "replay"])
+@pytest.mark.parametrize("command", ["status", "send", "replay", "job"])
 def test_every_command_explains_itself_and_its_exit_codes(command, capsys):
     with pytest.raises(SystemExit) as ended:
         main([command, "--help"])
@@ -19,7 +21,7 @@ def test_every_command_explains_itself_and_its_exit_codes(command, capsys):
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
-def test_a_stack_that_is_not_there_is_named_with_its_region_and_what_to_do(run, command, tmp_path, monkeypatch):
+def test_a_missing_stack_is_named_with_its_region_and_what_to_do(run, command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "agents.txt").write_text("agent-1")
     code, said = run(*command, "--stage", "prod", "--region", "eu-west-1")
@@ -28,19 +30,19 @@ def test_a_stack_that_is_not_there_is_named_with_its_region_and_what_to_do(run, 
     assert "make deploy" in said
 
 
-def test_a_stage_that_samconfig_does_not_have_is_refused_with_those_that_it_has(capsys):
-    assert main(["deploy", "--stage", "qa"]) == 2
+def test_an_unknown_stage_is_refused_with_the_names_of_the_known_ones(capsys):
+    assert main(["status", "--stage", "qa"]) == 2
     assert "STAGE=qa: samconfig.toml has no such stage; it has default, staging, prod" in capsys.readouterr().err
 
 
-def test_missing_credentials_are_told_with_what_to_do(capsys, monkeypatch):
+def test_missing_credentials_are_reported_with_what_to_do(capsys, monkeypatch):
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     assert main(["status"]) == 2
     assert "no AWS credentials" in capsys.readouterr().err
 
 
-def test_a_missing_region_is_told_with_what_to_do(capsys, monkeypatch):
+def test_a_missing_region_is_reported_with_what_to_do(capsys, monkeypatch):
     monkeypatch.delenv("AWS_DEFAULT_REGION")
     assert main(["status"]) == 2
     assert "REGION=" in capsys.readouterr().err
@@ -49,14 +51,14 @@ def test_a_missing_region_is_told_with_what_to_do(capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("code", "advice"), [("ExpiredToken", "log in again"), ("AccessDenied", "may not call DescribeStacks")]
 )
-def test_credentials_that_are_refused_or_may_too_little_are_told_apart(refusing, capsys, code, advice):
+def test_refused_credentials_and_a_missing_permission_are_distinguished(refusing, capsys, code, advice):
     assert main(["status", "--endpoint-url", refusing(code)]) == 2
     assert advice in capsys.readouterr().err
 
 
 @pytest.fixture
 def refusing():
-    """Starts a server that answers every call as CloudFormation refuses one; returns its URL."""
+    """Starts a server that refuses every call as CloudFormation does; returns its URL."""
     servers = []
 
     def start(code):
@@ -77,14 +79,14 @@ def refusing():
         server.server_close()
 
 
-def test_what_a_guided_deployment_writes_goes_before_what_the_project_has(tmp_path):
+def test_the_settings_of_a_guided_deployment_override_those_of_the_project(tmp_path):
     path = tmp_path / "samconfig.toml"
     path.write_text(
         '[default.global.parameters]\nstack_name = "project"\n'
         '[default.deploy.parameters]\nstack_name = "guided"\nregion = "eu-west-1"\nprofile = "ops"\n'
     )
     stage = read_stage("default", path)
-    assert (stage.stack_name, stage.region, stage.profile) == ("guided", "eu-west-1", "ops")
+    assert stage == {"stack_name": "guided", "region": "eu-west-1", "profile": "ops"}
 
 
 def test_a_stage_without_a_stack_is_refused(tmp_path):
@@ -92,3 +94,9 @@ def test_a_stage_without_a_stack_is_refused(tmp_path):
     path.write_text("[default.deploy.parameters]\nresolve_s3 = true\n")
     with pytest.raises(OperatorError, match="does not name its stack"):
         read_stage("default", path)
+
+
+def test_a_missing_output_is_named(cloud):
+    boto3.client("cloudformation").create_stack(StackName="other", TemplateBody='{"Resources": {}}')
+    with pytest.raises(OperatorError, match="has no output CaptureQueueUrl"):
+        Stack("other", Session(), cloud.endpoint_url).output("CaptureQueueUrl")

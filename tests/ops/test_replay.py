@@ -2,10 +2,18 @@ import builtins
 
 import pytest
 
+from tests.move_tasks import MoveTasks
+
 
 @pytest.fixture(autouse=True)
 def no_pause(monkeypatch):
     monkeypatch.setattr("time.sleep", lambda _: None)
+
+
+@pytest.fixture(autouse=True)
+def move_tasks():
+    with MoveTasks().installed() as tasks:
+        yield tasks
 
 
 @pytest.fixture
@@ -28,7 +36,7 @@ def letters(put_dead_letter):
 
 
 @pytest.mark.usefixtures("letters")
-def test_the_dead_letters_are_shown_moved_and_watched_to_the_end(run, cloud):
+def test_the_dead_letters_are_shown_and_moved_and_the_move_is_followed_to_its_end(run, cloud):
     code, said = run("replay", "--yes")
     assert code == 0
     assert "25  temporary (failed)" in said
@@ -40,28 +48,28 @@ def test_the_dead_letters_are_shown_moved_and_watched_to_the_end(run, cloud):
 
 @pytest.mark.usefixtures("letters")
 @pytest.mark.parametrize(("text", "code"), [("n", 1), ("", 1), (None, 2)])
-def test_nothing_is_moved_without_a_yes(run, cloud, answer, text, code):
+def test_nothing_is_moved_without_a_confirmation(run, cloud, answer, text, code):
     answer(text)
     assert run("replay")[0] == code
     assert len(cloud.dead_letters()) == 25
 
 
 @pytest.mark.usefixtures("letters")
-def test_a_yes_moves_them(run, cloud, answer):
+def test_a_confirmation_moves_them(run, cloud, answer):
     answer("y")
     assert run("replay")[0] == 0
     assert cloud.dead_letters() == []
 
 
 @pytest.mark.usefixtures("letters")
-def test_a_replay_that_fails_needs_a_person(run, cloud):
-    cloud.move_tasks.failure = "AWS.SimpleQueueService.NonExistentQueue"
+def test_a_replay_that_fails_exits_with_1_and_the_reason(run, move_tasks):
+    move_tasks.failure = "AWS.SimpleQueueService.NonExistentQueue"
     code, said = run("replay", "--yes")
     assert code == 1
     assert "NonExistentQueue" in said
 
 
-def test_an_empty_queue_is_left_alone(run):
+def test_nothing_is_moved_from_an_empty_queue(run):
     code, said = run("replay")
     assert code == 0
     assert "dead-letter queue of agent-log-capture: 0" in said

@@ -10,8 +10,8 @@ import pytest
 from botocore.client import BaseClient
 from botocore.exceptions import ReadTimeoutError
 
-from ops.agent_list import read_list
 from ops.errors import OperatorError
+from ops.send import read_list
 
 FLEET = [f"agent-{number:05}" for number in range(6000)]
 
@@ -28,7 +28,7 @@ def write(tmp_path):
 
 @pytest.fixture
 def lost(monkeypatch):
-    """Breaks off the `at`th batch: after it was served, as an answer that is lost, or before."""
+    """Makes the `at`th batch fail: before it is served, or after, as a response that is lost."""
 
     def lose(at, error, *, is_served):
         calls = Counter()
@@ -48,12 +48,12 @@ def lost(monkeypatch):
 
 
 def sent(cloud):
-    """Return the IDs in the queue, and the triggers that they came with."""
+    """Return the IDs in the queue, with the IDs of their triggers."""
     records = [json.loads(message.body)["Records"][0] for message in cloud.messages]
     return [(agent, record["messageId"]) for record in records for agent in record["body"].split(",")]
 
 
-def kept(tmp_path):
+def progress_files(tmp_path):
     return list((tmp_path / "cache").rglob("*.json"))
 
 
@@ -62,9 +62,9 @@ def test_a_list_is_sent_in_messages_of_five_hundred_with_each_agent_once(run, cl
     assert code == 0
     assert Counter(agent for agent, _ in sent(cloud)) == Counter(FLEET)
     assert len(cloud.messages) == 12
-    assert "7 IDs stand in the list more than once" in said
+    assert "7 IDs are repeated" in said
     assert "12 of 12 messages sent" in said
-    assert kept(tmp_path) == []
+    assert progress_files(tmp_path) == []
 
 
 def test_ten_messages_of_the_longest_ids_fit_into_one_batch(run, cloud, write):
@@ -78,13 +78,13 @@ def test_ten_messages_of_the_longest_ids_fit_into_one_batch(run, cloud, write):
 def test_bad_ids_are_named_with_their_lines_and_nothing_is_sent(run, cloud, write):
     code, said = run("send", write("agent_id\nagent-2\nagent/3, ähm\n"))
     assert code == 2
-    assert "line 1: 'agent_id' is no agent ID" in said
-    assert "line 3: 'agent/3' is no agent ID\nline 3: 'ähm' is no agent ID" in said
-    assert "Nothing was sent" in said
+    assert "line 1: 'agent_id' is not an agent ID" in said
+    assert "line 3: 'agent/3' is not an agent ID\nline 3: 'ähm' is not an agent ID" in said
+    assert "nothing was sent" in said
     assert cloud.waiting == 0
 
 
-def test_the_rest_is_sent_where_bad_ids_are_to_be_skipped(run, cloud, write):
+def test_skip_bad_sends_the_rest(run, cloud, write):
     code, said = run("send", write("agent-1\nagent/3\n"), "--skip-bad")
     assert code == 0
     assert "line 2" in said
@@ -97,7 +97,7 @@ def test_a_list_may_have_quotation_marks_semicolons_and_braces(run, cloud, write
     assert [agent for agent, _ in sent(cloud)] == ["agent-1", "agent-2"]
 
 
-def test_a_list_comes_from_the_standard_input_too(run, cloud, monkeypatch):
+def test_a_list_may_come_from_the_standard_input(run, cloud, monkeypatch):
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"agent-1,agent-2")))
     code, _ = run("send", "-")
     assert code == 0
@@ -107,25 +107,25 @@ def test_a_list_comes_from_the_standard_input_too(run, cloud, monkeypatch):
 @pytest.mark.parametrize(
     "error", [KeyboardInterrupt(), ReadTimeoutError(endpoint_url="sqs")], ids=["stopped", "lost"]
 )
-def test_a_list_that_was_broken_off_is_taken_up_without_sending_twice_what_was_confirmed(
+def test_an_interrupted_list_continues_without_sending_confirmed_messages_again(
     run, cloud, write, lost, tmp_path, error
 ):
     path = write("\n".join(FLEET))
     lost(2, error, is_served=False)
     code, said = run("send", path)
     assert code == 2
-    assert "un the same command again" in said
+    assert "un the same command again to send the rest" in said
     assert len(cloud.messages) == 10
-    assert str(*kept(tmp_path)) in said
+    assert str(*progress_files(tmp_path)) in said
 
     code, said = run("send", path)
     assert code == 0
     assert "10 of 12 messages were sent" in said
     assert Counter(agent for agent, _ in sent(cloud)) == Counter(FLEET)
-    assert kept(tmp_path) == []
+    assert progress_files(tmp_path) == []
 
 
-def test_what_is_sent_again_because_its_answer_was_lost_is_the_same_trigger_and_is_asked_once(
+def test_a_message_sent_again_after_a_lost_response_is_the_same_trigger_and_is_requested_once(
     run, api, cloud, write, lost
 ):
     agents = FLEET[:20]
@@ -150,26 +150,26 @@ def test_the_same_list_sent_later_is_a_new_trigger(run, cloud, write):
     assert len(set(sent(cloud))) == 2
 
 
-def test_the_region_of_the_agents_goes_with_them(run, cloud, write):
+def test_the_backup_region_is_sent_with_the_agents(run, cloud, write):
     assert run("send", write("agent-1"), "--backup-region", "ord")[0] == 0
     [message] = cloud.messages
     [record] = json.loads(message.body)["Records"]
     assert json.loads(record["body"]) == {"agent_ids": ["agent-1"], "region": "ORD"}
 
 
-def test_a_file_that_is_not_there_is_told(run):
+def test_a_missing_file_is_named(run):
     code, said = run("send", "nowhere.txt")
     assert code == 2
     assert "FILE=nowhere.txt cannot be read" in said
 
 
-def test_an_empty_list_is_told(run, write):
+def test_an_empty_list_is_refused(run, write):
     code, said = run("send", write(" \n,"))
     assert code == 2
     assert "no agent ID in the list" in said
 
 
 @pytest.mark.parametrize(("content", "why"), [(b"\xff\xfe", "UTF-8"), (b'{"agent_ids": []}', "JSON")])
-def test_what_is_no_plain_text_is_refused(content, why):
+def test_a_list_that_is_not_plain_text_is_refused(content, why):
     with pytest.raises(OperatorError, match=why):
-        read_list(content)
+        read_list(content, skip_bad=False)

@@ -4,9 +4,9 @@ from datetime import UTC, datetime, timedelta
 import boto3
 import pytest
 
-from ops.dead_letters import MOST_LOOKED_AT, cause_of
+from ops.dead_letters import SAMPLE_SIZE, cause_of
 
-TOKEN = "a-token-that-nobody-sees"
+TOKEN = "a-token-that-is-never-shown"
 
 
 def put_secret(value):
@@ -27,7 +27,7 @@ def put_age(cloud, seconds):
     )
 
 
-def test_an_idle_stack_with_a_token_is_well(run, cloud):
+def test_a_stack_with_a_token_and_no_dead_letters_is_well(run, cloud):
     cloud.send("agent-1")
     put_age(cloud, 90)
     code, said = run("status")
@@ -36,14 +36,15 @@ def test_an_idle_stack_with_a_token_is_well(run, cloud):
     assert "All is well." in said
 
 
-def test_a_queue_that_nobody_reads_needs_a_person(run, cloud):
+def test_a_queue_that_is_not_read_needs_attention(run, cloud):
     put_age(cloud, 3300)
     code, said = run("status")
     assert code == 1
     assert "oldest message: 0:55:00" in said
+    assert "Needs attention:\n  - messages are not read from CaptureQueue" in said
 
 
-def test_dead_letters_are_counted_by_whatever_put_them_there(run, put_dead_letter, cloud):
+def test_dead_letters_are_counted_by_their_cause(run, put_dead_letter, cloud):
     put_dead_letter("a", reason="temporary", status="failed")
     put_dead_letter("b", reason="temporary", status="failed")
     put_dead_letter("c", ERROR_CODE="NO_PERMISSIONS", RULE_ARN="arn")
@@ -54,26 +55,26 @@ def test_dead_letters_are_counted_by_whatever_put_them_there(run, put_dead_lette
     for line in [
         "2  temporary (failed)",
         "1  EventBridge could not deliver it: NO_PERMISSIONS",
-        "1  Lambda gave up an invocation: RetriesExhausted",
-        "1  no reason on it",
+        "1  Lambda's invocation failed: RetriesExhausted",
+        "1  no reason given",
     ]:
         assert line in said
     assert len(cloud.dead_letters()) == 5
 
 
-def test_a_message_that_sqs_gave_up_is_named_as_such():
-    # moto moves such a message, and does not say where it came from.
+def test_a_message_that_sqs_moved_to_the_dead_letter_queue_is_named_as_such():
+    # moto moves such a message, but does not set this attribute.
     message = {"Body": "agent-1", "Attributes": {"DeadLetterQueueSourceArn": "arn:aws:sqs:us-east-1:1:CaptureQueue"}}
-    assert cause_of(message) == "SQS moved it here: invocations with it crashed too often"
+    assert cause_of(message) == "SQS moved it: invocations with it crashed too often"
 
 
-def test_of_many_dead_letters_a_sample_is_looked_at_and_all_stay(run, put_dead_letter, cloud):
-    for number in range(MOST_LOOKED_AT + 5):
+def test_of_many_dead_letters_a_sample_is_read_and_all_stay_in_the_queue(run, put_dead_letter, cloud):
+    for number in range(SAMPLE_SIZE + 5):
         put_dead_letter(f"agent-{number}", reason="conflict", status="failed")
     code, said = run("status")
     assert code == 1
-    assert f"a sample: {MOST_LOOKED_AT} of about {MOST_LOOKED_AT + 5} were looked at" in said
-    assert len(cloud.dead_letters()) == MOST_LOOKED_AT + 5
+    assert f"(a sample of {SAMPLE_SIZE} from about {SAMPLE_SIZE + 5})" in said
+    assert len(cloud.dead_letters()) == SAMPLE_SIZE + 5
 
 
 @pytest.mark.parametrize(
@@ -82,7 +83,7 @@ def test_of_many_dead_letters_a_sample_is_looked_at_and_all_stay(run, put_dead_l
         (
             {"token": TOKEN, "project_id": "1", "expires_at": "2999-01-01T00:00:00Z"},
             0,
-            "there, until 2999-01-01 00:00",
+            "valid until 2999-01-01 00:00",
         ),
         ({"token": TOKEN, "project_id": "1", "expires_at": "2020-01-01T00:00:00Z"}, 1, "the token has expired"),
         ({"token": TOKEN, "project_id": "1"}, 0, "does not say until when"),
@@ -90,7 +91,7 @@ def test_of_many_dead_letters_a_sample_is_looked_at_and_all_stay(run, put_dead_l
         ({}, 1, "has no 'token'"),
     ],
 )
-def test_the_token_is_told_of_and_never_shown(run, fields, code, said_of_it):
+def test_the_token_is_described_and_never_shown(run, fields, code, said_of_it):
     put_secret(json.dumps(fields))
     ended, said = run("status")
     assert ended == code
@@ -103,7 +104,7 @@ class TestWithoutAValue:
     def secret(self):
         return None
 
-    def test_the_missing_token_needs_a_person(self, run):
+    def test_the_missing_token_needs_attention(self, run):
         code, said = run("status")
         assert code == 1
         assert "the secret has no value" in said

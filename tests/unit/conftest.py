@@ -5,6 +5,7 @@ import json
 from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from threading import Lock
 from unittest.mock import patch
 from uuid import uuid4
 
@@ -24,8 +25,11 @@ from agent_log_capture.adapters.http_session import build_session
 from agent_log_capture.adapters.outcome_topic import OutcomeTopic
 from agent_log_capture.adapters.token_secret import TokenSecret
 from agent_log_capture.domain.capture import Capture
-from agent_log_capture.domain.outcome import Outcome, Status
-from agent_log_capture.domain.trigger import Trigger, TriggerType
+from agent_log_capture.domain.events.parser import EventParser
+from agent_log_capture.domain.outcome import Outcome, Status, Trigger, TriggerType
+from agent_log_capture.domain.polling import PollPolicy
+from agent_log_capture.domain.retry import RetryPolicy
+from agent_log_capture.service.invocation import CaptureService
 
 NOW = datetime(2026, 11, 23, 3, 12, 40, 985000, tzinfo=UTC)
 TABLE = "CapturesTable"
@@ -68,7 +72,7 @@ class FailedEntries:
         client.meta.events.register(f"after-call.{service}.{operation}", self._tell)
 
     def fail(self, is_failing, *, calls=1, is_sender_fault=False):
-        """Fail the entries that `is_failing` picks out, in so many calls that have such ones."""
+        """Fail the entries that `is_failing` picks out, in that many calls that have such ones."""
         self._plans += [(is_failing, is_sender_fault)] * calls
 
     def _take_out(self, params, **_):
@@ -110,7 +114,7 @@ class BrokenCalls:
 
 
 class Inbox:
-    """A queue as its reader sees it once so many seconds have passed."""
+    """A queue as its reader sees it once that many seconds have passed."""
 
     def __init__(self, sqs, name):
         self._sqs = sqs
@@ -230,7 +234,12 @@ def logger(log):
 
 @pytest.fixture
 def dynamodb(aws):
-    return aws("dynamodb")
+    """One call at a time: moto reads its table while another thread changes it."""
+    client, lock = aws("dynamodb"), Lock()
+    # Moto serves a request between these two.
+    client.meta.events.register_first("before-send", lambda **_: lock.acquire() and None)
+    client.meta.events.register_last("before-send", lambda **_: lock.release())
+    return client
 
 
 @pytest.fixture
@@ -306,7 +315,7 @@ def topic_arn(sns):
 
 
 @pytest.fixture
-def told(sqs, sns, topic_arn):
+def published(sqs, sns, topic_arn):
     """What a subscriber of the topic reads."""
     inbox = Inbox(sqs, "Subscriber")
     attributes = {"RawMessageDelivery": "true"}
@@ -322,3 +331,23 @@ def topic(sns, topic_arn):
 @pytest.fixture
 def topic_entries(sns):
     return FailedEntries(sns, "PublishBatch", "PublishBatchRequestEntries")
+
+
+@pytest.fixture
+def capture_service(*, api, secret, queue, topic, captures_table, now, logger):
+    """Everything that an invocation works with, with one worker."""
+    return CaptureService(
+        parser=EventParser(default_region="DFW"),
+        api=api,
+        secret=secret,
+        queue=queue,
+        topic=topic,
+        table=captures_table,
+        retries=RetryPolicy(window_seconds=86_400, random=lambda: 0.0),
+        polls=PollPolicy(deadline_seconds=86_400, grace_seconds=0),
+        cool_down=timedelta(seconds=600),
+        concurrency=1,
+        random=lambda: 0.5,
+        now=lambda: now,
+        logger=logger,
+    )

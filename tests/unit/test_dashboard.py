@@ -28,12 +28,9 @@ def shown(lines, **options):
     return list(widgets(body(), read(lines, **options)))
 
 
-def parse(picture):
-    return ET.fromstring(picture)  # noqa: S314 (drawn by the function under test)
-
-
 def texts(picture):
-    return [each.text for each in parse(picture).iter(f"{SVG}text")]
+    root = ET.fromstring(picture)  # noqa: S314 (drawn by the function under test)
+    return [each.text for each in root.iter(f"{SVG}text")]
 
 
 def test_every_widget_is_drawn_when_every_metric_has_data():
@@ -43,7 +40,6 @@ def test_every_widget_is_drawn_when_every_metric_has_data():
     picture = draw(drawn)
     labels = [metric[-1]["label"] for widget in METRIC_WIDGETS for metric in widget["properties"]["metrics"]]
     assert {*labels, *(each.title for each in drawn)} <= set(texts(picture))
-    assert len(list(parse(picture).iter(f"{SVG}polyline"))) == len(labels)
 
 
 @pytest.mark.parametrize("widget", METRIC_WIDGETS, ids=lambda widget: widget["properties"]["title"])
@@ -54,7 +50,7 @@ def test_one_metric_draws_its_widget_alone(widget):
     assert drawn.lines[0].color == metric[-1]["color"]
 
 
-def test_what_is_no_measurement_or_not_of_the_dashboard_draws_nothing():
+def test_other_lines_and_metrics_outside_the_dashboard_are_ignored():
     lines = [
         "",
         "Traceback",
@@ -64,10 +60,9 @@ def test_what_is_no_measurement_or_not_of_the_dashboard_draws_nothing():
         emf("Else", {"service": "agent-log-capture"}, Any=[1.0]),
     ]
     assert shown(lines) == []
-    assert texts(draw([])) == []
 
 
-def test_values_of_one_period_are_summed_and_time_passes_as_fast_as_it_is_told():
+def test_values_of_one_period_are_summed_and_time_is_scaled():
     name, dimensions = "AgentLogCapture", {"service": "agent-log-capture"}
     lines = [
         emf(name, dimensions, seconds=seconds, CapturesAsked=values)
@@ -87,24 +82,16 @@ def test_percentiles_are_taken_of_all_values_of_a_period():
     }
 
 
-def test_nothing_is_drawn_outside_of_its_widget():
-    lines = [
-        line_of(metric, seconds=60 * number, value=(10.0**number,))
-        for number in range(5)
-        for widget in METRIC_WIDGETS
-        for metric in widget["properties"]["metrics"]
-    ]
-    for group in parse(draw(shown(lines))).findall(f"{SVG}g"):
-        frame = group.find(f"{SVG}rect")
-        width, height = float(frame.get("width")), float(frame.get("height"))
-        for inner in group.findall(f"{SVG}g"):
-            left, top = map(float, inner.get("transform").removeprefix("translate(").removesuffix(")").split())
-            for circle in inner.iter(f"{SVG}circle"):
-                assert 0 <= left + float(circle.get("cx")) <= width
-                assert 0 <= top + float(circle.get("cy")) <= height
-            for swatch in inner.iter(f"{SVG}rect"):
-                assert 0 <= left + float(swatch.get("x")) <= width
-                assert 0 <= top + float(swatch.get("y")) + 9 <= height
+def test_the_same_measurements_give_the_same_picture_and_it_holds_no_date():
+    lines = [line_of(metric) for metric in METRIC_WIDGETS[0]["properties"]["metrics"]]
+    picture = draw(shown(lines))
+    assert draw(shown(lines)) == picture
+    assert "date" not in picture
+
+
+def test_text_is_light_in_dark_mode():
+    picture = draw(shown([line_of(METRIC_WIDGETS[0]["properties"]["metrics"][0])]))
+    assert "@media (prefers-color-scheme: dark) { text { fill: #d1d7e0 !important } }" in picture
 
 
 def test_the_picture_is_drawn_from_the_demos_log(monkeypatch, tmp_path, capsys):
@@ -129,6 +116,6 @@ def test_a_log_without_metrics_leaves_the_picture_as_it_is(monkeypatch, tmp_path
 
 
 def test_the_picture_in_the_readme_is_of_this_dashboard():
-    told = set(texts(PICTURE.read_text(encoding="utf-8")))
+    drawn = set(texts(PICTURE.read_text(encoding="utf-8")))
     titles = {each["properties"]["title"] for each in METRIC_WIDGETS}
-    assert {"Captures", "From asked to captured", "Answers of the API"} <= told & titles
+    assert {"Captures", "From asked to captured", "Answers of the API"} <= drawn & titles

@@ -127,25 +127,25 @@ def sqs_event(**bodies):
 # ------------------------------------------------------------------ what it answers
 
 
-def test_an_event_of_the_queue_is_answered_with_no_failures(invoke, told):
+def test_an_event_of_the_queue_is_answered_with_no_failures(invoke, published):
     assert invoke(sqs_event(first="one", second="two not@good")) == {"batchItemFailures": []}
-    assert Counter(notification["status"] for notification in told.bodies()) == {"requested": 2, "rejected": 1}
+    assert Counter(notification["status"] for notification in published.bodies()) == {"requested": 2, "rejected": 1}
 
 
 @pytest.fixture
-def nothing_is_told_or_kept(sns, sqs, topic_arn, waiting):
+def nothing_is_published_or_kept(sns, sqs, topic_arn, waiting):
     sns.delete_topic(TopicArn=topic_arn)
     sqs.delete_queue(QueueUrl=waiting.url)
 
 
-@pytest.mark.usefixtures("nothing_is_told_or_kept")
-def test_a_record_that_can_neither_be_told_nor_put_back_is_a_failure(invoke):
+@pytest.mark.usefixtures("nothing_is_published_or_kept")
+def test_a_record_that_can_neither_be_published_nor_requeued_is_a_failure(invoke):
     ignored = '{"version": "1", "status": "requested", "outcome_id": "x"}'
     answer = invoke(sqs_event(first="one", second=ignored, third="three"))
     assert sorted(failure["itemIdentifier"] for failure in answer["batchItemFailures"]) == ["first", "third"]
 
 
-def test_what_cannot_be_told_is_put_back_and_measured(*, invoke, sns, topic_arn, waiting, output):
+def test_what_cannot_be_published_is_requeued_and_measured(*, invoke, sns, topic_arn, waiting, output):
     sns.delete_topic(TopicArn=topic_arn)
     assert invoke({"agent_ids": ["one", "two"]})["deferred"] == 2
     assert waiting.messages(after_seconds=299) == []
@@ -158,10 +158,10 @@ def test_what_cannot_be_told_is_put_back_and_measured(*, invoke, sns, topic_arn,
     assert (metrics[0]["NotificationsFailed"], metrics[0]["NotificationsPublished"]) == ([2.0], [0.0])
 
 
-def test_any_other_event_is_answered_with_a_report(invoke, answers, told):
+def test_any_other_event_is_answered_with_a_report(invoke, answers, published):
     answers["two"] = 404
     report = invoke({"agent_ids": ["one", "two"]})
-    assert sorted(report.pop("outcomes"), key=str) == sorted(told.bodies(), key=str)
+    assert sorted(report.pop("outcomes"), key=str) == sorted(published.bodies(), key=str)
     assert {name: value for name, value in report.items() if value} == {"asked": 2, "requested": 1, "rejected": 1}
 
 
@@ -170,14 +170,14 @@ def test_any_other_event_is_answered_with_a_report(invoke, answers, told):
     [{"agent_id": "one"}, {"Records": [{"eventSource": "aws:sqs", "body": '["one"]'}]}],
     ids=["by hand", "a record without an ID"],
 )
-@pytest.mark.usefixtures("nothing_is_told_or_kept")
-def test_an_event_that_cannot_be_put_back_ends_in_an_error(invoke, event):
+@pytest.mark.usefixtures("nothing_is_published_or_kept")
+def test_an_event_that_cannot_be_requeued_ends_in_an_error(invoke, event):
     with pytest.raises(NotSavedError, match=r"^the capture was not requeued: .*NonExistentQueue"):
         invoke(event)
 
 
 @pytest.mark.parametrize("event", [None, [], "", 7, {}])
-def test_an_event_that_names_nobody_is_no_error(invoke, event):
+def test_an_event_that_names_no_one_is_no_error(invoke, event):
     assert invoke(event)["rejected"] == 1
 
 
@@ -197,11 +197,11 @@ def test_a_setting_that_is_missing_is_named(monkeypatch, invoke, name):
         invoke({"agent_id": "one"})
 
 
-def test_without_a_cool_down_agents_are_not_claimed(*, monkeypatch, invoke, items, output, told):
+def test_without_a_cool_down_agents_are_not_claimed(*, monkeypatch, invoke, items, output, published):
     monkeypatch.setenv("COOL_DOWN_SECONDS", "0")
     invoke(sqs_event(first="one"))
     invoke(sqs_event(second="one"))
-    assert [notification["status"] for notification in told.bodies()] == ["requested", "requested"]
+    assert [notification["status"] for notification in published.bodies()] == ["requested", "requested"]
     assert {line["level"] for line in output()[0]} == {"INFO"}
     assert items("AGENT#") == []
 
@@ -214,19 +214,19 @@ def test_without_a_deadline_log_files_are_not_watched(monkeypatch, invoke, waiti
 
 @pytest.mark.parametrize("is_published", [True, False])
 def test_the_signed_link_is_nowhere_but_in_the_notification_and_only_where_it_may_be(
-    *, monkeypatch, invoke, answers, watched, told, waiting, capsys, is_published
+    *, monkeypatch, invoke, answers, watched, published, waiting, capsys, is_published
 ):
     monkeypatch.setenv("PUBLISH_DOWNLOAD_URL", str(is_published).lower())
     answers.update(done="completed", uploading="started")
     invoke(sqs_event(record=watched("done", "uploading")))
-    [notification] = told.messages()
+    [notification] = published.messages()
     [requeue] = waiting.messages(after_seconds=900)
     assert ("temp_url_sig" in notification["Body"]) is is_published
     assert "temp_url_sig" not in requeue["Body"] + capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("is_chat", "is_published"), [(True, True), (True, False), (False, True)])
-def test_whoever_subscribes_over_https_gets_a_chats_form_where_it_is_wanted(
+def test_who_subscribes_over_https_gets_a_chats_form_where_it_is_wanted(
     *, monkeypatch, invoke, sns, topic_arn, wire, answers, watched, is_chat, is_published
 ):
     monkeypatch.setenv("CHAT_MESSAGES", str(is_chat).lower())
@@ -312,7 +312,7 @@ def test_an_activation_that_fails_is_measured_and_logged(
     )
 
 
-def test_sums_that_are_told_are_measured_and_logged(invoke, answers, output):
+def test_sums_that_are_published_are_measured_and_logged(invoke, answers, output):
     answers.update(one=404, two=404)
     invoke(sqs_event(first="one not@good", second="two three"))
     lines, metrics = output()

@@ -10,7 +10,7 @@ PACKAGE = "agent_log_capture"
 PURE = (
     *("collections", "dataclasses", "datetime", "enum", "itertools", "json", "re", "textwrap", "typing", "uuid"),
     *("email.utils.parsedate_to_datetime", "http.HTTPStatus", "math.ceil", "urllib.parse.parse_qs"),
-    *("contextlib.contextmanager", "hashlib", "threading.Lock", "types.NoneType"),
+    *("contextlib.contextmanager", "contextlib.suppress", "hashlib", "threading.Lock", "types.NoneType"),
     PACKAGE,
 )
 # For each part of the package, the other parts that it may import.
@@ -78,3 +78,8 @@ def test_the_domain_gets_the_time_from_its_caller_and_makes_no_random_ids(file):
 def test_only_bootstrap_reads_the_environment(file):
     assert "os" not in {name.split(".")[0] for name in imports_of(file)}
     assert not attributes_of(file) & {"environ", "getenv"}
+
+
+@pytest.mark.parametrize("file", FILES, ids=str)
+def test_no_paginator_or_waiter_is_used_because_their_data_is_not_packed(file):
+    assert not attributes_of(file) & {"get_paginator", "get_waiter"}

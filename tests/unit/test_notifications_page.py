@@ -57,7 +57,7 @@ def test_each_published_reason_has_one_status_and_something_to_do():
     assert {names(row[1])[0] for row in published} == set(Status) - {Status.REQUESTED, Status.CAPTURED}
 
 
-@pytest.mark.parametrize("name", SAMPLES.keys() - {"job-done"})
+@pytest.mark.parametrize("name", sorted(SAMPLES.keys() - {"job-done"}))
 def test_a_published_reason_is_explained_with_its_status(name):
     sample = SAMPLES[name]["default"]
     if sample["reason"]:

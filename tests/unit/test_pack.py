@@ -1,10 +1,9 @@
-"""How the functions are packed, as far as that takes no packages; tests/e2e has what comes of it."""
+"""How the functions are packed, without a package registry; tests/e2e tests the result."""
 
 import hashlib
 import importlib.util
 import json
 import os
-import re
 import shutil
 import sys
 from pathlib import Path
@@ -34,7 +33,7 @@ def files_in(folder):
 
 
 class TestServices:
-    def test_each_client_that_the_functions_make_is_seen(self, monkeypatch, function_environment):
+    def test_they_are_those_that_the_functions_make_clients_of(self, monkeypatch, function_environment):
         made = set()
         create = Session.create_client
 
@@ -47,46 +46,19 @@ class TestServices:
             monkeypatch.setenv(name, value)
         bootstrap.capture_function()
         bootstrap.token_rotation()
-        assert pack.services_of(pack.SOURCE / pack.PACKAGE) == made
-
-    def test_a_service_is_read_wherever_a_client_is_made(self, tmp_path):
-        write(
-            tmp_path, {"a.py": 'x = session.client("sqs", config=c)', "b/c.py": 'def f(): return boto3.client("s3")'}
-        )
-        assert pack.services_of(tmp_path) == {"sqs", "s3"}
-
-    @pytest.mark.parametrize(
-        "call",
-        [
-            "session.client(name)",
-            'session.client(service_name="sqs")',
-            'session.client(f"sq{s}")',
-            'session.resource("sqs")',
-            'session.create_client("sqs")',
-            'client("sqs")',
-            "resource(name)",
-        ],
-    )
-    def test_a_call_that_does_not_show_its_service_ends_the_build(self, tmp_path, call):
-        write(tmp_path, {"adapters/new.py": f"\nx = {call}\n"})
-        with pytest.raises(pack.PackError, match=re.escape("adapters/new.py, line 2: ")):
-            pack.services_of(tmp_path)
-
-    def test_what_is_no_call_is_nothing_to_it(self, tmp_path):
-        write(tmp_path, {"a.py": "import http.client\nx = http.client.HTTPException\nself.client.get_secret_value()"})
-        assert pack.services_of(tmp_path) == set()
+        assert set(pack.SERVICES) == made
 
 
 class TestPython:
-    def test_the_one_that_the_functions_run_on_is_taken(self):
+    def test_the_one_that_the_functions_run_on_is_accepted(self):
         pack.check_python("cpython", (3, 13))
 
     @pytest.mark.parametrize("python", [("cpython", (3, 12)), ("cpython", (3, 14)), ("pypy", (3, 13))])
-    def test_another_one_ends_the_build(self, python):
-        with pytest.raises(pack.PackError, match=r"takes CPython 3\.13, .+ and this is (cpython|pypy) 3\.1[234]$"):
+    def test_another_one_fails_the_build(self, python):
+        with pytest.raises(pack.PackError, match=r"CPython 3\.13 is needed, .+ this is (cpython|pypy) 3\.1[234]$"):
             pack.check_python(*python)
 
-    def test_it_is_the_same_wherever_it_is_said(self):
+    def test_the_template_and_both_makefiles_name_the_same_version(self):
         version = ".".join(map(str, pack.PYTHON))
         assert f"Runtime: python{version}\n" in (ROOT / "template.yaml").read_text("utf-8")
         assert (ROOT / ".python-version").read_text("utf-8").strip() == version
@@ -100,7 +72,7 @@ class TestInstall:
 
     @pytest.fixture
     def install(self, tmp_path, monkeypatch):
-        """Installs what is pinned from a shelf with one file, and no index; returns what was installed."""
+        """Installs the pinned packages from a folder with one file and no index; returns the installed files."""
         monkeypatch.setattr(pack, "SOURCE", tmp_path)
         monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
         monkeypatch.setenv("PIP_NO_INDEX", "1")
@@ -121,7 +93,7 @@ class TestInstall:
 
         return install
 
-    def test_what_is_pinned_by_its_hash_is_installed_without_bytecode(self, install):
+    def test_a_package_that_is_pinned_by_its_hash_is_installed_without_bytecode(self, install):
         installed = install(self.WHEEL, "made-up==1.0 --hash=sha256:{digest}")
         assert {name for name in installed if "dist-info" not in name} == {"made_up.py"}
 
@@ -139,50 +111,61 @@ class TestInstall:
         ],
         ids=["another file", "no hash", "compiled", "source"],
     )
-    def test_nothing_else_is(self, install, capfd, file, pinned, why):
+    def test_any_other_package_fails_the_build(self, install, capfd, file, pinned, why):
         with pytest.raises(pack.PackError, match="pip could not install"):
             install(file, pinned)
         assert why in capfd.readouterr().err
 
 
 class TestRemove:
-    def test_what_is_listed_goes_and_the_rest_stays(self, tmp_path):
-        kept = {"boto3/session.py", "botocore/httpsession.py", "six-1.dist-info/METADATA"}
+    def test_listed_files_and_unused_utilities_are_removed_and_the_rest_is_kept(self, tmp_path):
+        kept = {
+            "boto3/session.py",
+            "botocore/httpsession.py",
+            "six-1.dist-info/METADATA",
+            "aws_lambda_powertools/utilities/serialization.py",
+            "aws_lambda_powertools/utilities/parameters/base.py",
+        }
         gone = {
             "bin/jp.py",
             "boto3/data/s3/1/resources-1.json",
             "botocore/cacert.pem",
             "six-1.dist-info/RECORD",
             "six-1.dist-info/licenses/LICENSE",
+            "aws_lambda_powertools/utilities/parser/parser.py",
         }
         write(tmp_path, dict.fromkeys(kept | gone, ""))
         pack.remove(tmp_path)
         assert files_in(tmp_path) == kept
 
-    # Only where pip is told a folder does it put commands there.
+    # pip creates "bin" only with --target.
     @pytest.mark.parametrize("pattern", [pattern for pattern in pack.REMOVED if pattern != "bin"])
-    def test_all_that_is_listed_is_still_there_to_be_removed(self, pattern):
+    def test_every_listed_pattern_matches_a_file_of_the_packages(self, pattern):
         assert next(PACKAGES.glob(pattern), None)
+
+    @pytest.mark.parametrize("name", sorted(pack.UTILITIES))
+    def test_every_utility_that_is_kept_exists(self, name):
+        assert (PACKAGES / "aws_lambda_powertools/utilities" / name).is_dir()
 
 
 class TestData:
     @pytest.fixture
     def data(self, tmp_path):
-        """Enough of botocore's data to take something away from."""
+        """A part of botocore's data."""
         for name in ("cloudwatch", "dynamodb", "s3"):
             shutil.copytree(DATA / name, tmp_path / name)
         for name in (*pack.COMMON_FILES, "endpoints.json"):
             shutil.copy(DATA / name, tmp_path)
         return tmp_path
 
-    def test_of_a_service_the_newest_description_stays_and_no_other_service_does(self, data):
+    def test_only_the_newest_version_of_a_used_service_is_kept(self, data):
         pack.reduce_data(data, {"dynamodb"})
         assert files_in(data) == {
             *("_retry.json", "endpoints.json", "partitions.json", "sdk-default-configuration.json"),
             *("dynamodb/2012-08-10/service-2.json", "dynamodb/2012-08-10/endpoint-rule-set-1.json"),
         }
 
-    def test_endpoints_stay_under_the_name_that_they_have(self, data):
+    def test_endpoints_are_kept_by_their_prefix_which_may_differ_from_the_service(self, data):
         whole = json.loads((data / "endpoints.json").read_text("utf-8"))
         pack.reduce_data(data, {"cloudwatch", "dynamodb"})
         reduced = json.loads((data / "endpoints.json").read_text("utf-8"))
@@ -192,7 +175,7 @@ class TestData:
             assert after.keys() == before.keys()
         assert "monitoring" in reduced["partitions"][0]["services"]
 
-    def test_texts_go_and_a_member_of_that_name_stays(self, data):
+    def test_documentation_is_removed_and_a_member_of_that_name_is_kept(self, data):
         shape = {"documentation": "<p>…</p>", "members": {"documentation": {"shape": "Text"}, "other": [{}]}}
         model = {"metadata": {"endpointPrefix": "new"}, "shapes": {"Shape": shape}}
         write(data, {"new/2026-11-23/service-2.json": json.dumps(model)})
@@ -200,13 +183,13 @@ class TestData:
         left = json.loads((data / "new/2026-11-23/service-2.json").read_text("utf-8"))
         assert left["shapes"] == {"Shape": {"members": {"documentation": {"shape": "Text"}, "other": [{}]}}}
 
-    def test_a_service_that_botocore_does_not_know_ends_the_build(self, data):
+    def test_an_unknown_service_fails_the_build(self, data):
         with pytest.raises(pack.PackError, match=r"no service sqss$"):
             pack.reduce_data(data, {"sqss"})
 
 
 class TestBytecode:
-    def test_python_takes_it_without_a_look_at_the_source(self, tmp_path):
+    def test_python_uses_it_without_reading_the_source(self, tmp_path):
         write(tmp_path, {"packed_module.py": "def f():\n    return 1\n"})
         pack.add_bytecode(tmp_path)
         write(tmp_path, {"packed_module.py": "def f():\n    return 2\n"})
@@ -215,14 +198,14 @@ class TestBytecode:
         spec.loader.exec_module(module)
         assert module.f() == 1
 
-    def test_it_names_the_place_that_the_source_has_on_lambda(self, tmp_path):
+    def test_it_names_the_path_of_the_source_on_lambda(self, tmp_path):
         write(tmp_path, {"a/packed_module.py": "1 / 0"})
         pack.add_bytecode(tmp_path)
         bytecode = next(tmp_path.rglob("*.pyc")).read_bytes()
         assert b"/var/task/a/packed_module.py" in bytecode
         assert bytes(tmp_path) not in bytecode
 
-    def test_a_source_that_is_no_python_ends_the_build(self, tmp_path, capsys):
+    def test_a_source_with_a_syntax_error_fails_the_build(self, tmp_path, capsys):
         write(tmp_path, {"broken.py": "def"})
         with pytest.raises(pack.PackError):
             pack.add_bytecode(tmp_path)
@@ -230,9 +213,9 @@ class TestBytecode:
 
 
 class TestCommand:
-    def test_it_says_why_it_cannot_pack(self, tmp_path, monkeypatch, capsys):
+    def test_it_prints_why_it_cannot_pack(self, tmp_path, monkeypatch, capsys):
         monkeypatch.setattr(sys, "argv", ["pack.py", str(tmp_path)])
         monkeypatch.setattr(pack, "PYTHON", (3, 0))
         assert pack.main() == 1
-        assert capsys.readouterr().err.startswith("pack.py: it takes CPython 3.0, ")
+        assert capsys.readouterr().err.startswith("pack.py: CPython 3.0 is needed, ")
         assert files_in(tmp_path) == set()

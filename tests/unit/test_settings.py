@@ -140,7 +140,7 @@ NOT_OVER_HTTPS = (
     "https://backup.example.com:{region}",
     "backup.example.com",
 )
-# What stands before the last @ may be a password, and the host is the one behind it, or so some parsers think.
+# The text before the last @ may be a password, and some parsers take the part behind it for the host.
 WITH_USER_INFO = {
     "https://user:the-password@backup.example.com": "…@backup.example.com",
     "https://the-password@backup.example.com": "…@backup.example.com",
@@ -205,7 +205,7 @@ class TestRotation:
 
     @pytest.mark.parametrize("name", ["IDENTITY_URL", "CLOUD_BACKUP_URL"])
     @pytest.mark.parametrize("value", NOT_OVER_HTTPS)
-    def test_neither_the_credentials_nor_the_token_leave_but_over_https(self, name, value):
+    def test_credentials_and_token_are_sent_over_https_only(self, name, value):
         with pytest.raises(SettingError, match=f"^{re.escape(f"{name} {URL_RULE}, and is '{value}'")}$"):
             RotationSettings.from_environment({"CLOUD_BACKUP_REGION": "DFW", name: value})
 

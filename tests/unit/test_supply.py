@@ -69,7 +69,7 @@ def test_every_requirement_is_pinned_with_its_hashes(path):
 
 @every_file
 def test_no_line_says_where_packages_come_from(path):
-    # Comments as well: there the index would stand that somebody's machine is set to.
+    # Comments as well: there the index would stand that someone's machine is set to.
     text = path.read_text(encoding="utf-8")
     assert not re.search(r"://|(?<!--no-emit-)index-url|find-links|trusted-host", text)
 

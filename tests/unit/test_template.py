@@ -12,8 +12,7 @@ from moto.events.models import EventPattern
 
 from agent_log_capture.adapters.capture_queue import CAPTURES_IN_A_MESSAGE
 from agent_log_capture.adapters.http_session import CONNECT_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS
-from agent_log_capture.domain.auth_token import TokenFormatError, parse_auth_token
-from agent_log_capture.domain.credentials import parse_credentials
+from agent_log_capture.domain.auth_token import TokenFormatError, parse_auth_token, parse_credentials
 from agent_log_capture.domain.job import keep_seconds
 from agent_log_capture.service.invocation import CAPTURES_IN_AN_INVOCATION
 from agent_log_capture.service.worker_pool import CALL_SECONDS, SAVING_SECONDS
@@ -94,7 +93,7 @@ class RecordedEnvironment(Mapping[str, str]):
 
 
 def branches(statement: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return a statement, or both sides of a conditional one, whatever the condition says."""
+    """Return a statement, or both sides of a conditional one, anything that the condition says."""
     if "Fn::If" not in statement:
         return [statement]
     return [side for side in statement["Fn::If"][1:] if side != {"Ref": "AWS::NoValue"}]
@@ -105,7 +104,7 @@ def as_list(value: Any) -> list[Any]:
 
 
 def statements_in(node: Any) -> Iterator[dict[str, Any]]:
-    """Find the statements of every policy in `node`, at whatever depth, conditional ones as well."""
+    """Find the statements of every policy in `node`, at anything that depth, conditional ones as well."""
     if isinstance(node, dict):
         for name, inner in node.items():
             if name == "Statement":
@@ -266,7 +265,7 @@ class TestQueues:
             if "Retain" in resource.get("DeletionPolicy", ""):
                 assert not {"QueueName", "LogGroupName"} & resource["Properties"].keys()
 
-    def test_a_dead_letter_holds_whatever_the_queue_could_hold(self, properties):
+    def test_a_dead_letter_holds_anything_that_the_queue_could_hold(self, properties):
         queue, dead_letters = properties("CaptureQueue"), properties("CaptureDeadLetterQueue")
         assert dead_letters["MaximumMessageSize"] == queue["MaximumMessageSize"] == 1024 * 1024
 
@@ -539,7 +538,7 @@ class TestPatterns:
     def test_the_request_rule_takes_requests_of_any_source(self, template):
         event = sample("eventbridge-request.json")
         assert is_matched(template, "RequestRule", event)
-        assert is_matched(template, "RequestRule", event | {"source": "somebody.else"})
+        assert is_matched(template, "RequestRule", event | {"source": "someone.else"})
 
     @pytest.mark.parametrize("path", ALARMS, ids=lambda path: path.stem)
     def test_the_request_rule_takes_no_alarm(self, template, path):

@@ -15,14 +15,13 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from agent_log_capture.domain.claim import Claim
 from agent_log_capture.domain.job import Counts, Fact, JobItems, Report, TriggerPart
-from agent_log_capture.domain.outcome import LogFile, Reason, Status, timestamp
-from agent_log_capture.domain.trigger import Trigger, TriggerType
+from agent_log_capture.domain.outcome import LogFile, Reason, Status, Trigger, TriggerType, timestamp
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
 CLAIMS_IN_A_TRANSACTION = 100  # the most that TransactWriteItems takes
-_ITEMS_IN_A_BATCH = 25  # the most that BatchWriteItem takes
+ITEMS_IN_A_BATCH = 25  # the most that BatchWriteItem takes
 # Before each try, multiplied by a random number. botocore has retried what it retries; a conflict with a transaction
 # and an item that was not processed are left to the caller.
 _PAUSES_SECONDS = (0, 0.1, 0.2, 0.4, 0.8)
@@ -34,7 +33,7 @@ _CONFLICTS = frozenset(
     }
 )
 _A_DAY = timedelta(days=1)
-_JOB_ID_BYTES = 600  # three times as many when escaped; a partition key takes 2,048
+_JOB_ID_BYTES = 600  # with it, the longest fact is smaller than 1 KB: one write unit
 _MESSAGE_CHARACTERS = 500
 
 type Item = Mapping[str, Any]
@@ -91,6 +90,11 @@ class CapturesTable:
         items = [_fact_item(job_id, shards, fact) | _item(expires=expires) for fact in facts]
         by_key = {(item["pk"]["S"], item["sk"]["S"]): item for item in items}
         self._write([{"PutRequest": {"Item": item}} for item in by_key.values()])
+
+    def has_fact(self, job_id: str, shards: int, fact: Fact) -> bool:
+        """Return whether a fact was written."""
+        key = _fact_item(job_id, shards, fact)
+        return any(item["sk"] == key["sk"]["S"] for item in self._query(key["pk"], starts_with=key["sk"]["S"]))
 
     def add_ended(self, job_id: str, part: TriggerPart, ended: int) -> bool:
         """Count final statuses of a trigger, which is kept when it is new; return whether to read the facts."""
@@ -180,7 +184,7 @@ class CapturesTable:
     def _claim_put(self, claim: Claim, lapsed: Claim | None) -> dict[str, Any]:
         condition, values = "attribute_not_exists(pk) OR expires <= :now", _item(now=_seconds(self.now()))
         if lapsed:
-            condition = "claim = :claim AND claimed_until = :until"
+            condition = "claim = :claim AND claimed_until = :until AND attribute_not_exists(accepted_at)"
             values = _item(claim=lapsed.claim_id, until=timestamp(lapsed.claimed_until))
         return {
             "TableName": self.table,
@@ -216,18 +220,28 @@ class CapturesTable:
         except self.client.exceptions.ConditionalCheckFailedException:
             return {}
 
-    def _query(self, partition: Item) -> list[dict[str, Any]]:
-        pages = self.client.get_paginator("query").paginate(
-            TableName=self.table,
-            KeyConditionExpression="pk = :pk",
-            ExpressionAttributeValues={":pk": partition},
-            ConsistentRead=True,
-        )
-        return self._retried(lambda: [_plain(item) for page in pages for item in page["Items"]])
+    def _query(self, partition: Item, starts_with: str = "") -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        start: dict[str, Any] = {}
+        # Not by a paginator: what botocore needs for one is not packed (src/pack.py).
+        while True:
+            query = partial(
+                self.client.query,
+                TableName=self.table,
+                KeyConditionExpression="pk = :pk AND begins_with(sk, :start)" if starts_with else "pk = :pk",
+                ExpressionAttributeValues={":pk": partition} | _item(**{":start": starts_with or None}),
+                ConsistentRead=True,
+                **start,
+            )
+            page = self._retried(query)
+            found += map(_plain, page["Items"])
+            if "LastEvaluatedKey" not in page:
+                return found
+            start = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
 
     def _write(self, requests: Sequence[Any]) -> None:
         """Put and delete items, 25 at a time, until nothing is left."""
-        for batch in batched(requests, _ITEMS_IN_A_BATCH, strict=False):
+        for batch in batched(requests, ITEMS_IN_A_BATCH, strict=False):
             left = list(batch)
             for seconds in _PAUSES_SECONDS:
                 self.wait(seconds)
@@ -371,9 +385,11 @@ def _shard_key(job_id: str, shard: int) -> str:
 
 def _escaped(job_id: str) -> str:
     """Return a job ID as part of a key: it cannot be taken for a shard of another job, and is not too long."""
-    if len(job_id.encode()) > _JOB_ID_BYTES:
-        return hashlib.sha256(job_id.encode()).hexdigest()
-    return job_id.replace("%", "%25").replace("#", "%23")
+    escaped = job_id.replace("%", "%25").replace("#", "%23")
+    if len(escaped.encode()) <= _JOB_ID_BYTES:
+        return escaped
+    # No ID that is escaped starts like this: a job cannot be named after the hash of another.
+    return f"%sha256-{hashlib.sha256(job_id.encode()).hexdigest()}"
 
 
 def _item(**values: object) -> dict[str, Any]:
@@ -395,7 +411,7 @@ def _plain(item: Item) -> dict[str, Any]:
     return {name: _value(value) for name, value in item.items()}
 
 
-def _value(attribute: Mapping[str, Any]) -> Any:  # noqa: ANN401 (whichever type it has)
+def _value(attribute: Mapping[str, Any]) -> Any:  # noqa: ANN401 (of any type)
     [(kind, value)] = attribute.items()
     if kind == "N":
         return int(value)

@@ -18,11 +18,17 @@ from agent_log_capture.adapters.http_session import (
 )
 from agent_log_capture.domain.auth_token import AuthToken
 from agent_log_capture.domain.capture import Capture, is_agent_id
-from agent_log_capture.domain.failure import Failure, RetryableError
 from agent_log_capture.domain.outcome import SIGNED_LINK, LogFile, Reason
 from agent_log_capture.domain.printable import printable
 from agent_log_capture.domain.redaction import redact, redacted
-from agent_log_capture.domain.responses import ApiResponse, ResponseClass, classify, retry_after_seconds
+from agent_log_capture.domain.responses import (
+    ApiResponse,
+    Failure,
+    ResponseClass,
+    RetryableError,
+    classify,
+    retry_after_seconds,
+)
 
 # A notification stays below the 256 KiB that SNS carries, however long the API's texts are.
 _ADDRESS_CHARACTERS = 2048

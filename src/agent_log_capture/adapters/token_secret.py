@@ -1,66 +1,56 @@
-"""The auth token, from Secrets Manager."""
+"""The token's secret, in Secrets Manager."""
 
+from dataclasses import dataclass, field
+from functools import lru_cache
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools.utilities.parameters import SecretsProvider
 from aws_lambda_powertools.utilities.parameters.exceptions import GetParameterError
 from botocore.exceptions import BotoCoreError, ClientError
 
-from agent_log_capture.domain.auth_token import AuthToken, TokenFormatError, parse_auth_token
+from agent_log_capture.domain.auth_token import AuthToken, TokenFormatError, parse_auth_token, parse_credentials
 from agent_log_capture.domain.circuit_breaker import CircuitBreaker
-from agent_log_capture.domain.credentials import parse_credentials
-from agent_log_capture.domain.failure import Failure, RetryableError
 from agent_log_capture.domain.outcome import Reason
+from agent_log_capture.domain.responses import Failure, RetryableError
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
 
-_CACHED_SECONDS = 300
+CURRENT = "AWSCURRENT"
+PENDING = "AWSPENDING"
 
 
 class TokenError(RetryableError):
-    """There is no auth token that the API accepts; the message names the secret and shows nothing of its content.
-
-    It is retryable: the owner of the secret may have fixed it by the next time.
-    """
+    """There is no token that the API accepts, until the secret is fixed; the message shows nothing of its content."""
 
     def __init__(self, reason: Reason, secret_arn: str, problem: str) -> None:
         super().__init__(Failure(reason=reason, message=f"the secret {secret_arn} {problem}"))
 
 
+@dataclass
 class TokenSecret:
-    """Reads the auth token from one secret, and keeps it for five minutes."""
+    """Reads the auth token from one secret, and caches it for five minutes."""
 
-    def __init__(
-        self,
-        client: "SecretsManagerClient",
-        secret_arn: str,
-        default_project_id: str | None,
-        *,
-        is_rotated: bool = False,
-    ) -> None:
-        self._client = client
-        self._provider = SecretsProvider(boto3_client=client)
-        self.arn = secret_arn
-        self._default_project_id = default_project_id
-        self._is_rotated = is_rotated
+    client: "SecretsManagerClient"
+    arn: str
+    default_project_id: str | None
+    is_rotated: bool = field(default=False, kw_only=True)
+
+    def __post_init__(self) -> None:
+        self._provider = SecretsProvider(boto3_client=self.client)
+        # On a warm invocation, the cached secret is the one that was parsed last.
+        self._parse = lru_cache(maxsize=1)(parse_auth_token)
 
     def read(self, *, is_fresh: bool) -> AuthToken:
-        """Return the token; `is_fresh` bypasses the cache. TokenError when there is none to read."""
+        """Return the token; `is_fresh` bypasses the cache. TokenError when there is no token to read."""
         try:
-            secret = self._provider.get(
-                self.arn,
-                max_age=_CACHED_SECONDS,
-                force_fetch=is_fresh,
-                VersionStage="AWSCURRENT",
-            )
-            return parse_auth_token(secret, self._default_project_id)
+            secret: Any = self._provider.get(self.arn, max_age=300, force_fetch=is_fresh, VersionStage=CURRENT)
+            return self._parse(secret, self.default_project_id)
         except GetParameterError as error:
             raise TokenError(Reason.TOKEN_UNAVAILABLE, self.arn, f"cannot be read: {error}") from error
         except TokenFormatError as error:
-            # Not cached: a secret that is fixed takes effect at once.
-            self._provider.store.clear()
+            self._provider.store.clear()  # a secret that is fixed takes effect at once
             raise TokenError(Reason.TOKEN_UNAVAILABLE, self.arn, self._problem(secret, error)) from error
 
     def _problem(self, secret: object, error: TokenFormatError) -> str:
@@ -69,16 +59,16 @@ class TokenSecret:
             parse_credentials(secret)
         except TokenFormatError:
             return str(error)
-        return f"{error}; {self.ask_for_rotation()}" if self._is_rotated else str(error)
+        return f"{error}; {self.ask_for_rotation()}" if self.is_rotated else str(error)
 
     def ask_for_rotation(self) -> str:
         """Ask Secrets Manager for a new token, where it rotates this secret; return the result in words."""
-        if not self._is_rotated:
+        if not self.is_rotated:
             return "put another one"
         try:
-            self._client.rotate_secret(SecretId=self.arn)
-        except self._client.exceptions.InvalidRequestException as error:
-            # The answer while the last rotation has not ended, and when rotation is not set up.
+            self.client.rotate_secret(SecretId=self.arn)
+        except self.client.exceptions.InvalidRequestException as error:
+            # The last rotation has not ended, or rotation is not set up.
             return f"no further rotation is started: {error.response['Error']['Message']}"
         except (BotoCoreError, ClientError) as error:
             return f"its rotation could not be asked for: {error}"
@@ -86,70 +76,100 @@ class TokenSecret:
 
 
 class InvocationToken:
-    """The auth token as the workers of one invocation share it.
+    """The auth token as the workers of one invocation share it; `project_id` is that of the last token.
 
     The secret is read when the first worker needs it, and once more when the API refuses the token: by one worker,
     for all. The circuit breaker opens when there is no token that the API accepts then.
     """
 
     def __init__(self, secret: TokenSecret, breaker: CircuitBreaker) -> None:
+        self.project_id: str | None = None
         self._secret = secret
         self._breaker = breaker
         self._lock = Lock()
-        self._token: AuthToken | None = None
-        self._error: TokenError | None = None
-        self._unreported: TokenError | None = None
+        self._token: AuthToken | TokenError | None = None
         self._is_renewed = False
 
-    @property
-    def project_id(self) -> str | None:
-        """The project of the token that was read last; None when none could be read."""
-        return self._token.project_id if self._token else None
-
     def try_project_id(self) -> str | None:
-        """Return the token's project; None when there is no token, which is raised to the first worker then."""
-        try:
-            return self.current().project_id
-        except TokenError as error:
-            self._unreported = error
-        return None
+        """Return the token's project; None when there is no token, which the first worker reports."""
+        with self._lock:
+            self._token = self._token or self._read(is_fresh=False)
+        return self.project_id
 
     def current(self) -> AuthToken:
-        """Return the token; TokenError when there is none to read, NotTriedError when the circuit breaker is open."""
+        """Return the token; TokenError when there is no token, NotTriedError when the circuit breaker is open."""
         with self._lock:
-            if self._unreported:
-                error, self._unreported = self._unreported, None
-                raise error.with_traceback(None)
             self._breaker.check()
-            if self._token is None:
-                self._token = self._read(is_fresh=False)
-            return self._token
+            return self._checked()
 
     def renewed(self, refused: AuthToken) -> AuthToken:
         """Return another token than the one that was `refused`; TokenError when there is no other."""
         with self._lock:
-            if self._error:
-                raise self._error.with_traceback(None)
-            if self._token and self._token != refused:
-                return self._token
-            self._token = self._read_again(refused)
-            return self._token
+            if self._token == refused and not self._is_renewed:
+                self._token, self._is_renewed = self._read(is_fresh=True), True
+            if self._token == refused:
+                problem = f"holds a token that the API refuses; {self._secret.ask_for_rotation()}"
+                self._token = TokenError(Reason.TOKEN_REFUSED, self._secret.arn, problem)
+            return self._checked()
 
-    def _read_again(self, refused: AuthToken) -> AuthToken:
-        token = refused if self._is_renewed else self._read(is_fresh=True)
-        self._is_renewed = True
-        if token == refused:
-            problem = f"holds a token that the API refuses; {self._secret.ask_for_rotation()}"
-            raise self._opened(TokenError(Reason.TOKEN_REFUSED, self._secret.arn, problem))
+    def _checked(self) -> AuthToken:
+        self._token = self._token or self._read(is_fresh=False)
+        if isinstance(self._token, TokenError):
+            self._breaker.open(self._token.failure)
+            raise self._token.with_traceback(None)
+        return self._token
+
+    def _read(self, *, is_fresh: bool) -> AuthToken | TokenError:
+        try:
+            token = self._secret.read(is_fresh=is_fresh)
+        except TokenError as error:
+            return error
+        self.project_id = token.project_id
         return token
 
-    def _read(self, *, is_fresh: bool) -> AuthToken:
-        try:
-            return self._secret.read(is_fresh=is_fresh)
-        except TokenError as error:
-            raise self._opened(error) from None
 
-    def _opened(self, error: TokenError) -> TokenError:
-        self._error = error
-        self._breaker.open(error.failure)
-        return error
+@dataclass(frozen=True, slots=True)
+class SecretVersions:
+    """One secret, and the version of it that a rotation makes; errors are those of the client."""
+
+    client: "SecretsManagerClient"
+    arn: str
+    version_id: str
+
+    def stages(self) -> list[str]:
+        """Return the stages of the rotation's version; an empty list when there is no such version."""
+        response = self.client.describe_secret(SecretId=self.arn)
+        return response.get("VersionIdsToStages", {}).get(self.version_id, [])
+
+    def current(self) -> tuple[str, str | None]:
+        """Return the ID and the text of the version that is in use; None in place of the text for binary data."""
+        response = self.client.get_secret_value(SecretId=self.arn, VersionStage=CURRENT)
+        return response["VersionId"], response.get("SecretString")
+
+    def pending(self) -> str | None:
+        """Return the text of the rotation's version; None when it has no value yet."""
+        try:
+            response = self.client.get_secret_value(
+                SecretId=self.arn, VersionId=self.version_id, VersionStage=PENDING
+            )
+        except self.client.exceptions.ResourceNotFoundException:
+            return None
+        return response.get("SecretString")
+
+    def put_pending(self, text: str) -> None:
+        """Put the text of the rotation's version, which cannot be changed afterwards."""
+        self.client.put_secret_value(
+            SecretId=self.arn, ClientRequestToken=self.version_id, SecretString=text, VersionStages=[PENDING]
+        )
+
+    def make_current(self, *, instead_of: str) -> None:
+        """Put the rotation's version into use, unless another version than `instead_of` is in use by now."""
+        self.client.update_secret_version_stage(
+            SecretId=self.arn, VersionStage=CURRENT, MoveToVersionId=self.version_id, RemoveFromVersionId=instead_of
+        )
+
+    def abandon(self) -> None:
+        """End the rotation without a new version, so that the next one starts with a version of its own."""
+        self.client.update_secret_version_stage(
+            SecretId=self.arn, VersionStage=PENDING, RemoveFromVersionId=self.version_id
+        )

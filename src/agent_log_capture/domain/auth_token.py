@@ -1,87 +1,110 @@
-"""The auth token of the Cloud Backup API, read from what a secret holds."""
+"""What the token's secret holds: a token, and with rotation also the credentials that a person put there."""
 
 import json
 import re
-from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, TypeGuard
+from datetime import datetime
+from typing import Any, Self
 
-# What may stand in an HTTP header without changing the request: visible ASCII.
+# Visible ASCII: a header that holds it cannot change the request.
 _TOKEN = re.compile(r"[\x21-\x7e]{1,8192}")
 _PROJECT_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
+# The fields that a rotation writes. All others are a person's, and stay.
+_WRITTEN = dict.fromkeys(("token", "expires_at", "project_id"))
+_ADVICE = "; put JSON with 'username' and 'api_key' into it"
 
 
 class TokenFormatError(ValueError):
-    """A secret does not hold an auth token, or what one is asked for with.
-
-    The message says what is wrong, to follow the secret's name, and shows nothing of the content.
-    """
+    """What is wrong with a secret: the message follows its name, and shows nothing of its content."""
 
 
 @dataclass(frozen=True, slots=True)
 class AuthToken:
-    """An auth token and the project that it is for; it never shows its value."""
+    """An auth token and its project; it never shows its value."""
 
     value: str = field(repr=False)
     project_id: str
+
+    @classmethod
+    def checked(cls, value: str, project_id: str) -> Self:
+        """Return the token if a request can carry it and its project; TokenFormatError otherwise."""
+        if not _TOKEN.fullmatch(value):
+            raise TokenFormatError(
+                "has a 'token' with characters that an HTTP header cannot carry, or a very long one"
+            )
+        if not is_project_id(project_id):
+            raise TokenFormatError("has a 'project_id' that is not a text of letters, digits, _ and -")
+        return cls(value, project_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """With what a token is requested from Identity; it never shows the API key."""
+
+    username: str
+    api_key: str = field(repr=False)
+
+
+def is_project_id(text: str) -> bool:
+    """Return whether a text is a project ID, which is safe to put into a URL."""
+    return bool(_PROJECT_ID.fullmatch(text))
 
 
 def parse_auth_token(secret: object, default_project_id: str | None) -> AuthToken:
     """Read a secret: a plain token, or the JSON `{"token": "…", "project_id": "…"}`.
 
-    `default_project_id` serves where the secret names none. TokenFormatError for everything else.
+    `default_project_id` is used where the secret names none. TokenFormatError for everything else.
     """
-    text = secret_text(secret)
-    fields = json_fields(text) if text.startswith("{") else {"token": text}
-    return AuthToken(_token(fields.get("token")), _project_id(fields.get("project_id"), default_project_id))
+    fields = _fields(secret)
+    token = _text(fields, "token")
+    if fields.get("project_id") is None:
+        fields["project_id"] = default_project_id
+    return AuthToken.checked(token, _text(fields, "project_id", ", and CLOUD_BACKUP_PROJECT_ID is not set"))
 
 
-def is_token(value: object) -> TypeGuard[str]:
-    """Tell whether an HTTP header can carry a value as a token."""
-    return isinstance(value, str) and bool(_TOKEN.fullmatch(value))
+def parse_credentials(secret: object) -> Credentials:
+    """Read a secret's JSON, `{"username": "…", "api_key": "…"}`; TokenFormatError for everything else."""
+    fields = _fields(secret)
+    return Credentials(_text(fields, "username", _ADVICE), _text(fields, "api_key", _ADVICE))
 
 
-def is_project_id(value: object) -> TypeGuard[str]:
-    """Tell whether a value is a project ID, which is safe to put into a URL."""
-    return isinstance(value, str) and bool(_PROJECT_ID.fullmatch(value))
+def parse_pending_token(secret: str | None) -> AuthToken | None:
+    """Read the token of a version that is not in use yet; None without a value, or for a copy of a person's."""
+    return parse_auth_token(secret, None) if secret is not None and "expires_at" in _fields(secret) else None
 
 
-def secret_text(secret: object) -> str:
-    """Return what a secret holds, without white space around it; TokenFormatError when that is no text or empty."""
+def with_token(secret: object, token: AuthToken, expires_at: datetime) -> str:
+    """Return a secret's JSON with a token in it; the fields of a person stay."""
+    written = token.value, expires_at.isoformat().replace("+00:00", "Z"), token.project_id
+    return json.dumps(_fields(secret) | dict(zip(_WRITTEN, written, strict=True)))
+
+
+def is_made_from(pending: object, current: object) -> bool:
+    """Return whether a pending version has a new token and the fields of a person that the current one has now."""
+    fields = _fields(pending)
+    return "expires_at" in fields and fields | _WRITTEN == _fields(current) | _WRITTEN
+
+
+def _fields(secret: object) -> dict[str, Any]:
+    """Return the fields of a secret's JSON; any other text is a token."""
     if not isinstance(secret, str):
         raise TokenFormatError("holds binary data, not a text")
     text = secret.strip()
     if not text:
         raise TokenFormatError("is empty")
-    return text
+    if not text.startswith("{"):
+        return {"token": text}
+    with suppress(ValueError, RecursionError):
+        return dict(json.loads(text))
+    # Nothing is chained to it: a JSONDecodeError carries the whole text.
+    raise TokenFormatError("begins like JSON and is not JSON")
 
 
-def json_fields(text: str) -> Mapping[str, Any]:
-    """Return the fields of a JSON object; TokenFormatError for a text that begins like one and is none."""
-    try:
-        fields = json.loads(text)
-    except (ValueError, RecursionError):
-        fields = None
-    if fields is None:
-        # Raised out here so that nothing is chained to it: a JSONDecodeError carries the whole text.
-        raise TokenFormatError("begins like JSON and is none")
-    return dict(fields)
-
-
-def _token(value: object) -> str:
+def _text(fields: dict[str, Any], name: str, advice: str = "") -> str:
+    value = fields.get(name)
     if value is None:
-        raise TokenFormatError("has no 'token'")
+        raise TokenFormatError(f"has no '{name}'{advice}")
     if not isinstance(value, str) or not value:
-        raise TokenFormatError("has a 'token' that is empty or not a text")
-    if not is_token(value):
-        raise TokenFormatError("has a 'token' with characters that an HTTP header cannot carry, or a very long one")
+        raise TokenFormatError(f"has a '{name}' that is empty or not a text")
     return value
-
-
-def _project_id(value: object, default: str | None) -> str:
-    project_id = default if value is None else value
-    if project_id is None:
-        raise TokenFormatError("has no 'project_id', and CLOUD_BACKUP_PROJECT_ID is not set")
-    if not is_project_id(project_id):
-        raise TokenFormatError("has a 'project_id' that is not a text of letters, digits, _ and -")
-    return project_id

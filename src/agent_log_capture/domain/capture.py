@@ -4,8 +4,7 @@ import re
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from agent_log_capture.domain.outcome import Outcome, Reason, Status
-from agent_log_capture.domain.trigger import Trigger
+from agent_log_capture.domain.outcome import Outcome, Reason, Status, Trigger
 
 # The six regions that the Cloud Backup API runs in.
 REGIONS = frozenset({"DFW", "ORD", "IAD", "LON", "SYD", "HKG"})
@@ -17,8 +16,7 @@ _AGENT_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 class Requesting:
     """The first phase: the log file is to be requested.
 
-    `unconfirmed_since` is set when an earlier request may have been served although no response arrived: a log file
-    that resulted from it is dated then or later.
+    `unconfirmed_since` is the time of an earlier request that may have been served although no response arrived.
     """
 
     unconfirmed_since: datetime | None = None
@@ -28,9 +26,8 @@ class Requesting:
 class Polling:
     """The second phase: the log file was requested, and is polled until it is uploaded.
 
-    `log_file_id` is None when the API accepted the request without naming it. `is_missing` is set when the last
-    response was 404. `activated_at` is the last of `activations`, after which the API knows for a while whether the
-    agent is online; `is_presence_known` is set once it has said so.
+    `log_file_id` is None when the API did not name it. `is_missing`: the last response was 404. After `activated_at`,
+    the last of `activations`, the API knows for a while whether the agent is online; `is_presence_known`: it said so.
     """
 
     log_file_id: str | None
@@ -46,8 +43,7 @@ class Recorded:
     """The last phase: the final status is published, and something remains to be done for it.
 
     What remains today is to record it in its job. A call that a final status needs (such as deleting the log file at
-    the API) belongs into this phase too: when an invocation crashes, the capture returns in this phase, so its status
-    cannot change any more.
+    the API) belongs into this phase too: the status is in the table by then, and a crash cannot change it any more.
     """
 
     status: Status

@@ -1,9 +1,10 @@
 """When an invocation stops calling the API: what fails for every agent would fail for the next one, too."""
 
+from collections import Counter
 from collections.abc import Callable
 from threading import Lock
 
-from agent_log_capture.domain.failure import Failure, NotTriedError
+from agent_log_capture.domain.responses import NO_RESPONSE, RESPONSE_CLASSES, Failure, NotTriedError
 from agent_log_capture.domain.retry import MAX_DELAY_SECONDS
 
 MIN_DELAY_SECONDS = 60
@@ -12,8 +13,8 @@ MIN_DELAY_SECONDS = 60
 class CircuitBreaker:
     """Opens for the rest of an invocation when there is no token, or retryable failures do not end.
 
-    They do not end when more of them follow each other than there are `workers`, which share it. A capture that is
-    not tried because of it waits 60 to 120 s, or as long as the API asked for; `random` returns a number from 0 to 1.
+    They do not end when more of them follow each other than there are `workers`. A capture that is not tried waits
+    60 to 120 s, or as long as the API asked for; `random` returns a number from 0 to 1. `responses` counts calls.
     """
 
     def __init__(self, workers: int, random: Callable[[], float]) -> None:
@@ -22,6 +23,7 @@ class CircuitBreaker:
         self._lock = Lock()
         self._failures_in_a_row = 0
         self._error: NotTriedError | None = None
+        self.responses: Counter[str] = Counter()
 
     @property
     def failure(self) -> Failure | None:
@@ -33,18 +35,15 @@ class CircuitBreaker:
         if self._error:
             raise self._error.with_traceback(None)
 
-    def failed(self, failure: Failure) -> None:
-        """Count a retryable failure."""
+    def called(self, http_status: int | None, failure: Failure | None = None) -> None:
+        """Note a call, with its retryable failure; a status of no class counts as no response."""
+        name = f"{(http_status or 0) // 100}xx"
         with self._lock:
-            self._failures_in_a_row += 1
+            self.responses[name if name in RESPONSE_CLASSES else NO_RESPONSE] += 1
+            self._failures_in_a_row = self._failures_in_a_row + 1 if failure else 0
             is_too_many = self._failures_in_a_row > self._workers
-        if is_too_many:
+        if failure and is_too_many:
             self.open(failure)
-
-    def answered(self) -> None:
-        """Note that a call had a response that is not retryable."""
-        with self._lock:
-            self._failures_in_a_row = 0
 
     def open(self, failure: Failure) -> None:
         """Make no further calls; the first failure that opens it is the one that counts."""

@@ -5,9 +5,8 @@ from datetime import UTC, datetime, timedelta
 from enum import Enum, auto
 
 from agent_log_capture.domain.capture import Capture
-from agent_log_capture.domain.outcome import LogFile, Reason, Status, readable
+from agent_log_capture.domain.outcome import LogFile, Reason, Status, Trigger, readable
 from agent_log_capture.domain.step import Step
-from agent_log_capture.domain.trigger import Trigger
 
 LAPSED = datetime.fromtimestamp(0, UTC)
 
@@ -26,8 +25,8 @@ class Claim:
     """The claim of one trigger on one agent.
 
     `trigger` and `replays` are its owner, `claim_id` the invocation. A log file that results from it is dated `since`
-    or later. It is live until `claimed_until`; once the API has accepted the request, `accepted_at` is set, with
-    `http_status` and, as far as the API named it, `log_file`. It is in force until `expires`.
+    or later. It is live until `claimed_until`, and in force until `expires`; `accepted_at`, `http_status` and, where
+    the API named it, `log_file` are set once the API has accepted the request.
     """
 
     project_id: str
@@ -83,18 +82,12 @@ class ClaimPolicy:
     def settle(self, claim: Claim, step: Step | None) -> Claim | None:
         """Return what is left of a claim after the visit; None when it is to be deleted.
 
-        An accepted request is kept for the cool-down. A request that may have been served without a response leaves a
-        lapsed claim: the next capture lists the agent's log files before it requests one.
+        A request that may have been served leaves a lapsed claim: the next capture lists the agent's log files first.
         """
         outcome = step and step.outcome
         if outcome and outcome.status is Status.REQUESTED:
-            return replace(
-                claim,
-                accepted_at=outcome.at,
-                http_status=outcome.http_status,
-                log_file=outcome.log_file,
-                expires=outcome.at + self.cool_down,
-            )
+            accepted = replace(claim, accepted_at=outcome.at, expires=outcome.at + self.cool_down)
+            return replace(accepted, http_status=outcome.http_status, log_file=outcome.log_file)
         if outcome and outcome.status is Status.REJECTED:
             return None
         since = step.capture.unconfirmed_since if step else claim.since
@@ -105,10 +98,7 @@ def duplicate(capture: Capture, claim: Claim, *, at: datetime) -> Step:
     """Return the step of a capture whose agent's log file was requested a short while ago by another trigger."""
     first = claim.trigger
     when = readable(claim.accepted_at or claim.since)
-    outcome = replace(
-        capture.outcome(Status.DUPLICATE, at=at, project_id=claim.project_id),
-        log_file=claim.log_file,
-        reason=Reason.COOL_DOWN,
-        message=f"the log file was requested at {when} already, for {first.name or first.id}",
-    )
+    message = f"the log file was requested at {when} already, for {first.name or first.id}"
+    outcome = capture.outcome(Status.DUPLICATE, at=at, project_id=claim.project_id)
+    outcome = replace(outcome, log_file=claim.log_file, reason=Reason.COOL_DOWN, message=message)
     return Step(capture=capture, outcome=outcome)

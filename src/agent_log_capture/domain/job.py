@@ -1,26 +1,21 @@
-"""What a job's items in the table say: what was asked for, what became of it, and which summary is right.
-
-The rules are those of docs/architecture.md: facts are only added, and every number is read from them.
-"""
+"""What a job's items in the table say, by the rules of docs/architecture.md: every number is read from the facts."""
 
 import hashlib
 import uuid
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from agent_log_capture.domain.capture import Capture, Job, Recorded
-from agent_log_capture.domain.outcome import FINAL_STATUSES, Reason, Status
-from agent_log_capture.domain.trigger import Trigger
+from agent_log_capture.domain.outcome import FINAL_STATUSES, Reason, Status, Trigger
 
 SHARDS = 10
 _AGENTS_IN_ONE_SHARD = 500
-# Of two statuses after as many replays, the one further to the right counts, wherever they are read.
+# Of two statuses after as many replays, the one further to the right counts.
 _RANK = (None, *reversed(FINAL_STATUSES))
 _OUTCOME_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://agent-log-capture/job")
-# The longest that SQS keeps a message, and MessageRetentionPeriod of the template: until then, a dead letter may be
-# replayed.
+# The longest that SQS keeps a message, and MessageRetentionPeriod of the template: so long, it may be replayed.
 _IN_A_QUEUE_SECONDS = 14 * 86_400
 
 type Counts = Mapping[Status, int]
@@ -41,10 +36,9 @@ class Fact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TriggerPart:
-    """What one trigger asked for in a job.
+    """What one trigger asked for in a job; `rejected` counts the values among them that could not be read.
 
-    `asked` counts agents and, `rejected` among them, values that could not be read. `ended` counts final statuses as
-    they are recorded, some twice: it may run ahead, never behind. At `look_at` of them the facts are read.
+    `ended` counts recorded final statuses, and may run ahead, never behind. At `look_at` of them the facts are read.
     """
 
     trigger: Trigger
@@ -63,7 +57,7 @@ class TriggerPart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """The summary that a job has got so far; `version` changes with whatever may change the summary."""
+    """The summary that a job has got so far; `version` changes with everything that may change the summary."""
 
     version: int = 0
     revision: int = 0
@@ -104,8 +98,7 @@ class Progress:
 class JobSummary:
     """The summary of a job in which everything has ended.
 
-    `revision` counts summaries: what is replayed, or added under the same name, makes another one. `trigger` is the
-    first that asked for something in it.
+    `revision` counts its summaries: a replay or an addition makes another one. `trigger` is the first of the job.
     """
 
     job_id: str
@@ -129,12 +122,9 @@ class JobSummary:
 def trigger_part(capture: Capture, job: Job) -> TriggerPart:
     """Return what a capture's trigger asked for in its job."""
     is_small = job.name is None and job.asked <= _AGENTS_IN_ONE_SHARD
+    shards = 1 if is_small else SHARDS
     return TriggerPart(
-        trigger=capture.trigger,
-        asked=job.asked,
-        rejected=job.rejected,
-        asked_at=capture.asked_at,
-        shards=1 if is_small else SHARDS,
+        trigger=capture.trigger, asked=job.asked, rejected=job.rejected, asked_at=capture.asked_at, shards=shards
     )
 
 
@@ -145,25 +135,18 @@ def trigger_key(trigger: Trigger) -> str:
 
 def fact_of(capture: Capture) -> Fact:
     """Return the fact that a recorded capture is, or that a waiting one is pending."""
-    phase = capture.phase if isinstance(capture.phase, Recorded) else None
-    return Fact(
-        agent_id=capture.agent_id,
-        region=capture.region,
-        trigger_key=trigger_key(capture.trigger),
-        replays=capture.replays,
-        status=phase.status if phase else None,
-        reason=phase.reason if phase else None,
-        log_file_id=phase.log_file_id if phase else None,
-    )
+    key, replays, phase = trigger_key(capture.trigger), capture.replays, capture.phase
+    fact = Fact(agent_id=capture.agent_id, region=capture.region, trigger_key=key, replays=replays, status=None)
+    if isinstance(phase, Recorded):
+        return replace(fact, status=phase.status, reason=phase.reason, log_file_id=phase.log_file_id)
+    return fact
 
 
 def progress(parts: Iterable[TriggerPart], facts: Iterable[Fact]) -> Progress:
     """Return what the facts say: of an agent and trigger, the highest replays count, then the rank of the status."""
     latest: defaultdict[str, dict[tuple[str, str], Fact]] = defaultdict(dict)
-    for fact in facts:
-        agents, agent = latest[fact.trigger_key], (fact.region, fact.agent_id)
-        if agent not in agents or _precedence(fact) > _precedence(agents[agent]):
-            agents[agent] = fact
+    for fact in sorted(facts, key=lambda fact: (fact.replays, _RANK.index(fact.status))):
+        latest[fact.trigger_key][fact.region, fact.agent_id] = fact
     counts: Counter[Status] = Counter()
     lacking, counted = {}, []
     for part in parts:
@@ -190,13 +173,7 @@ def summary(items: JobItems, report: Report) -> JobSummary:
 
 
 def keep_seconds(*, retry_window_seconds: int, deadline_seconds: int) -> int:
-    """Return for how long a job is kept after it was asked for.
-
-    A capture may be retried for a retry window, polled until the deadline and for a grace period as long as the
-    window, wait as long to be recorded, and then lie in the dead-letter queue until it is replayed.
-    """
+    """Return for how long a job is kept after it was asked for."""
+    # A capture may be retried for a retry window, polled until the deadline and for a grace period as long as the
+    # window, wait as long to be recorded, and then lie in the dead-letter queue until it is replayed.
     return 3 * retry_window_seconds + deadline_seconds + _IN_A_QUEUE_SECONDS
-
-
-def _precedence(fact: Fact) -> tuple[int, int]:
-    return fact.replays, _RANK.index(fact.status)

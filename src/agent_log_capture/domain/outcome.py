@@ -8,13 +8,40 @@ from enum import StrEnum
 from typing import Any
 from urllib.parse import parse_qs
 
-from agent_log_capture.domain.trigger import Trigger
-
+# With these limits, a queue message of ten captures always stays below the 1 MiB that SQS carries.
+TRIGGER_ID_CHARACTERS = 512
+TRIGGER_NAME_CHARACTERS = 256
 _OUTCOME_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://agent-log-capture/outcome")
 # The `rel` of the link that the API signs; its query says in Unix time until when it works.
 SIGNED_LINK = "logfile_temp_url"
 _OBJECT_LINK = "logfile"
 _UNIX_TIME_DIGITS = 11  # up to the year 5138; a longer number is not a time
+
+
+class TriggerType(StrEnum):
+    """The kind of event that asked for a capture, independent of its route."""
+
+    SQS = "sqs"
+    EVENTBRIDGE = "eventbridge"
+    ALARM = "alarm"
+    SNS = "sns"
+    MANUAL = "manual"
+
+
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """The event that asked for a capture; `name` is the alarm's.
+
+    `id` is the message ID, the event ID, the alarm's ARN and the time of its state, or the request ID.
+    """
+
+    type: TriggerType
+    id: str
+    name: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return `{"type": "alarm", "id": "…", "name": "…"}`, as notifications and the queue carry it."""
+        return {"type": self.type.value, "id": self.id, "name": self.name}
 
 
 class Status(StrEnum):
@@ -30,15 +57,8 @@ class Status(StrEnum):
 
 
 # Every status that can end a capture, in the order in which a job summary lists them. `requested` ends one whose log
-# file is not polled for (CAPTURE_DEADLINE_SECONDS 0). Whatever lists final statuses derives from this.
-FINAL_STATUSES = (
-    Status.CAPTURED,
-    Status.EXPIRED,
-    Status.REJECTED,
-    Status.FAILED,
-    Status.DUPLICATE,
-    Status.REQUESTED,
-)
+# file is not polled for (CAPTURE_DEADLINE_SECONDS 0). Every other list of final statuses derives from this one.
+FINAL_STATUSES = (Status.CAPTURED, Status.EXPIRED, Status.REJECTED, Status.FAILED, Status.DUPLICATE, Status.REQUESTED)
 
 
 class Reason(StrEnum):
@@ -73,8 +93,7 @@ class Reason(StrEnum):
 class LogFile:
     """A log file as the API describes it; what a response left out is None.
 
-    `date` is the API's own time stamp, `state` one of `requested`, `started` and `completed`; `location` is the
-    `Location` header of the response that accepted the request.
+    `state` is `requested`, `started` or `completed`; `location` is the header of the response to the request.
     """
 
     id: str | None = None
@@ -109,15 +128,10 @@ class LogFile:
 
     def to_json(self) -> dict[str, Any]:
         """Return the form that notifications carry."""
-        return {
-            "id": self.id,
-            "date": self.date,
-            "state": self.state,
-            "location": self.location,
-            "links": [dict(link) for link in self.links],
-            "download_url": self.download_url,
-            "download_expires_at": self.download_expires_at and timestamp(self.download_expires_at),
-        }
+        expires_at = self.download_expires_at and timestamp(self.download_expires_at)
+        fields = {name: getattr(self, name) for name in ("id", "date", "state", "location")}
+        links = [dict(link) for link in self.links]
+        return fields | {"links": links, "download_url": self.download_url, "download_expires_at": expires_at}
 
     def _link(self, rel: str) -> str | None:
         return next((link["href"] for link in self.links if link.get("rel") == rel), None)
@@ -140,10 +154,8 @@ class Outcome:
     http_status: int | None = None
     attempts: int = 0
     replays: int = 0
-    # Distinguishes the outcomes of one trigger that name no agent.
-    part: int = 0
-    # The name that the caller gave the job; None where the trigger itself is the job.
-    job: str | None = None
+    part: int = 0  # distinguishes the outcomes of one trigger that name no agent
+    job: str | None = None  # the name that the caller gave the job; None where the trigger itself is the job
 
     @property
     def job_id(self) -> str:

@@ -6,9 +6,8 @@ from http import HTTPStatus
 from math import ceil
 
 from agent_log_capture.domain.capture import Capture, Polling
-from agent_log_capture.domain.failure import Failure
 from agent_log_capture.domain.outcome import LogFile, Reason, Status, readable
-from agent_log_capture.domain.responses import ApiResponse, ResponseClass, classify
+from agent_log_capture.domain.responses import ApiResponse, Failure, ResponseClass, classify
 from agent_log_capture.domain.retry import MAX_DELAY_SECONDS
 from agent_log_capture.domain.step import Step, rejected
 
@@ -34,25 +33,16 @@ class PollPolicy:
     grace_seconds: int
 
     def requested(
-        self,
-        capture: Capture,
-        response: ApiResponse,
-        *,
-        requested_at: datetime,
-        at: datetime,
-        project_id: str | None,
+        self, capture: Capture, response: ApiResponse, *, requested_at: datetime, at: datetime, project_id: str | None
     ) -> Step:
         """Return the step of a request that the API has accepted: report it, then poll."""
-        outcome = replace(
-            capture.outcome(Status.REQUESTED, at=at, project_id=project_id),
-            log_file=response.log_file,
-            http_status=response.http_status,
-        )
+        outcome = capture.outcome(Status.REQUESTED, at=at, project_id=project_id)
+        outcome = replace(outcome, log_file=response.log_file, http_status=response.http_status)
         again = capture.requesting(requested_at)
         if self.deadline_seconds == 0:
             return Step(capture=again, outcome=outcome)
-        log_file = response.log_file or LogFile()
-        phase = Polling(log_file_id=log_file.id, requested_at=requested_at)
+        log_file_id = response.log_file.id if response.log_file else None
+        phase = Polling(log_file_id=log_file_id, requested_at=requested_at)
         delay = min(FIRST_POLL_SECONDS, self.deadline_seconds)
         return Step(capture=again, outcome=outcome, next=replace(capture, phase=phase), delay_seconds=delay)
 
@@ -74,8 +64,8 @@ class Poll:
 
     def needs_status(self, response: ApiResponse) -> bool:
         """Return whether to ask for the agent's status: no upload has begun, and the API knows the status."""
-        since = self._since_activation
-        is_known = since is not None and PRESENCE_IS_KNOWN_AFTER <= since <= PRESENCE_IS_KNOWN_UNTIL
+        since = self.at - (self.phase.activated_at or self.at)
+        is_known = PRESENCE_IS_KNOWN_AFTER <= since <= PRESENCE_IS_KNOWN_UNTIL
         return is_known and _has_not_begun(response) and not self.phase.is_presence_known
 
     def answered(self, response: ApiResponse, *, is_online: bool | None = None) -> Step:
@@ -112,7 +102,10 @@ class Poll:
             message = f"the agent is offline; its log file is polled until {readable(self.deadline)}"
             waiting = self._ended(Status.WAITING, response, Reason.AGENT_OFFLINE, message)
             return replace(waiting, next=again.next, delay_seconds=again.delay_seconds)
-        return replace(again, needs_activation=_has_not_begun(response) and self._is_activation_due(phase))
+        # No poll can learn the status from an earlier activation any more.
+        is_over = phase.activated_at is None or self.at - phase.activated_at > PRESENCE_IS_KNOWN_UNTIL
+        is_due = is_over and not phase.is_presence_known and phase.activations < MAX_ACTIVATIONS
+        return replace(again, needs_activation=is_due and _has_not_begun(response))
 
     def _missing(self, response: ApiResponse) -> Step:
         """Return what a 404 results in: the log file is gone only when it is repeated."""
@@ -121,45 +114,29 @@ class Poll:
         failure = Failure(reason=Reason.GONE, message="the log file was not found", http_status=response.http_status)
         return self._again(replace(self.phase, is_missing=True), failure, response, self.deadline)
 
-    @property
-    def _since_activation(self) -> timedelta | None:
-        return None if self.phase.activated_at is None else self.at - self.phase.activated_at
-
-    def _is_activation_due(self, phase: Polling) -> bool:
-        """Return whether to activate the agent: no poll can learn its status from an earlier activation."""
-        since = self._since_activation
-        is_over = since is None or since > PRESENCE_IS_KNOWN_UNTIL
-        return is_over and not phase.is_presence_known and phase.activations < MAX_ACTIVATIONS
-
     def _again(self, phase: Polling, failure: Failure, response: ApiResponse, until: datetime) -> Step:
         """Poll again after a third of the time since the request, from 10 s to 900 s; expired when it is too late."""
         seconds_left = ceil((until - self.at).total_seconds())
         if seconds_left <= 0:
-            return self._ended(Status.EXPIRED, response, Reason.NOT_UPLOADED, self._too_late(failure, response))
+            last_poll = f"the last poll failed: {failure.message}"
+            if failure is _NOT_UPLOADED:
+                state = response.log_file and response.log_file.state
+                last_poll = f"at the last poll its state was {state or 'not known'}"
+            message = f"not uploaded within {self.policy.deadline_seconds / 3600:g} h; {last_poll}"
+            return self._ended(Status.EXPIRED, response, Reason.NOT_UPLOADED, message)
         spacing = max(MIN_SPACING_SECONDS, (self.at - phase.requested_at).total_seconds() / 3)
         delay = min(max(spacing, failure.retry_after_seconds), seconds_left, MAX_DELAY_SECONDS)
         waiting = replace(self.capture, phase=phase)
         return Step(capture=self.capture, next=waiting, delay_seconds=round(delay), failure=failure)
 
-    def _too_late(self, failure: Failure, response: ApiResponse) -> str:
-        last_poll = f"the last poll failed: {failure.message}"
-        if failure is _NOT_UPLOADED:
-            state = response.log_file and response.log_file.state
-            last_poll = f"at the last poll its state was {state or 'not known'}"
-        return f"not uploaded within {self.policy.deadline_seconds / 3600:g} h; {last_poll}"
-
     def _ended(
         self, status: Status, response: ApiResponse, reason: Reason | None = None, message: str | None = None
     ) -> Step:
         log_file = response.log_file or LogFile()
-        outcome = replace(
-            self.capture.outcome(status, at=self.at, project_id=self.project_id),
-            log_file=replace(log_file, id=log_file.id or self.phase.log_file_id),
-            reason=reason,
-            message=message,
-            http_status=response.http_status or None,
-        )
-        return Step(capture=self.capture, outcome=outcome)
+        log_file = replace(log_file, id=log_file.id or self.phase.log_file_id)
+        outcome = self.capture.outcome(status, at=self.at, project_id=self.project_id)
+        outcome = replace(outcome, log_file=log_file, http_status=response.http_status or None)
+        return Step(capture=self.capture, outcome=replace(outcome, reason=reason, message=message))
 
 
 def _has_not_begun(response: ApiResponse) -> bool:

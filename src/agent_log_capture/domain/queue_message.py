@@ -1,7 +1,6 @@
-"""The form in which a capture waits in the queue, and in the dead-letter queue."""
+"""The form in which a capture waits in the queue, and in the dead-letter queue; docs/architecture.md shows one."""
 
-from collections.abc import Mapping
-from collections.abc import Set as AbstractSet
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,189 +15,159 @@ from agent_log_capture.domain.capture import (
     Requesting,
     is_agent_id,
 )
-from agent_log_capture.domain.outcome import FINAL_STATUSES, Reason, Status, timestamp
+from agent_log_capture.domain.outcome import (
+    FINAL_STATUSES,
+    TRIGGER_ID_CHARACTERS,
+    TRIGGER_NAME_CHARACTERS,
+    Reason,
+    Trigger,
+    TriggerType,
+    timestamp,
+)
 from agent_log_capture.domain.printable import printable
-from agent_log_capture.domain.trigger import TRIGGER_ID_CHARACTERS, TRIGGER_NAME_CHARACTERS, Trigger, TriggerType
 
 _HIGHEST_COUNT = 1_000_000
+_FINAL = {status.value: status for status in FINAL_STATUSES}
 _EARLIEST = datetime(2020, 1, 1, tzinfo=UTC)
 # The clocks of two instances differ by less; a retry window that starts later would never end.
 _CLOCK_SKEW = timedelta(hours=1)
-_KEYS = frozenset(
-    {
-        *("agent_id", "region", "trigger", "asked_at", "retry_from", "attempts", "replays", "force"),
-        *("part_of_job", "phase"),
-    }
-)
-_TRIGGER_KEYS = frozenset({"type", "id", "name"})
-_JOB_KEYS = frozenset({"name", "asked", "rejected", "is_open"})
-_PHASE_KEYS = {
-    "requesting": frozenset({"name", "unconfirmed_since"}),
-    "polling": frozenset(
-        {
-            *("name", "logfile_id", "requested_at", "is_missing"),
-            *("activated_at", "activations", "is_presence_known"),
-        }
-    ),
-    "recorded": frozenset({"name", "status", "reason", "logfile_id"}),
-}
+
+# Reads a value at a time; ValueError when it is invalid.
+type _Read = Callable[[Any, datetime], Any]
 
 
 def to_json(capture: Capture) -> dict[str, Any]:
-    """Return the form in which a capture waits in the queue; docs/architecture.md shows one."""
-    job = capture.job
-    return {
-        "agent_id": capture.agent_id,
-        "region": capture.region,
+    """Return the form in which a capture waits in the queue."""
+    phase, apart = capture.phase, {"trigger", "part_of_job", "phase"}
+    return {name: _plain(getattr(capture, name)) for name in _CAPTURE if name not in apart} | {
         "trigger": capture.trigger.to_json(),
-        "asked_at": timestamp(capture.asked_at),
-        "retry_from": timestamp(capture.retry_from),
-        "attempts": capture.attempts,
-        "replays": capture.replays,
-        "force": capture.force,
         # Not "job": a capture that is damaged is parsed as any event is, and there a job is a name.
-        "part_of_job": job
-        and {"name": job.name, "asked": job.asked, "rejected": job.rejected, "is_open": job.is_open},
-        "phase": _phase_to_json(capture.phase),
+        "part_of_job": capture.job and {name: getattr(capture.job, name) for name in _JOB},
+        "phase": {"name": type(phase).__name__.lower()}
+        | {name: _plain(getattr(phase, name)) for name in phase.__slots__},
     }
 
 
 def to_dead_letter(capture: Capture) -> dict[str, Any]:
-    """Return the form in which a capture is kept in the dead-letter queue.
-
-    Replayed as it is, it keeps its trigger and `asked_at`, and starts a new retry window and attempt count. One that
-    is recorded only has to be counted then, which is not a replay.
-    """
+    """Return the form for the dead-letter queue: a replay starts a new retry window and attempt count."""
+    # One that is recorded only has to be counted, which is not a replay.
     replays = capture.replays + (not isinstance(capture.phase, Recorded))
     job = capture.job and replace(capture.job, is_open=False)
     return to_json(replace(capture, attempts=0, replays=replays, job=job)) | {"retry_from": None}
 
 
 def from_json(value: object, now: datetime) -> Capture:
-    """Read what `to_json` or `to_dead_letter` returned; ValueError for anything else.
-
-    A retry window that has not started starts `now`.
-    """
-    fields = _object(value, "capture", _KEYS)
-    job = fields.get("part_of_job")
-    return Capture(
-        agent_id=_text(fields, "agent_id"),
-        region=_text(fields, "region"),
-        trigger=_trigger(fields.get("trigger")),
-        asked_at=_moment(fields, "asked_at", now) or now,
-        retry_from=_moment(fields, "retry_from", now) or now,
-        attempts=_count(fields, "attempts"),
-        replays=_count(fields, "replays"),
-        force=_flag(fields, "force"),
-        job=None if job is None else _job(job),
-        phase=_phase(fields.get("phase"), now),
-    )
+    """Read what `to_json` or `to_dead_letter` returned, a missing time as `now`; ValueError for anything else."""
+    fields = _object(value, _CAPTURE, now)
+    return Capture(job=fields.pop("part_of_job"), **fields)
 
 
-def _phase_to_json(phase: Phase) -> dict[str, Any]:
-    match phase:
-        case Requesting(since):
-            return {"name": "requesting", "unconfirmed_since": since and timestamp(since)}
-        case Polling():
-            return {
-                "name": "polling",
-                "logfile_id": phase.log_file_id,
-                "requested_at": timestamp(phase.requested_at),
-                "is_missing": phase.is_missing,
-                "activated_at": phase.activated_at and timestamp(phase.activated_at),
-                "activations": phase.activations,
-                "is_presence_known": phase.is_presence_known,
-            }
-        case Recorded():
-            reason = phase.reason and phase.reason.value
-            return {
-                "name": "recorded",
-                "status": phase.status.value,
-                "reason": reason,
-                "logfile_id": phase.log_file_id,
-            }
+def _plain(value: object) -> object:
+    return timestamp(value) if isinstance(value, datetime) else value
+
+
+def _object(value: object, readers: Mapping[str, _Read], now: datetime) -> dict[str, Any]:
+    """Read the fields of an object; a further key may name other agents, which must not be lost."""
+    if not isinstance(value, dict) or not value.keys() <= readers.keys():
+        raise ValueError(f"not an object of {', '.join(readers)}")
+    fields = {}
+    for name, read in readers.items():
+        try:
+            fields[name] = read(value.get(name), now)
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(f"{name}: {error}") from None
+    return fields
+
+
+def _text(value: object, _: datetime, limit: int = TRIGGER_ID_CHARACTERS) -> str:
+    if not isinstance(value, str) or not value or value != printable(value, limit):
+        raise ValueError(f"not a line of 1 to {limit} characters")
+    return value
+
+
+def _log_file_id(value: object, now: datetime) -> str:
+    if not is_agent_id(_text(value, now)):
+        raise ValueError("not the ID of a log file")
+    return str(value)
+
+
+def _count(value: object, _: datetime) -> int:
+    if type(value) is not int or not 0 <= value <= _HIGHEST_COUNT:
+        raise ValueError("not a count")
+    return value
+
+
+def _flag(value: object, _: datetime) -> bool:
+    if type(value) is not bool:
+        raise ValueError("not true or false")
+    return value
+
+
+def _moment(value: object, now: datetime) -> datetime:
+    moment = datetime.fromisoformat(_text(value, now))
+    if moment.utcoffset() != timedelta(0) or not _EARLIEST <= moment <= now + _CLOCK_SKEW:
+        raise ValueError("not a time in UTC, or before 2020 or in the future")
+    return moment
+
+
+def _optional(read: _Read) -> _Read:
+    return lambda value, now: None if value is None else read(value, now)
+
+
+def _moment_or_now(value: object, now: datetime) -> datetime:
+    return now if value is None else _moment(value, now)
+
+
+def _job(value: object, now: datetime) -> Job:
+    job = Job(**_object(value, _JOB, now))
+    if job.rejected >= job.asked:
+        raise ValueError("rejected leaves no capture of those that were asked for")
+    return job
 
 
 def _phase(value: object, now: datetime) -> Phase:
-    name = value.get("name") if isinstance(value, dict) else None
-    fields = _object(value, "phase", _PHASE_KEYS.get(name, frozenset()) if isinstance(name, str) else frozenset())
-    if name == "requesting":
-        return Requesting(_moment(fields, "unconfirmed_since", now))
-    if name == "polling":
-        return Polling(
-            log_file_id=_log_file_id(fields),
-            requested_at=_moment(fields, "requested_at", now) or now,
-            is_missing=_flag(fields, "is_missing"),
-            activated_at=_moment(fields, "activated_at", now),
-            activations=_count(fields, "activations"),
-            is_presence_known=_flag(fields, "is_presence_known"),
-        )
-    status = Status(_text(fields, "status"))
-    if status not in FINAL_STATUSES:
-        raise ValueError("status is not final")
-    reason = None if fields.get("reason") is None else Reason(_text(fields, "reason"))
-    return Recorded(status=status, reason=reason, log_file_id=_log_file_id(fields))
+    for phase, readers in _PHASES.items():
+        if isinstance(value, dict) and value.get("name") == phase.__name__.lower():
+            return phase(**_object({name: value[name] for name in value if name != "name"}, readers, now))
+    raise ValueError("not a phase")
 
 
-def _trigger(value: object) -> Trigger:
-    fields = _object(value, "trigger", _TRIGGER_KEYS)
-    name = None if fields.get("name") is None else _text(fields, "name", TRIGGER_NAME_CHARACTERS)
-    return Trigger(TriggerType(_text(fields, "type")), _text(fields, "id"), name)
-
-
-def _job(value: object) -> Job:
-    fields = _object(value, "part_of_job", _JOB_KEYS)
-    asked, rejected = _count(fields, "asked"), _count(fields, "rejected")
-    if rejected >= asked:
-        raise ValueError("rejected leaves no capture of those that were asked for")
-    name = None if fields.get("name") is None else _text(fields, "name", JOB_NAME_CHARACTERS)
-    return Job(name=name, asked=asked, rejected=rejected, is_open=_flag(fields, "is_open"))
-
-
-def _object(value: object, name: str, keys: AbstractSet[str]) -> Mapping[str, Any]:
-    if not isinstance(value, dict):
-        raise ValueError(f"{name} is not an object")  # noqa: TRY004 (every invalid message is a ValueError)
-    # A further key may name other agents, and none of them must be lost.
-    if not value.keys() <= keys:
-        raise ValueError(f"{name} has further keys")
-    return value
-
-
-def _text(fields: Mapping[str, Any], name: str, limit: int = TRIGGER_ID_CHARACTERS) -> str:
-    value = fields.get(name)
-    if not isinstance(value, str) or not value or value != printable(value, limit):
-        raise ValueError(f"{name} is not a line of 1 to {limit} characters")
-    return value
-
-
-def _log_file_id(fields: Mapping[str, Any]) -> str | None:
-    value = fields.get("logfile_id")
-    if value is not None and not is_agent_id(_text(fields, "logfile_id")):
-        raise ValueError("logfile_id is not the ID of a log file")
-    return value
-
-
-def _count(fields: Mapping[str, Any], name: str) -> int:
-    value = fields.get(name)
-    if type(value) is not int or not 0 <= value <= _HIGHEST_COUNT:
-        raise ValueError(f"{name} is not a count")
-    return value
-
-
-def _flag(fields: Mapping[str, Any], name: str) -> bool:
-    value = fields.get(name)
-    if not isinstance(value, bool):
-        raise ValueError(f"{name} is not true or false")  # noqa: TRY004 (as above)
-    return value
-
-
-def _moment(fields: Mapping[str, Any], name: str, now: datetime) -> datetime | None:
-    value = fields.get(name)
-    if value is None:
-        return None
-    moment = datetime.fromisoformat(_text(fields, name))
-    if moment.utcoffset() != timedelta(0):
-        raise ValueError(f"{name} is not in UTC")
-    if not _EARLIEST <= moment <= now + _CLOCK_SKEW:
-        raise ValueError(f"{name} is before 2020 or in the future")
-    return moment
+_TRIGGER: Mapping[str, _Read] = {
+    "type": lambda value, now: TriggerType(_text(value, now)),
+    "id": _text,
+    "name": _optional(lambda value, now: _text(value, now, TRIGGER_NAME_CHARACTERS)),
+}
+_JOB: Mapping[str, _Read] = {
+    "name": _optional(lambda value, now: _text(value, now, JOB_NAME_CHARACTERS)),
+    "asked": _count,
+    "rejected": _count,
+    "is_open": _flag,
+}
+_PHASES: Mapping[Callable[..., Phase], Mapping[str, _Read]] = {
+    Requesting: {"unconfirmed_since": _optional(_moment)},
+    Polling: {
+        "log_file_id": _optional(_log_file_id),
+        "requested_at": _moment_or_now,
+        "is_missing": _flag,
+        "activated_at": _optional(_moment),
+        "activations": _count,
+        "is_presence_known": _flag,
+    },
+    Recorded: {
+        "status": lambda value, now: _FINAL[_text(value, now)],
+        "reason": _optional(lambda value, now: Reason(_text(value, now))),
+        "log_file_id": _optional(_log_file_id),
+    },
+}
+_CAPTURE: Mapping[str, _Read] = {
+    "agent_id": _text,
+    "region": _text,
+    "trigger": lambda value, now: Trigger(**_object(value, _TRIGGER, now)),
+    "asked_at": _moment_or_now,
+    "retry_from": _moment_or_now,
+    "attempts": _count,
+    "replays": _count,
+    "force": _flag,
+    "part_of_job": _optional(_job),
+    "phase": _phase,
+}

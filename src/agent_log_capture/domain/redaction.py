@@ -1,4 +1,4 @@
-"""Secrets that others repeat are struck out before they are logged or published."""
+"""Strikes out secrets that others repeat, before they are logged or published."""
 
 import re
 from typing import Any

@@ -1,25 +1,18 @@
-"""What a response of the Cloud Backup API means."""
+"""What a response of the Cloud Backup API, or a call without one, means."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from http import HTTPStatus
 
-from agent_log_capture.domain.failure import Failure
 from agent_log_capture.domain.outcome import LogFile, Reason
 
 # The API's clock and this function's differ by less.
 CLOCK_SKEW = timedelta(seconds=10)
-
-_RETRYABLE = frozenset(
-    {
-        HTTPStatus.REQUEST_TIMEOUT,
-        HTTPStatus.CONTENT_TOO_LARGE,  # this vendor's "overLimit"
-        HTTPStatus.TOO_EARLY,
-        HTTPStatus.TOO_MANY_REQUESTS,
-    }
-)
+RESPONSE_CLASSES = ("2xx", "3xx", "4xx", "5xx")
+NO_RESPONSE = "none"
 
 
 class ResponseClass(StrEnum):
@@ -33,28 +26,55 @@ class ResponseClass(StrEnum):
     RETRYABLE = "retryable"
 
 
+_BY_STATUS: Mapping[int, ResponseClass] = {
+    HTTPStatus.UNAUTHORIZED: ResponseClass.TOKEN_REFUSED,
+    HTTPStatus.CONFLICT: ResponseClass.CONFLICT,
+    HTTPStatus.NOT_IMPLEMENTED: ResponseClass.REFUSED,
+    HTTPStatus.REQUEST_TIMEOUT: ResponseClass.RETRYABLE,
+    HTTPStatus.CONTENT_TOO_LARGE: ResponseClass.RETRYABLE,  # this vendor's "overLimit"
+    HTTPStatus.TOO_EARLY: ResponseClass.RETRYABLE,
+    HTTPStatus.TOO_MANY_REQUESTS: ResponseClass.RETRYABLE,
+}
+_BY_HUNDREDS = {2: ResponseClass.ACCEPTED, 3: ResponseClass.REDIRECTED, 4: ResponseClass.REFUSED}
+
+
 def classify(http_status: int) -> ResponseClass:
     """Return what `http_status` means; a code that HTTP does not define is retryable."""
-    match http_status:
-        case HTTPStatus.UNAUTHORIZED:
-            return ResponseClass.TOKEN_REFUSED
-        case HTTPStatus.CONFLICT:
-            return ResponseClass.CONFLICT
-        case HTTPStatus.NOT_IMPLEMENTED:
-            return ResponseClass.REFUSED
-        case code if code in _RETRYABLE:
-            return ResponseClass.RETRYABLE
-    by_class = {2: ResponseClass.ACCEPTED, 3: ResponseClass.REDIRECTED, 4: ResponseClass.REFUSED}
-    return by_class.get(http_status // 100, ResponseClass.RETRYABLE)
+    by_hundreds = _BY_HUNDREDS.get(http_status // 100, ResponseClass.RETRYABLE)
+    return _BY_STATUS.get(http_status, by_hundreds)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """A failure that may not last; `unconfirmed_since` is set when the request may have been served."""
+
+    reason: Reason
+    message: str
+    http_status: int | None = None
+    retry_after_seconds: float = 0
+    unconfirmed_since: datetime | None = None
+
+
+class RetryableError(Exception):
+    """A call failed, and may succeed later."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
+class NotTriedError(Exception):
+    """A capture is not tried in this invocation, for a reason that is not its own: it is requeued as it is."""
+
+    def __init__(self, failure: Failure, delay_seconds: int) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+        self.delay_seconds = delay_seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiResponse:
-    """A response of the Cloud Backup API.
-
-    `message` is its own error message, `log_file` the log file that it describes, `is_online` the agent's status;
-    each is None where the response has none.
-    """
+    """A response of the Cloud Backup API; what it lacks of `message`, `log_file` and `is_online` is None."""
 
     http_status: int
     message: str | None = None

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from agent_log_capture.domain.capture import Capture
-from agent_log_capture.domain.failure import Failure
 from agent_log_capture.domain.outcome import Status
+from agent_log_capture.domain.responses import Failure
 from agent_log_capture.domain.step import Step
 
 MAX_DELAY_SECONDS = 900  # the longest that SQS delays a message
@@ -23,24 +23,14 @@ class RetryPolicy:
     random: Callable[[], float]
 
     def retry(self, tried: Capture, failure: Failure, *, now: datetime, project_id: str | None) -> Step:
-        """Requeue a capture that failed, or send it to the dead-letter queue when its retry window is over.
-
-        Its `attempts` count the attempt that failed.
-        """
+        """Requeue a capture whose attempt failed, or send it to the dead-letter queue when its window is over."""
         waiting = tried.requesting(failure.unconfirmed_since)
         if now - tried.retry_from < timedelta(seconds=self.window_seconds):
-            delay = self._delay_seconds(tried.attempts, failure.retry_after_seconds)
-            return Step(capture=waiting, next=waiting, delay_seconds=delay, failure=failure)
-        outcome = replace(
-            tried.outcome(Status.FAILED, at=now, project_id=project_id),
-            reason=failure.reason,
-            message=failure.message,
-            http_status=failure.http_status,
-        )
+            doublings = min(max(tried.attempts - 1, 0), _DOUBLINGS)
+            longest = min(MAX_DELAY_SECONDS, _FIRST_DELAY_SECONDS << doublings)
+            delay = max(MIN_DELAY_SECONDS, self.random() * longest, failure.retry_after_seconds)
+            delay_seconds = round(min(MAX_DELAY_SECONDS, delay))
+            return Step(capture=waiting, next=waiting, delay_seconds=delay_seconds, failure=failure)
+        outcome = tried.outcome(Status.FAILED, at=now, project_id=project_id)
+        outcome = replace(outcome, reason=failure.reason, message=failure.message, http_status=failure.http_status)
         return Step(capture=waiting, outcome=outcome, is_dead_letter=True)
-
-    def _delay_seconds(self, attempts: int, retry_after_seconds: float) -> int:
-        """Return a random delay, no shorter than the API asked for, and at most 900 s."""
-        longest = min(MAX_DELAY_SECONDS, _FIRST_DELAY_SECONDS << min(max(attempts - 1, 0), _DOUBLINGS))
-        delay = max(MIN_DELAY_SECONDS, self.random() * longest, retry_after_seconds)
-        return round(min(MAX_DELAY_SECONDS, delay))

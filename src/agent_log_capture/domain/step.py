@@ -4,22 +4,19 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from agent_log_capture.domain.capture import Capture, Recorded
-from agent_log_capture.domain.failure import Failure
 from agent_log_capture.domain.outcome import Outcome, Reason, Status
-from agent_log_capture.domain.responses import ApiResponse, ResponseClass, classify, phrase
+from agent_log_capture.domain.responses import ApiResponse, Failure, ResponseClass, classify, phrase
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
     """What is to be saved after one visit to a capture.
 
-    `outcome` is published first; then `next`, the capture in its next phase, is requeued with a delay. Without
-    `next` the capture has ended, and its final status is recorded in its job. `capture` is requeued when the outcome
-    cannot be published. `failure` says why a capture without an outcome is requeued; `is_tried` is False when it is
-    requeued as it is.
-
-    With `is_dead_letter` the capture is sent to the dead-letter queue before its outcome is published. With
-    `needs_activation` the agents of its region are activated before it is requeued.
+    With `is_dead_letter`, the capture is sent to the dead-letter queue first. `outcome` is published; when that
+    fails, `capture` is requeued. Without `next`, or with one in phase `Recorded`, the outcome is final, and is
+    recorded in the job before `next` is requeued with a delay. `failure` says why a capture without an outcome is
+    requeued; `is_tried` is False when it is requeued as it is. With `needs_activation` its region's agents are
+    activated first.
     """
 
     capture: Capture
@@ -33,18 +30,15 @@ class Step:
 
     @property
     def recorded(self) -> Capture | None:
-        """The capture as its job is to record it; None while it has not ended."""
+        """The capture as its job is to record it; None while it has no final status."""
         if self.next:
-            return None
+            return self.next if isinstance(self.next.phase, Recorded) and self.outcome else None
         if isinstance(self.capture.phase, Recorded) or self.outcome is None:
             return self.capture
-        log_file = self.outcome.log_file
-        phase = Recorded(
-            status=self.outcome.status,
-            reason=self.outcome.reason,
-            log_file_id=log_file.id if log_file else None,
-        )
-        return replace(self.capture, phase=phase, retry_from=self.outcome.at)
+        outcome = self.outcome
+        log_file_id = outcome.log_file.id if outcome.log_file else None
+        phase = Recorded(status=outcome.status, reason=outcome.reason, log_file_id=log_file_id)
+        return replace(self.capture, phase=phase, retry_from=outcome.at)
 
 
 def not_tried(capture: Capture, failure: Failure, delay_seconds: int) -> Step:
@@ -58,10 +52,6 @@ def rejected(capture: Capture, response: ApiResponse, *, at: datetime, project_i
     if classify(response.http_status) is ResponseClass.REDIRECTED:
         reason = Reason.REDIRECTED
         message = "a redirect is not followed: the token must not be sent to another host"
-    outcome = replace(
-        capture.outcome(Status.REJECTED, at=at, project_id=project_id),
-        reason=reason,
-        message=message,
-        http_status=response.http_status,
-    )
+    outcome = capture.outcome(Status.REJECTED, at=at, project_id=project_id)
+    outcome = replace(outcome, reason=reason, message=message, http_status=response.http_status)
     return Step(capture=capture, outcome=outcome)

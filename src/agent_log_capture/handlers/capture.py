@@ -7,7 +7,7 @@ from aws_lambda_powertools.metrics import MetricUnit
 from agent_log_capture import bootstrap
 from agent_log_capture.domain.events.envelopes import is_sqs_event
 from agent_log_capture.domain.outcome import Reason, Status
-from agent_log_capture.domain.response_counts import NO_RESPONSE, RESPONSE_CLASSES
+from agent_log_capture.domain.responses import NO_RESPONSE, RESPONSE_CLASSES
 from agent_log_capture.service.result_writer import DEFERRED
 
 if TYPE_CHECKING:

@@ -18,7 +18,6 @@ def lambda_handler(event: object, context: "LambdaContext") -> None:
     """Do the step of a rotation that `event` names; an error makes Secrets Manager try the rotation again."""
     function = bootstrap.token_rotation()
     function.logger.append_keys(function_request_id=context.aws_request_id)
-    is_refreshed = function.rotation.run(event)
-    if is_refreshed:
+    if function.service.run(event):
         function.metrics.add_metric(TOKEN_REFRESHES, MetricUnit.Count, 1)
         function.metrics.flush_metrics()

@@ -7,13 +7,17 @@ from http import HTTPStatus
 from itertools import batched
 from typing import TYPE_CHECKING
 
-from agent_log_capture.adapters.captures_table import CLAIMS_IN_A_TRANSACTION, CapturesTable, TableError
+from agent_log_capture.adapters.captures_table import (
+    CLAIMS_IN_A_TRANSACTION,
+    ITEMS_IN_A_BATCH,
+    CapturesTable,
+    TableError,
+)
 from agent_log_capture.domain.capture import Capture, Requesting
 from agent_log_capture.domain.claim import Claim, ClaimPolicy, Found, duplicate
-from agent_log_capture.domain.failure import Failure
 from agent_log_capture.domain.outcome import Reason
 from agent_log_capture.domain.polling import PollPolicy
-from agent_log_capture.domain.responses import ApiResponse
+from agent_log_capture.domain.responses import ApiResponse, Failure
 from agent_log_capture.domain.step import Step, not_tried
 
 if TYPE_CHECKING:
@@ -37,7 +41,8 @@ class Claims:
     polls: PollPolicy
     now: Callable[[], datetime]
     logger: "Logger"
-    _own: dict[tuple[object, ...], tuple[Claim, Step | None]] = field(default_factory=dict)
+    _own: dict[tuple[object, ...], Claim] = field(default_factory=dict)
+    _settled: list[tuple[Claim, Claim | None]] = field(default_factory=list)
 
     def claim(self, captures: Sequence[Capture]) -> Iterator[Sequence[Capture] | Step]:
         """Claim agents, each of which is named once, a hundred at a time.
@@ -67,16 +72,27 @@ class Claims:
         return rounds
 
     def visited(self, step: Step) -> None:
-        """Note the step of a capture, which settles its claim."""
-        if own := self._own.get(step.capture.key):
-            self._own[step.capture.key] = (own[0], step)
+        """Settle the claim of a capture by its step; the same capture may be polled beside it.
+
+        Claims are written as many at a time as one call takes, while others are still being processed.
+        """
+        if self.policy is None or not isinstance(step.capture.phase, Requesting):
+            return  # claims of a table that cannot be reached lapse
+        if claim := self._own.pop(step.capture.key, None):
+            self._settled.append((claim, self.policy.settle(claim, step)))
+            if len(self._settled) == ITEMS_IN_A_BATCH:
+                self._write_settled()
 
     def settle(self) -> None:
-        """Settle all claims; one whose capture has no step lapses."""
-        own, self._own = self._own, {}
-        if not own or self.policy is None:  # claims of a table that cannot be reached lapse
-            return
-        settled = [(claim, self.policy.settle(claim, step)) for claim, step in own.values()]
+        """Settle the other claims, which lapse, and write what is left."""
+        if self.policy:
+            self._settled += [(claim, self.policy.settle(claim, None)) for claim in self._own.values()]
+        self._own = {}
+        if self._settled:
+            self._write_settled()
+
+    def _write_settled(self) -> None:
+        settled, self._settled = self._settled, []
         try:
             self.table.settle(
                 [kept for _, kept in settled if kept], [claim for claim, kept in settled if kept is None]
@@ -121,7 +137,7 @@ class Claims:
             self.logger.warning("the table cannot be reached: log files are requested without it", reason=f"{error}")
             return None
         if found is None:
-            self._own |= {capture.key: (claim, None) for capture, (claim, _) in zip(left, claims, strict=True)}
+            self._own |= {capture.key: claim for capture, (claim, _) in zip(left, claims, strict=True)}
         return found
 
     def _decided(self, capture: Capture, claim: Claim, how: Found) -> Step:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from agent_log_capture.adapters.capture_queue import CaptureQueue
-from agent_log_capture.adapters.captures_table import CapturesTable
+from agent_log_capture.adapters.captures_table import CapturesTable, TableError
 from agent_log_capture.adapters.cloud_backup import CloudBackup
 from agent_log_capture.adapters.outcome_topic import OutcomeTopic
 from agent_log_capture.adapters.token_secret import InvocationToken, TokenSecret
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 CAPTURES_IN_AN_INVOCATION = 500
 # A claim outlives its invocation by this: the clocks of two instances differ by less.
 _CLAIM_MARGIN = timedelta(seconds=30)
+_TABLE_DELAY_SECONDS = 300
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,9 +70,9 @@ class CaptureService:
                 self.logger.info("ignored", correlation_id=record.trigger.id, detail=record.ignored)
         writer = ResultWriter(self.queue, self.topic, self.logger, result, time_left.is_enough_to_send)
         writer.reject(records)
-        processor = self._processor()
-        self._process(self._to_process(records, writer), processor, writer, time_left)
-        writer.finish(self._tracker(time_left), lambda region: processor.activate(region, time_left))
+        processor, tracker = self._processor(), self._tracker(time_left)
+        self._process(self._to_process(records, writer), processor, tracker, writer, time_left)
+        writer.finish(tracker, lambda region: processor.activate(region, time_left))
         self._note_api(processor, result)
         return result
 
@@ -79,8 +80,10 @@ class CaptureService:
     def _to_process(records: Sequence[ParsedRecord], writer: ResultWriter) -> Sequence[Capture]:
         """Return the captures that this invocation processes; others are requeued, or left to their source."""
         left = [record for record in records if not writer.is_kept(record.record_id)]
-        kept = [record for record in records if writer.is_kept(record.record_id)]
-        writer.leave(sum(_is_asked(capture) for record in kept for capture in record.captures))
+        for record in records:
+            if writer.is_kept(record.record_id):
+                for capture in record.captures:
+                    writer.lose(capture, "its record is kept")
         # Requeued at once, in the function's own form: a redrive would lose that they were received before.
         again = [each for record in left for each in record.captures if record.must_be_requeued(each)]
         others = [each for record in left for each in record.captures if not record.must_be_requeued(each)]
@@ -90,7 +93,12 @@ class CaptureService:
         return [*visited, *asked[:CAPTURES_IN_AN_INVOCATION]]
 
     def _process(
-        self, captures: Sequence[Capture], processor: Processor, writer: ResultWriter, time_left: TimeLeft
+        self,
+        captures: Sequence[Capture],
+        processor: Processor,
+        tracker: JobTracker,
+        writer: ResultWriter,
+        time_left: TimeLeft,
     ) -> None:
         """Process captures with all workers, and publish outcomes while others are still being processed."""
         claims = self._claims(processor, time_left)
@@ -107,11 +115,11 @@ class CaptureService:
                     else:
                         # Outside of the try: an error in there concerns other captures too, and ends the invocation.
                         claims.visited(step)
-                        writer.add(step)
+                        _save(step, tracker, writer)
             claims.settle()
 
     def _note_api(self, processor: Processor, result: InvocationResult) -> None:
-        result.responses, result.failure = processor.responses.counts(), processor.breaker.failure
+        result.responses, result.failure = processor.breaker.responses, processor.breaker.failure
         result.activations_failed = len(processor.failed_activations)
         for error in processor.failed_activations:
             self.logger.warning("agents were not activated", detail=error)
@@ -132,7 +140,7 @@ class CaptureService:
     def _claims(self, processor: Processor, time_left: TimeLeft) -> Claims:
         """Return the claims of this invocation; without a token, or with no cool-down, it makes none."""
         project_id = processor.token.try_project_id() if self.cool_down else None
-        remaining = timedelta(seconds=time_left.seconds)
+        remaining = timedelta(milliseconds=time_left.remaining_millis())
         policy = project_id and ClaimPolicy(
             project_id=project_id,
             claim_id=uuid4().hex,
@@ -161,6 +169,16 @@ def _result(records: Sequence[ParsedRecord], now: datetime) -> InvocationResult:
         new=rejected + sum(capture.asked_at == now for capture in asked),
         ignored=records[0].ignored if len(records) == 1 else None,
     )
+
+
+def _save(step: Step, tracker: JobTracker, writer: ResultWriter) -> None:
+    """Save a step; a log file that is gone is not expired when it was captured before."""
+    try:
+        captured = tracker.captured_before(step)
+    except TableError:
+        writer.add(Step(capture=step.capture, next=step.capture, delay_seconds=_TABLE_DELAY_SECONDS))
+    else:
+        writer.add_captured(captured) if captured else writer.add(step)
 
 
 def _is_asked(capture: Capture) -> bool:

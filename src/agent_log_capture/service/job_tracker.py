@@ -6,22 +6,24 @@ The order of the writes matters; docs/architecture.md gives the rules.
 from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
 from agent_log_capture.adapters.captures_table import CapturesTable, TableError
 from agent_log_capture.adapters.outcome_topic import OutcomeTopic
-from agent_log_capture.domain.capture import Capture
+from agent_log_capture.domain.capture import Capture, Recorded
 from agent_log_capture.domain.job import JobSummary, TriggerPart, fact_of, progress, summary, trigger_part
+from agent_log_capture.domain.outcome import Reason, Status
+from agent_log_capture.domain.step import Step
 
 if TYPE_CHECKING:
     from aws_lambda_powertools import Logger
 
-    from agent_log_capture.domain.trigger import Trigger
+    from agent_log_capture.domain.outcome import Trigger
 
-# So many jobs are recorded at the same time: with one after the other, the alarms of one invocation would take half a
+# This many jobs are recorded at the same time: one after the other, the alarms of one invocation would take half a
 # minute.
 JOBS_AT_ONCE = 8
 _TRIES = 5
@@ -88,6 +90,18 @@ class JobTracker:
             not_published=not_published,
             error=next((work.error for work in results if work.error), None),
         )
+
+    def captured_before(self, step: Step) -> Capture | None:
+        """Return the capture as recorded when its log file is gone because it was captured, and then deleted.
+
+        An earlier message is delivered once more when the invocation that published `captured` was killed.
+        """
+        capture, outcome = step.capture, step.outcome
+        if outcome is None or outcome.reason is not Reason.GONE or capture.job is None:
+            return None
+        captured = replace(capture, phase=Recorded(status=Status.CAPTURED))
+        shards = trigger_part(capture, capture.job).shards
+        return captured if self.table.has_fact(capture.job_id, shards, fact_of(captured)) else None
 
     def is_too_late(self, capture: Capture) -> bool:
         """Return whether recording a capture was retried for the whole window."""

@@ -6,21 +6,28 @@ from datetime import datetime
 from functools import partial
 
 from agent_log_capture.adapters.cloud_backup import CloudBackup
-from agent_log_capture.adapters.token_secret import InvocationToken
+from agent_log_capture.adapters.token_secret import InvocationToken, TokenError
 from agent_log_capture.domain.auth_token import AuthToken
 from agent_log_capture.domain.capture import Capture, Polling, Recorded, Requesting
 from agent_log_capture.domain.circuit_breaker import CircuitBreaker
-from agent_log_capture.domain.failure import Failure, NotTriedError, RetryableError
 from agent_log_capture.domain.outcome import LogFile, Reason
 from agent_log_capture.domain.polling import Poll, PollPolicy
-from agent_log_capture.domain.response_counts import ResponseCounts
-from agent_log_capture.domain.responses import ApiResponse, ResponseClass, classify, is_dated_since
+from agent_log_capture.domain.responses import (
+    ApiResponse,
+    Failure,
+    NotTriedError,
+    ResponseClass,
+    RetryableError,
+    classify,
+    is_dated_since,
+)
 from agent_log_capture.domain.retry import RetryPolicy
 from agent_log_capture.domain.step import Step, not_tried, rejected
 from agent_log_capture.service.worker_pool import OUT_OF_TIME, Task, TimeLeft
 
 _TOO_LONG = "the API's response took too long; the call was abandoned"
 _REFUSED = (ResponseClass.REFUSED, ResponseClass.REDIRECTED)
+_TOKEN_REFUSED = ResponseClass.TOKEN_REFUSED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,19 +40,19 @@ class Processor:
     retries: RetryPolicy
     polls: PollPolicy
     now: Callable[[], datetime]
-    responses: ResponseCounts = field(default_factory=ResponseCounts)
     failed_activations: list[str] = field(default_factory=list)
 
     def process(self, task: Task) -> Step:
         """Visit a capture: what its phase requires is done, and the step says what is to be saved."""
         capture = task.capture
         try:
+            task.begin(self.now())
             match capture.phase:
                 case Requesting(unconfirmed_since):
                     return self._request(task, unconfirmed_since)
                 case Polling() as phase:
                     return self._poll(task, phase)
-                case Recorded():
+                case Recorded():  # a call that a final status needs would be made here
                     return Step(capture=capture)
         except NotTriedError as error:
             return not_tried(capture, error.failure, error.delay_seconds)
@@ -55,14 +62,13 @@ class Processor:
         capture = task.capture
         if task.began_at is None:
             return not_tried(capture, OUT_OF_TIME, 0)
-        self.responses.add(None)
         is_request = isinstance(capture.phase, Requesting)
         failure = Failure(
             reason=Reason.UNCONFIRMED if is_request else Reason.TEMPORARY,
             message=_TOO_LONG,
             unconfirmed_since=task.began_at if is_request else None,
         )
-        self.breaker.failed(failure)
+        self.breaker.called(None, failure)
         if isinstance(capture.phase, Polling):
             return self._polled(capture, capture.phase).failed(failure)
         return self._retry(_tried(capture), failure)
@@ -72,14 +78,13 @@ class Processor:
 
         None when it failed. A failure is counted and has no other effect: log files are polled all the same.
         """
-        if self.breaker.failure or not time_left.is_enough_for_a_call:
+        if self.breaker.failure or not time_left.is_enough_for_a_call():
             return None
         try:
-            response = self.api.activate_agents(self.token.current(), region)
+            response = self._send(lambda: self.api.activate_agents(self.token.current(), region))
         except (RetryableError, NotTriedError) as error:
             self.failed_activations.append(f"{region}: {error}")
             return None
-        self.responses.add(response.http_status)
         if classify(response.http_status) is ResponseClass.ACCEPTED:
             return self.now()
         self.failed_activations.append(f"{region}: {response.failure.message}")
@@ -88,7 +93,6 @@ class Processor:
     def _request(self, task: Task, unconfirmed_since: datetime | None) -> Step:
         """Request a log file; adopt the one of an earlier request that may have been served."""
         requested_at = self.now()  # before it is sent: no log file that results from it is older
-        task.begin(requested_at)
         tried = _tried(task.capture)
         try:
             response = self._earlier(task, unconfirmed_since) or self._post(task)
@@ -131,7 +135,6 @@ class Processor:
         return self.retries.retry(tried, failure, now=self.now(), project_id=self.token.project_id)
 
     def _poll(self, task: Task, phase: Polling) -> Step:
-        task.begin(self.now())
         try:
             response = self._call(task, lambda token: self._log_file(token, task.capture, phase))
         except RetryableError as error:
@@ -158,25 +161,27 @@ class Processor:
     def _call(self, task: Task, call: Callable[[AuthToken], ApiResponse]) -> ApiResponse:
         """Make a call, once more with another token when the first is refused; RetryableError where it failed."""
         token = self.token.current()
-        while True:
-            self.breaker.check()  # it may have opened since
-            try:
-                response = task.call(partial(call, token))
-            except RetryableError as error:
-                self.responses.add(error.failure.http_status)
-                self.breaker.failed(error.failure)
-                raise
-            self.responses.add(response.http_status)
-            match classify(response.http_status):
-                case ResponseClass.RETRYABLE:
-                    self.breaker.failed(response.failure)
-                    raise RetryableError(response.failure)
-                case ResponseClass.TOKEN_REFUSED:
-                    self.breaker.answered()
-                    token = self.token.renewed(refused=token)
-                case _:
-                    self.breaker.answered()
-                    return response
+        while (
+            classify((response := self._send(partial(task.call, partial(call, token)))).http_status) is _TOKEN_REFUSED
+        ):
+            token = self.token.renewed(refused=token)
+        return response
+
+    def _send(self, call: Callable[[], ApiResponse]) -> ApiResponse:
+        """Make a call unless the circuit breaker is open, and let it know how the call went."""
+        self.breaker.check()
+        try:
+            response = call()
+        except TokenError:
+            raise
+        except RetryableError as error:
+            self.breaker.called(error.failure.http_status, error.failure)
+            raise
+        is_retryable = classify(response.http_status) is ResponseClass.RETRYABLE
+        self.breaker.called(response.http_status, response.failure if is_retryable else None)
+        if is_retryable:
+            raise RetryableError(response.failure)
+        return response
 
 
 def _tried(capture: Capture) -> Capture:

@@ -12,11 +12,11 @@ from agent_log_capture.adapters.capture_queue import CaptureQueue, DeadLetter
 from agent_log_capture.adapters.outcome_topic import OutcomeTopic
 from agent_log_capture.domain.capture import Capture, Polling, Recorded
 from agent_log_capture.domain.events.parser import ParsedRecord
-from agent_log_capture.domain.failure import Failure
 from agent_log_capture.domain.job import JobSummary
 from agent_log_capture.domain.notifications.notification import to_json
 from agent_log_capture.domain.outcome import Outcome, Reason, Status
 from agent_log_capture.domain.queue_message import to_dead_letter
+from agent_log_capture.domain.responses import Failure
 from agent_log_capture.domain.step import Step
 from agent_log_capture.service.job_tracker import JobTracker
 
@@ -36,8 +36,8 @@ class InvocationResult:
     `counts` has each `Status` and `deferred`, and adds up to `asked`. `unsaved` says, by the ID of the SQS record
     (None for any other event), why something could be saved nowhere: its source must remain. `new` is how many were
     asked for the first time, `responses` counts the API's responses by class, `activations_failed` failed
-    activations, and `failure` is why the circuit breaker opened. Captures that were only recorded are in neither
-    `asked` nor `counts`: an earlier result has them. `not_counted` is how many have to be recorded later, `jobs_done`
+    activations, and `failure` is why the circuit breaker opened. Captures that were only recorded are not in
+    `asked` and `counts`: an earlier result has them. `not_counted` is how many have to be recorded later, `jobs_done`
     are the summaries that were published.
     """
 
@@ -86,6 +86,8 @@ class ResultWriter:
     def reject(self, records: Iterable[ParsedRecord]) -> None:
         """Send what cannot be read to the dead-letter queue, and publish its rejections."""
         invalid = [record for record in records if record.rejections]
+        if not invalid:
+            return
         letters = [DeadLetter(record.dead_letter or "", record.rejections[0].outcome) for record in invalid]
         not_sent = self._queue.send_dead_letters(letters, self._has_time)
         for index, why in not_sent.items():
@@ -101,19 +103,22 @@ class ResultWriter:
         """Return whether a source is kept, and delivers again all that it holds."""
         return record_id in self._result.unsaved
 
-    def leave(self, count: int) -> None:
-        """Count captures that are not processed, because their source delivers them again."""
-        self._result.counts[DEFERRED] += count
-
     def requeue_now(self, captures: Sequence[Capture]) -> None:
         """Requeue captures at once, for other instances."""
+        if not captures:
+            return
         self._result.counts[DEFERRED] += len(captures)
         self._requeue([Step(capture=capture, next=capture) for capture in captures])
 
     def lose(self, capture: Capture, why: str) -> None:
         """Note that nothing is known of a capture: its source must deliver it again."""
-        self._result.counts[DEFERRED] += 1
+        self._result.counts[DEFERRED] += not isinstance(capture.phase, Recorded)
         self._keep_source(capture.record_id, why)
+
+    def add_captured(self, capture: Capture) -> None:
+        """Take a capture that was published as `captured` in an earlier delivery."""
+        self._result.counts[Status.CAPTURED] += 1
+        self._recorded.append(capture)
 
     def add(self, step: Step) -> None:
         """Take a step; outcomes are published ten at a time."""
@@ -126,8 +131,11 @@ class ResultWriter:
             if len(self._to_publish) == MAX_ENTRIES:
                 self._publish()
         elif step.next:
-            self._log_deferred(step)
             self._defer(step)
+            if step.failure and step.is_tried:
+                self._log_failure(step.next, step.failure, step.delay_seconds)
+            elif step.failure:
+                self._not_tried[step.failure] += 1
         else:
             self._recorded.append(step.capture)
 
@@ -150,12 +158,14 @@ class ResultWriter:
             )
 
     def _defer(self, step: Step) -> None:
-        self._result.counts[DEFERRED] += 1
+        self._result.counts[DEFERRED] += not isinstance(step.capture.phase, Recorded)
         self._waiting.append(step)
 
     def _send_dead_letters(self) -> None:
         """Send captures whose retry window is over to the dead-letter queue; what is there is published."""
         steps, self._dead = self._dead, []
+        if not steps:
+            return
         letters = [DeadLetter(_body(step.capture), step.outcome) for step in steps if step.outcome]
         not_sent = self._queue.send_dead_letters(letters, self._has_time)
         for index, step in enumerate(steps):
@@ -177,7 +187,7 @@ class ResultWriter:
                 self._count(step.outcome)
                 if step.next:
                     self._waiting.append(step)
-                elif recorded := step.recorded:
+                if recorded := step.recorded:
                     self._recorded.append(recorded)
 
     def _publish_outcomes(self, outcomes: Sequence[Outcome]) -> set[int]:
@@ -192,7 +202,16 @@ class ResultWriter:
     def _count(self, outcome: Outcome, count: int = 1) -> None:
         self._result.counts[outcome.status.value] += count
         self._result.outcomes.append(outcome)
-        self._log_outcome(outcome)
+        self._log(
+            "outcome",
+            outcome,
+            status=outcome.status,
+            reason=outcome.reason,
+            detail=outcome.message,
+            http_status=outcome.http_status,
+            outcome_id=outcome.outcome_id,
+            seconds=(outcome.at - outcome.asked_at).total_seconds(),
+        )
 
     def _record(self, tracker: JobTracker) -> None:
         """Record what has ended in its jobs; what is not recorded is requeued or, late, a dead letter."""
@@ -219,42 +238,28 @@ class ResultWriter:
         for index, why in self._queue.requeue(delayed, self._has_time).items():
             self._keep_source(steps[index].capture.record_id, f"the capture was not requeued: {why}")
 
-    def _log_outcome(self, outcome: Outcome) -> None:
-        self._logger.info(
-            "outcome",
-            correlation_id=outcome.trigger.id,
-            job_id=outcome.job_id,
-            trigger_type=outcome.trigger.type,
-            trigger_name=outcome.trigger.name,
-            status=outcome.status,
-            agent_id=outcome.agent_id,
-            region=outcome.region,
-            reason=outcome.reason,
-            detail=outcome.message,
-            http_status=outcome.http_status,
-            attempts=outcome.attempts,
-            outcome_id=outcome.outcome_id,
-            seconds=(outcome.at - outcome.asked_at).total_seconds(),
+    def _log_failure(self, capture: Capture, failure: Failure, delay_seconds: int) -> None:
+        self._log(
+            "deferred",
+            capture,
+            reason=failure.reason,
+            detail=failure.message,
+            http_status=failure.http_status,
+            delay_seconds=delay_seconds,
         )
 
-    def _log_deferred(self, step: Step) -> None:
-        capture, failure = step.next, step.failure
-        if not step.is_tried and failure:
-            self._not_tried[failure] += 1
-        elif capture and failure:
-            self._logger.info(
-                "deferred",
-                correlation_id=capture.trigger.id,
-                trigger_type=capture.trigger.type,
-                trigger_name=capture.trigger.name,
-                agent_id=capture.agent_id,
-                region=capture.region,
-                reason=failure.reason,
-                detail=failure.message,
-                http_status=failure.http_status,
-                attempts=capture.attempts,
-                delay_seconds=step.delay_seconds,
-            )
+    def _log(self, message: str, about: Outcome | Capture, **details: Any) -> None:  # noqa: ANN401 (as the logger takes them)
+        self._logger.info(
+            message,
+            correlation_id=about.trigger.id,
+            job_id=about.job_id,
+            trigger_type=about.trigger.type,
+            trigger_name=about.trigger.name,
+            agent_id=about.agent_id,
+            region=about.region,
+            attempts=about.attempts,
+            **details,
+        )
 
 
 def _again(step: Step) -> Step:

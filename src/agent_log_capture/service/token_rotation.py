@@ -1,43 +1,36 @@
-"""The four steps in which Secrets Manager rotates the token: each may come again, whatever became of it before."""
+"""The four steps in which Secrets Manager rotates the token; each is safe to repeat."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agent_log_capture.adapters.cloud_backup import CloudBackup
 from agent_log_capture.adapters.identity import CredentialsRefusedError, Identity, IdentityError
-from agent_log_capture.adapters.secret_versions import CURRENT, PENDING, SecretVersions
-from agent_log_capture.domain.auth_token import TokenFormatError
-from agent_log_capture.domain.credentials import (
-    IssuedToken,
+from agent_log_capture.adapters.token_secret import CURRENT, PENDING, SecretVersions
+from agent_log_capture.domain.auth_token import (
+    TokenFormatError,
     is_made_from,
     parse_credentials,
     parse_pending_token,
     with_token,
 )
-from agent_log_capture.domain.failure import RetryableError
 from agent_log_capture.domain.printable import printable
-from agent_log_capture.domain.responses import ResponseClass, classify
+from agent_log_capture.domain.responses import ResponseClass, RetryableError, classify
 
 if TYPE_CHECKING:
     from aws_lambda_powertools import Logger
     from mypy_boto3_secretsmanager import SecretsManagerClient
 
-
 _STEPS = ("createSecret", "setSecret", "testSecret", "finishSecret")
-_STEP_CHARACTERS = 80
+_ABANDONED = "this rotation is abandoned, start a new one"
 
 
 class RotationError(Exception):
     """A step cannot be done; the message says what to do, and shows nothing of what the secret holds."""
 
 
-class _NotRotatedError(Exception):
-    """What stands in the way of a step."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenRotation:
-    """Keeps the token in a secret alive, with the username and the API key beside it."""
+    """Renews the token in a secret with the username and the API key that are stored beside it."""
 
     client: "SecretsManagerClient"
     identity: Identity
@@ -51,25 +44,22 @@ class TokenRotation:
         RotationError when it cannot be done. It and the client's own errors end the rotation, which Secrets Manager
         tries again from its first step.
         """
-        step, secret = self._read(event)
-        self.logger.append_keys(step=step, secret_arn=secret.arn, version_id=secret.version_id)
+        match event:
+            case {"Step": str(step), "SecretId": str(arn), "ClientRequestToken": str(version_id)}:
+                secret = SecretVersions(self.client, arn, version_id)
+            case _:
+                raise RotationError("not a rotation's event; start one with aws secretsmanager rotate-secret")
+        if step not in _STEPS:
+            raise RotationError(f"'{printable(step, 80)}' is not one of a rotation's steps {', '.join(_STEPS)}")
+        self.logger.append_keys(step=step, secret_arn=arn, version_id=version_id)
         try:
             return self._do(step, secret)
         except TokenFormatError as error:
             problem = str(error)
-        except (IdentityError, RetryableError, _NotRotatedError) as error:
+        except (IdentityError, RetryableError, RotationError) as error:
             problem = f"is not rotated: {error}"
-        # Raised out here so that nothing is chained to it: what requests raises holds the request, with the token.
-        raise RotationError(f"{step}: the secret {secret.arn} {problem}")
-
-    def _read(self, event: object) -> tuple[str, SecretVersions]:
-        match event:
-            case {"Step": str(step), "SecretId": str(arn), "ClientRequestToken": str(version_id)}:
-                if step in _STEPS:
-                    return step, SecretVersions(self.client, arn, version_id)
-                shown = printable(step, _STEP_CHARACTERS)
-                raise RotationError(f"'{shown}' is no step of a rotation, which are {', '.join(_STEPS)}")
-        raise RotationError("this is no event of a rotation; start one with aws secretsmanager rotate-secret")
+        # Nothing is chained to it: what requests raises holds the request, with the token.
+        raise RotationError(f"{step}: the secret {arn} {problem}")
 
     def _do(self, step: str, secret: SecretVersions) -> bool:
         stages = secret.stages()
@@ -77,7 +67,7 @@ class TokenRotation:
             self.logger.info("the new token is in use already")
             return False
         if PENDING not in stages:
-            raise _NotRotatedError(f"its version {secret.version_id} is not {PENDING}; start a new rotation")
+            raise RotationError(f"its version {secret.version_id} is not {PENDING}; start a new rotation")
         match step:
             case "createSecret":
                 self._create(secret)
@@ -87,66 +77,58 @@ class TokenRotation:
                 self._test(secret)
             case _:
                 self._finish(secret)
-                return True
-        return False
+        return step == "finishSecret"
 
     def _create(self, secret: SecretVersions) -> None:
         """Get a token, unless this rotation has one already."""
-        current = secret.current().value
+        _, current = secret.current()
         pending = secret.pending()
-        if pending is None:
-            issued = self._issue(current, secret)
-            secret.put_pending(with_token(current, issued))
-            self.logger.info("there is a new token", expires_at=issued.expires_at.isoformat())
-        else:
-            self._check_is_made_from(pending, current, secret)
+        if pending is not None:
+            _check_is_made_from(pending, current, secret)
             self.logger.info("there is a new token already")
-
-    def _issue(self, current: str | None, secret: SecretVersions) -> IssuedToken:
-        """Get a token from Identity; without credentials that it accepts, remove the pending version.
-
-        Only a person can put such credentials. The rotation that they start then is refused by Secrets Manager while
-        the version of an earlier one is pending. After a temporary failure it stays, and Secrets Manager tries again.
-        """
+            return
         try:
-            return self.identity.authenticate(parse_credentials(current))
+            token, expires_at = self.identity.authenticate(parse_credentials(current))
         except (TokenFormatError, CredentialsRefusedError):
-            secret.give_up()
+            # Only a person can put other credentials, and Secrets Manager refuses the rotation that they start then
+            # while this version is pending. After a temporary failure it stays, and Secrets Manager tries again.
+            secret.abandon()
             raise
+        secret.put_pending(with_token(current, token, expires_at))
+        self.logger.info("there is a new token", expires_at=expires_at.isoformat())
 
     def _test(self, secret: SecretVersions) -> None:
         """Call the API with the new token."""
-        pending = secret.pending()
-        token = None if pending is None else parse_pending_token(pending)
+        token = parse_pending_token(secret.pending())
         if token is None:
-            # So it is when Secrets Manager tries a rotation that was set up, and starts none.
+            # Secrets Manager calls this step alone when a rotation is set up and does not start yet.
             self.logger.info("nothing to test yet: the pending version has no new token")
             return
-        answer = self.api.ping(token, self.region)
-        match classify(answer.http_status):
+        http_status = self.api.ping(token, self.region).http_status
+        match classify(http_status):
             case ResponseClass.ACCEPTED:
-                self.logger.info("the API takes the new token")
+                self.logger.info("the API accepts the new token")
             case ResponseClass.TOKEN_REFUSED:
-                # The value of a version cannot be changed: to test it again would be to be refused again.
-                secret.give_up()
-                raise _NotRotatedError("the API refuses the new token (401); it is given up, start a new rotation")
+                # The value of a version cannot be changed: every further test would be refused too.
+                secret.abandon()
+                raise RotationError(f"the API refuses the new token (401); {_ABANDONED}")
             case _:
-                raise _NotRotatedError(f"the API answers the new token with HTTP status {answer.http_status}")
+                raise RotationError(f"the API answers the new token with HTTP status {http_status}")
 
     def _finish(self, secret: SecretVersions) -> None:
         """Put the new token into use."""
-        current = secret.current()
+        current_id, current = secret.current()
         pending = secret.pending()
         if pending is None:
-            raise _NotRotatedError("there is no new token yet; createSecret has to come first")
-        self._check_is_made_from(pending, current.value, secret)
-        secret.make_current(instead_of=current)
+            raise RotationError("there is no new token yet; createSecret has to come first")
+        _check_is_made_from(pending, current, secret)
+        secret.make_current(instead_of=current_id)
         self.logger.info("the new token is in use")
 
-    @staticmethod
-    def _check_is_made_from(pending: str, current: str | None, secret: SecretVersions) -> None:
-        """Keep what a person has put in the meantime from being replaced by what was there before."""
-        if not is_made_from(pending, current):
-            secret.give_up()
-            problem = "the pending version has no new token, or was made before the secret was changed"
-            raise _NotRotatedError(f"{problem}; it is given up, start a new rotation")
+
+def _check_is_made_from(pending: str, current: str | None, secret: SecretVersions) -> None:
+    """Check that the rotation would not overwrite what a person has put since it began."""
+    if not is_made_from(pending, current):
+        secret.abandon()
+        problem = "the pending version has no new token, or was made before the secret was changed"
+        raise RotationError(f"{problem}; {_ABANDONED}")

@@ -1,17 +1,17 @@
 """The threads of one invocation, and the deadlines that they keep."""
 
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
+from itertools import chain
 from queue import Empty, SimpleQueue
 
 from agent_log_capture.domain.capture import Capture
-from agent_log_capture.domain.failure import Failure, NotTriedError
 from agent_log_capture.domain.outcome import Reason
+from agent_log_capture.domain.responses import Failure, NotTriedError
 
 # The longest that a call may take. Connecting and reading have limits of their own; this one is for what they do not
 # bound, such as name resolution, or a server that sends a byte now and then.
@@ -40,40 +40,33 @@ class AbandonedError(BaseException):
 
 @dataclass(frozen=True, slots=True)
 class TimeLeft:
-    """How much time an invocation has."""
+    """How much time an invocation has until Lambda ends it."""
 
     remaining_millis: RemainingMillis
 
-    @property
-    def seconds(self) -> float:
-        """The time until Lambda ends the invocation."""
-        return self.remaining_millis() / 1000
+    def is_enough(self, seconds: float) -> bool:
+        """Return whether so much is left."""
+        return self.remaining_millis() >= 1000 * seconds
 
-    def check(self) -> None:
-        """Raise TooLittleTimeError when an invocation that starts now could only requeue what it was given."""
-        if not self.is_enough_for_a_call:
-            raise TooLittleTimeError(
-                f"the invocation starts with {self.seconds:.1f} s left, and a call to the API needs "
-                f"{CALL_SECONDS + SAVING_SECONDS} s: set the function's Timeout as template.yaml has it"
-            )
-
-    @property
     def is_enough_for_a_call(self) -> bool:
-        """Whether a call that starts now ends in time, however long it takes."""
-        return self.seconds >= CALL_SECONDS + SAVING_SECONDS
+        """Return whether a call that starts now ends in time, however long it takes."""
+        return self.is_enough(CALL_SECONDS + SAVING_SECONDS)
 
     def is_enough_to_send(self) -> bool:
         """Return whether a batch that is sent now, to a queue or the topic, is sent in time."""
-        return self.seconds >= SENDING_SECONDS
+        return self.is_enough(SENDING_SECONDS)
 
     def is_enough_to_record(self) -> bool:
         """Return whether a call to the table that starts now leaves the time to requeue what waits."""
-        return self.seconds >= 2 * SENDING_SECONDS
+        return self.is_enough(2 * SENDING_SECONDS)
 
-    @property
-    def is_up(self) -> bool:
-        """Whether what is left is for publishing and requeuing."""
-        return self.seconds <= SAVING_SECONDS
+    def check(self) -> None:
+        """Raise TooLittleTimeError when an invocation that starts now could only requeue what it was given."""
+        if not self.is_enough_for_a_call():
+            raise TooLittleTimeError(
+                f"the invocation starts with {self.remaining_millis() / 1000:.1f} s left, and a call to the API "
+                f"needs {CALL_SECONDS + SAVING_SECONDS} s: set the function's Timeout as template.yaml has it"
+            )
 
 
 class Task:
@@ -88,7 +81,7 @@ class Task:
 
     def begin(self, now: datetime) -> None:
         """Note when a worker begins; NotTriedError when there is no time for a call."""
-        self._check_time()
+        self._check()
         self.began_at = now
 
     def call[T](self, make: Callable[[], T]) -> T:
@@ -96,13 +89,14 @@ class Task:
 
         AbandonedError, before or after it, when the task was abandoned.
         """
-        self._check_time()
+        self._check()
         self._call_began = time.monotonic()
         try:
             return make()
         finally:
             self._call_began = None
-            self._check()
+            if self._is_abandoned:
+                raise AbandonedError
 
     @property
     def is_overdue(self) -> bool:
@@ -114,14 +108,11 @@ class Task:
         """Wait no longer for it: once its worker returns from its call, it does nothing further."""
         self._is_abandoned = True
 
-    def _check_time(self) -> None:
-        self._check()
-        if not self.time_left.is_enough_for_a_call:
-            raise NotTriedError(OUT_OF_TIME, 0)
-
     def _check(self) -> None:
         if self._is_abandoned:
             raise AbandonedError
+        if not self.time_left.is_enough_for_a_call():
+            raise NotTriedError(OUT_OF_TIME, 0)
 
 
 def run_tasks[R](
@@ -132,42 +123,30 @@ def run_tasks[R](
     The workers begin with the first batch while the caller prepares the next. A task is abandoned when its call takes
     too long, or when the time is up; all are, when the iteration is closed.
     """
-    ended: SimpleQueue[tuple[Task, Future[R]]] = SimpleQueue()
+    ended: SimpleQueue[Future[R]] = SimpleQueue()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="capture")
-    unfinished: dict[Task, None] = {}
+    unfinished: dict[Future[R], Task] = {}
     try:
-        for batch in batches:
-            for task in [Task(capture, time_left) for capture in batch]:
-                unfinished[task] = None
-                pool.submit(process, task).add_done_callback(partial(_put, ended, task))
+        for capture in chain.from_iterable(batches):
+            task = Task(capture, time_left)
+            future = pool.submit(process, task)
+            unfinished[future] = task
+            future.add_done_callback(ended.put)
         next_check = time.monotonic() + _CHECK_SECONDS
         while unfinished:
-            for task, future in _next(ended):
-                if task in unfinished:
-                    del unfinished[task]
-                    yield task, future
+            with suppress(Empty):
+                future = ended.get(timeout=_CHECK_SECONDS)
+                if future in unfinished:
+                    yield unfinished.pop(future), future
             if time.monotonic() >= next_check:
-                for task in _to_abandon(unfinished, time_left):
-                    task.abandon()
-                    del unfinished[task]
-                    yield task, None
+                is_time_up = time_left.remaining_millis() <= 1000 * SAVING_SECONDS
+                for future, task in list(unfinished.items()):
+                    if is_time_up or task.is_overdue:
+                        task.abandon()
+                        del unfinished[future]
+                        yield task, None
                 next_check = time.monotonic() + _CHECK_SECONDS
     finally:
-        for task in unfinished:
+        for task in unfinished.values():
             task.abandon()
         pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _put[R](ended: SimpleQueue[tuple[Task, Future[R]]], task: Task, future: Future[R]) -> None:
-    ended.put((task, future))
-
-
-def _next[T](ended: SimpleQueue[T]) -> Iterator[T]:
-    """Wait for the next task that ends, until the next check at most."""
-    with suppress(Empty):
-        yield ended.get(timeout=_CHECK_SECONDS)
-
-
-def _to_abandon(unfinished: Iterable[Task], time_left: TimeLeft) -> Sequence[Task]:
-    is_time_up = time_left.is_up
-    return [task for task in unfinished if is_time_up or task.is_overdue]

@@ -7,8 +7,7 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 from agent_log_capture.adapters.capture_queue import MAX_BYTES, CaptureQueue, DeadLetter
 from agent_log_capture.domain.capture import Requesting
 from agent_log_capture.domain.events.parser import EventParser
-from agent_log_capture.domain.outcome import Reason, Status
-from agent_log_capture.domain.trigger import Trigger, TriggerType
+from agent_log_capture.domain.outcome import Reason, Status, Trigger, TriggerType
 
 # Of a batch: what is around each body counts a little.
 FULL = MAX_BYTES - 2000

@@ -15,8 +15,8 @@ from agent_log_capture.adapters.cloud_backup import CloudBackup
 from agent_log_capture.adapters.http_session import CONNECT_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS, build_session
 from agent_log_capture.domain.auth_token import AuthToken
 from agent_log_capture.domain.capture import REGIONS
-from agent_log_capture.domain.failure import RetryableError
 from agent_log_capture.domain.outcome import LogFile, Reason
+from agent_log_capture.domain.responses import RetryableError
 from tests.fuzz.answers import check_chain
 
 is_pending = attrgetter("is_pending")

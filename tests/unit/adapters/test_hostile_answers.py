@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from agent_log_capture.adapters.capture_queue import CAPTURES_IN_A_MESSAGE, CaptureQueue
 from agent_log_capture.domain.auth_token import AuthToken
 from agent_log_capture.domain.capture import Polling
-from agent_log_capture.domain.trigger import Trigger, TriggerType
+from agent_log_capture.domain.outcome import Trigger, TriggerType
 from tests.fuzz.answers import (
     ACCEPTED_HEAD,
     API,

@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent_log_capture.adapters.batches import always, send_in_batches
-from agent_log_capture.domain.failure import Failure
 from agent_log_capture.domain.outcome import Reason
+from agent_log_capture.domain.responses import Failure
 from agent_log_capture.domain.step import Step
 from agent_log_capture.service.job_tracker import JobTracker
 from agent_log_capture.service.result_writer import InvocationResult, ResultWriter

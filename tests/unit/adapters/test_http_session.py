@@ -10,8 +10,8 @@ import pytest
 
 from agent_log_capture.adapters import http_session
 from agent_log_capture.adapters.http_session import MAX_BODY_BYTES, build_session
-from agent_log_capture.domain.failure import RetryableError
 from agent_log_capture.domain.outcome import LogFile, Reason
+from agent_log_capture.domain.responses import RetryableError
 from tests.fuzz.answers import API, CALLS, CAPTURE, CREDENTIALS, POSTS, TOKEN, check_authentication, check_call
 from tests.fuzz.transport import responding
 

@@ -11,9 +11,9 @@ from tests.unit.domain.notifications.samples import JOB_DONE
 
 
 @pytest.fixture
-def subscriber(told):
+def subscriber(published):
     """A queue that is subscribed to the topic."""
-    return told
+    return published
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from botocore.exceptions import EndpointConnectionError
 from agent_log_capture.adapters.token_secret import InvocationToken, TokenError, TokenSecret
 from agent_log_capture.domain.auth_token import AuthToken
 from agent_log_capture.domain.circuit_breaker import CircuitBreaker
-from agent_log_capture.domain.failure import NotTriedError
 from agent_log_capture.domain.outcome import Reason
+from agent_log_capture.domain.responses import NotTriedError
 
 WORKERS = 32
 NOT_TRIED = "not tried"
@@ -101,20 +101,29 @@ def test_a_secret_holds_a_token_alone_or_json(secrets, value, default, read):
     [
         ({"SecretString": "   "}, "is empty"),
         ({"SecretBinary": b"my-content"}, "holds binary data"),
-        ({"SecretString": '{"token": "my-content", '}, "begins like JSON and is none"),
-        ({"SecretString": "{" * 100_000 + "my-content"}, "begins like JSON and is none"),
+        ({"SecretString": '{"token": "my-content", '}, "begins like JSON and is not JSON"),
+        ({"SecretString": "{" * 100_000 + "my-content"}, "begins like JSON and is not JSON"),
         ({"SecretString": '{"api_key": "my-content"}'}, "has no 'token'"),
         ({"SecretString": '{"token": "", "api_key": "my-content"}'}, "has a 'token' that is empty"),
         ({"SecretString": '{"token": ["my-content"]}'}, "has a 'token' that is empty or not a text"),
-        ({"SecretString": '{"token": "my-content\\r\\nHost: evil"}'}, "characters that an HTTP header cannot carry"),
-        ({"SecretString": "my-content é"}, "characters that an HTTP header cannot carry"),
+        (
+            {"SecretString": '{"token": "my-content\\r\\nHost: evil", "project_id": "1"}'},
+            "characters that an HTTP header cannot carry",
+        ),
+        (
+            {"SecretString": '{"token": "my-content é", "project_id": "1"}'},
+            "characters that an HTTP header cannot carry",
+        ),
         ({"SecretString": '{"token": "my-content"}'}, "has no 'project_id'"),
         ({"SecretString": "my-content"}, "CLOUD_BACKUP_PROJECT_ID is not set"),
         (
             {"SecretString": '{"token": "my-content", "project_id": "my-content/.."}'},
             "has a 'project_id' that is not",
         ),
-        ({"SecretString": '{"token": "my-content", "project_id": 7}'}, "has a 'project_id' that is not"),
+        (
+            {"SecretString": '{"token": "my-content", "project_id": 7}'},
+            "has a 'project_id' that is empty or not a text",
+        ),
     ],
 )
 def test_an_unusable_secret_is_named_with_what_is_wrong_and_never_shown(secret, secret_arn, put, value, problem):
@@ -157,7 +166,14 @@ def test_a_secret_is_read_once_in_five_minutes(monkeypatch, secret, put_token, r
     assert (secret.read(is_fresh=False), len(reads)) == (SECOND, 2)
 
 
-def test_what_is_read_anew_is_what_is_kept(secret, put_token, reads):
+def test_a_cached_secret_is_parsed_once(secret, put_token):
+    parsed = secret.read(is_fresh=False)
+    assert secret.read(is_fresh=False) is parsed
+    put_token(SECOND)
+    assert secret.read(is_fresh=True) == SECOND
+
+
+def test_a_fresh_read_replaces_the_cached_token(secret, put_token, reads):
     secret.read(is_fresh=False)
     put_token(SECOND)
     assert (secret.read(is_fresh=True), secret.read(is_fresh=False), len(reads)) == (SECOND, SECOND, 2)
@@ -168,7 +184,7 @@ def test_the_current_version_is_asked_for(secret, secret_arn, reads):
     assert reads == [{"SecretId": secret_arn, "VersionStage": "AWSCURRENT"}]
 
 
-def test_an_unusable_secret_is_not_kept(secret, put, put_token, reads):
+def test_an_unusable_secret_is_not_cached(secret, put, put_token, reads):
     put(SecretString='{"token": 7}')
     error_of(lambda: secret.read(is_fresh=False))
     put_token(SECOND)
@@ -226,6 +242,20 @@ def test_an_unavailable_secret_is_not_asked_again_in_the_same_invocation(token, 
     assert (outcome_of(token.current), len(reads)) == ((NOT_TRIED, Reason.TOKEN_UNAVAILABLE), 1)
 
 
+def test_a_missing_token_is_reported_by_the_first_worker_when_only_its_project_was_read_before(
+    token, breaker, put, reads, at_once
+):
+    put(SecretString=" ")
+    assert (token.try_project_id(), breaker.failure) == (None, None)
+    results = Counter(at_once(token.current))
+    assert results == {Reason.TOKEN_UNAVAILABLE: 1, (NOT_TRIED, Reason.TOKEN_UNAVAILABLE): WORKERS - 1}
+    assert (token.try_project_id(), len(reads)) == (None, 1)
+
+
+def test_the_project_is_read_with_the_token_once(token, reads):
+    assert (token.try_project_id(), token.current(), len(reads)) == ("110011", FIRST, 1)
+
+
 def test_a_secret_that_is_gone_when_it_is_read_again_is_unavailable_for_all(token, put, reads, at_once):
     token.current()
     put(SecretString=" ")
@@ -233,7 +263,7 @@ def test_a_secret_that_is_gone_when_it_is_read_again_is_unavailable_for_all(toke
     assert (outcome_of(token.current), len(reads)) == ((NOT_TRIED, Reason.TOKEN_UNAVAILABLE), 2)
 
 
-def test_the_next_invocation_may_find_the_secret_mended(secret, put, put_token):
+def test_the_next_invocation_uses_a_secret_that_was_fixed(secret, put, put_token):
     def an_invocation():
         return InvocationToken(secret, CircuitBreaker(WORKERS, lambda: 0.5))
 
@@ -277,7 +307,7 @@ def test_without_credentials_none_is_asked_for(rotated, put, secret_calls, value
     assert secret_calls.calls["RotateSecret"] == 0
 
 
-def test_nor_where_nobody_rotates_the_secret(secret, put, secret_calls):
+def test_without_rotation_none_is_asked_for(secret, put, secret_calls):
     put(SecretString=CREDENTIALS)
     assert outcome_of(lambda: secret.read(is_fresh=False)) is Reason.TOKEN_UNAVAILABLE
     assert secret_calls.calls["RotateSecret"] == 0
@@ -289,13 +319,13 @@ def test_a_rotation_that_has_not_ended_is_no_error(rotated, secret_calls):
 
 
 @pytest.mark.parametrize("code", ["AccessDeniedException", "ResourceNotFoundException", "InternalServiceError"])
-def test_a_rotation_that_cannot_be_asked_for_is_told_with_the_reason(rotated, secret_calls, code):
+def test_a_rotation_that_cannot_be_asked_for_is_reported_with_the_reason(rotated, secret_calls, code):
     secret_calls.fail("RotateSecret", code)
     assert rotated.ask_for_rotation().startswith("its rotation could not be asked for: ")
     assert code in rotated.ask_for_rotation()
 
 
-def test_a_rotation_that_nobody_answers_is_told_too(rotated, secret_calls):
+def test_a_rotation_request_without_a_response_is_reported_with_the_reason(rotated, secret_calls):
     secret_calls.errors["RotateSecret"] = EndpointConnectionError(endpoint_url="https://secretsmanager.example")
     assert "secretsmanager.example" in rotated.ask_for_rotation()
 

@@ -19,8 +19,7 @@ from agent_log_capture.domain.job import (
     trigger_key,
     trigger_part,
 )
-from agent_log_capture.domain.outcome import FINAL_STATUSES, Reason, Status
-from agent_log_capture.domain.trigger import Trigger, TriggerType
+from agent_log_capture.domain.outcome import FINAL_STATUSES, Reason, Status, Trigger, TriggerType
 
 NOW = datetime(2026, 11, 23, 3, 12, 40, tzinfo=UTC)
 TRIGGER = Trigger(TriggerType.SQS, "a-message")

@@ -7,12 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_log_capture.domain.capture import Capture, Polling, Requesting
-from agent_log_capture.domain.failure import Failure
-from agent_log_capture.domain.outcome import LogFile, Reason, Status
+from agent_log_capture.domain.outcome import LogFile, Reason, Status, Trigger, TriggerType
 from agent_log_capture.domain.polling import Poll, PollPolicy
-from agent_log_capture.domain.responses import ApiResponse
+from agent_log_capture.domain.responses import ApiResponse, Failure
 from agent_log_capture.domain.step import Step
-from agent_log_capture.domain.trigger import Trigger, TriggerType
 
 NOW = datetime(2026, 11, 23, 3, 12, 40, tzinfo=UTC)
 DAY = 86_400
@@ -300,13 +298,13 @@ def test_no_agent_is_activated_when_its_upload_has_begun_or_nothing_is_known_of_
     assert poll().answered(answer).needs_activation is False
 
 
-def test_an_agent_that_is_offline_is_told_with_how_long_it_is_waited_for():
-    told = poll(activated(100)).answered(found("requested"), is_online=False)
-    assert (told.outcome.status, told.outcome.reason) == (Status.WAITING, Reason.AGENT_OFFLINE)
-    assert told.outcome.message == "the agent is offline; its log file is polled until 2026-11-24 03:00 UTC"
-    assert (told.outcome.log_file.state, told.outcome.http_status) == ("requested", 200)
+def test_an_agent_that_is_offline_is_published_with_how_long_it_is_waited_for():
+    published = poll(activated(100)).answered(found("requested"), is_online=False)
+    assert (published.outcome.status, published.outcome.reason) == (Status.WAITING, Reason.AGENT_OFFLINE)
+    assert published.outcome.message == "the agent is offline; its log file is polled until 2026-11-24 03:00 UTC"
+    assert (published.outcome.log_file.state, published.outcome.http_status) == ("requested", 200)
     phase = replace(activated(100), is_presence_known=True)
-    assert (told.next, told.delay_seconds) == (replace(CAPTURE, phase=phase), 240)
+    assert (published.next, published.delay_seconds) == (replace(CAPTURE, phase=phase), 240)
 
 
 def test_an_agent_that_is_offline_at_the_deadline_is_expired_and_not_waited_for():

@@ -44,7 +44,7 @@ def test_what_is_printable_stays_as_it_is(text, limit):
 
 
 @given(text=ANYTHING, limit=st.integers(1, 50))
-def test_whatever_comes_is_printable_and_short(text, limit):
+def test_anything_that_comes_is_printable_and_short(text, limit):
     shown = printable(text, limit)
     assert shown.isprintable()
     assert len(shown) == min(len(text), limit)

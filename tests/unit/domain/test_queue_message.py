@@ -7,10 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_log_capture.domain.capture import Capture, Job, Polling, Recorded, Requesting
-from agent_log_capture.domain.outcome import FINAL_STATUSES, Reason, Status
+from agent_log_capture.domain.outcome import FINAL_STATUSES, Reason, Status, Trigger, TriggerType
 from agent_log_capture.domain.printable import printable
 from agent_log_capture.domain.queue_message import from_json, to_dead_letter, to_json
-from agent_log_capture.domain.trigger import Trigger, TriggerType
 
 NOW = datetime(2026, 11, 23, 3, 12, 40, tzinfo=UTC)
 POLLING = Polling(log_file_id="a-log-file", requested_at=NOW - timedelta(minutes=30), activated_at=NOW, activations=2)
@@ -151,7 +150,7 @@ def test_a_log_file_of_unknown_age_counts_from_now():
             FIELDS | {"phase": PHASES[phase] | {name: value}}
             for phase, name, values in (
                 (REQUESTING, "unconfirmed_since", NO_MOMENTS),
-                (POLLING, "logfile_id", ("", "a b", "../..", "x" * 129, 7, ["a"])),
+                (POLLING, "log_file_id", ("", "a b", "../..", "x" * 129, 7, ["a"])),
                 (POLLING, "requested_at", NO_MOMENTS),
                 (POLLING, "is_missing", (None, "true", 1)),
                 (POLLING, "activated_at", NO_MOMENTS),
@@ -159,7 +158,7 @@ def test_a_log_file_of_unknown_age_counts_from_now():
                 (POLLING, "is_presence_known", (None, "true", 1)),
                 (RECORDED, "status", (None, "over", "", "waiting", 7, True)),
                 (RECORDED, "reason", ("over", "", 7, True)),
-                (RECORDED, "logfile_id", ("", "a b", 7)),
+                (RECORDED, "log_file_id", ("", "a b", 7)),
             )
             for value in values
         ),

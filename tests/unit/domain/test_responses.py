@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_log_capture.domain.failure import Failure, RetryableError
 from agent_log_capture.domain.outcome import LogFile, Reason
 from agent_log_capture.domain.responses import (
     ApiResponse,
+    Failure,
     ResponseClass,
+    RetryableError,
     classify,
     is_dated_since,
     retry_after_seconds,

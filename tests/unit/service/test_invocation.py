@@ -17,7 +17,7 @@ from agent_log_capture.domain.notifications.notification import to_json
 from agent_log_capture.domain.outcome import Status, timestamp
 from agent_log_capture.domain.polling import PollPolicy
 from agent_log_capture.domain.retry import RetryPolicy
-from agent_log_capture.service import worker_pool
+from agent_log_capture.service import job_tracker, worker_pool
 from agent_log_capture.service.invocation import CAPTURES_IN_AN_INVOCATION, CaptureService
 from agent_log_capture.service.worker_pool import CALL_SECONDS, SAVING_SECONDS, SENDING_SECONDS, TooLittleTimeError
 
@@ -43,14 +43,14 @@ class Answers(dict):
 class Ends:
     """Where everything ends up."""
 
-    told: object
+    published: object
     waiting: object
     dead: object
 
 
 @pytest.fixture
-def ends(told, waiting, dead):
-    return Ends(told, waiting, dead)
+def ends(published, waiting, dead):
+    return Ends(published, waiting, dead)
 
 
 @pytest.fixture(autouse=True)
@@ -110,7 +110,7 @@ def unfollowed(service):
 
 @pytest.fixture
 def run(service):
-    """Runs one invocation, and sees to it that whatever came of it adds up."""
+    """Runs one invocation, and sees to it that anything that came of it adds up."""
 
     def run(event, service=service):
         report = service.run(event, request_id="request-id", remaining_millis=lambda: 300_000)
@@ -183,12 +183,12 @@ def agents_of(notifications):
     return sorted(notification["agent_id"] or "" for notification in notifications)
 
 
-def test_every_agent_is_asked_and_what_came_of_it_is_told(run, answers, ends):
+def test_every_agent_is_asked_and_its_outcome_is_published(run, answers, ends):
     answers.update(unknown=404, busy=503)
     report = run({"agent_ids": ["one", "two", "unknown", "busy"]})
     assert counted(report) == {"requested": 2, "rejected": 1, "deferred": 1}
     assert answers.asked == Counter(["one", "two", "unknown", "busy"])
-    notifications = {notification["agent_id"]: notification for notification in ends.told.bodies()}
+    notifications = {notification["agent_id"]: notification for notification in ends.published.bodies()}
     assert {agent_id: notification["status"] for agent_id, notification in notifications.items()} == {
         "one": "requested",
         "two": "requested",
@@ -214,25 +214,25 @@ def test_the_report_is_what_an_invocation_by_hand_answers(run, answers, ends):
         "deferred": 1,
     }
     assert report.keys() == {"asked", "deferred", *Status}
-    assert sorted(outcomes, key=str) == sorted(ends.told.bodies(), key=str)
+    assert sorted(outcomes, key=str) == sorted(ends.published.bodies(), key=str)
 
 
-def test_what_is_ignored_is_reported_and_told_to_nobody(run, answers, log, ends):
+def test_what_is_ignored_is_reported_and_published_to_no_one(run, answers, log, ends):
     report = run(NOTIFICATION | {"agent_id": "one"})
     assert (report.asked, counted(report), answers.asked) == (0, {}, {})
     assert "notification that this function published" in report.ignored
     assert "notification that this function published" in log.getvalue()
-    assert ends.told.messages() == []
+    assert ends.published.messages() == []
 
 
 def test_one_of_several_records_may_be_ignored(run, ends):
     report = run(sqs_event(first="one", second=NOTIFICATION))
-    assert (report.ignored, counted(report), agents_of(ends.told.bodies())) == (None, {"requested": 1}, ["one"])
+    assert (report.ignored, counted(report), agents_of(ends.published.bodies())) == (None, {"requested": 1}, ["one"])
 
 
-def test_an_event_that_names_no_agent_is_told_and_kept(run, answers, ends):
+def test_an_event_that_names_no_agent_is_published_and_kept(run, answers, ends):
     report = run({"detail": "nothing"})
-    [notification] = ends.told.bodies()
+    [notification] = ends.published.bodies()
     [letter] = ends.dead.messages()
     assert (counted(report), report.unsaved, answers.asked) == ({"rejected": 1}, {}, {})
     assert (notification["status"], notification["reason"], notification["agent_id"]) == (
@@ -248,16 +248,16 @@ def test_of_an_event_with_good_and_bad_ids_only_the_bad_ones_are_kept(run, ends)
     bad = [f"bad {number}" for number in range(60)]
     report = run({"agent_ids": ["one", *bad]})
     assert counted(report) == {"requested": 1, "rejected": 60}
-    assert agents_of(ends.told.bodies()) == ["", "", "one"]
+    assert agents_of(ends.published.bodies()) == ["", "", "one"]
     [letter] = ends.dead.bodies()
     assert letter == {"rejected": [{"agent_ids": bad}]}
 
 
-def test_what_is_given_up_is_told_and_can_be_replayed(run, answers, overdue, now, ends):
+def test_what_is_abandoned_is_published_and_can_be_replayed(run, answers, overdue, now, ends):
     answers["overdue"] = 503
     report = run(sqs_event(record={"captures": [queue_message.to_json(overdue)]}))
     assert (counted(report), report.unsaved) == ({"failed": 1}, {})
-    [notification] = ends.told.bodies()
+    [notification] = ends.published.bodies()
     assert (notification["status"], notification["reason"], notification["attempts"]) == ("failed", "temporary", 17)
     [letter] = ends.dead.messages()
     attributes = {name: value["StringValue"] for name, value in letter["MessageAttributes"].items()}
@@ -267,18 +267,20 @@ def test_what_is_given_up_is_told_and_can_be_replayed(run, answers, overdue, now
     [replayed] = json.loads(letter["Body"])["captures"]
     assert queue_message.from_json(replayed, now) == replace(overdue, attempts=0, replays=1, retry_from=now)
     assert counted(run(sqs_event(replayed=letter["Body"]))) == {"requested": 1}
-    [again] = ends.told.bodies()
+    [again] = ends.published.bodies()
     assert (again["attempts"], again["trigger"]) == (1, notification["trigger"])
     assert again["outcome_id"] != notification["outcome_id"]
 
 
-def test_a_capture_that_cannot_be_told_goes_back_alone_and_is_told_later(*, run, answers, topic_entries, ends, now):
+def test_a_capture_that_cannot_be_published_goes_back_alone_and_is_published_later(
+    *, run, answers, topic_entries, ends, now
+):
     answers["three"] = 404
     topic_entries.fail(lambda entry: entry["Subject"] != "requested one", calls=3)
     report = run(sqs_event(record="one two three"))
     assert (counted(report), report.unsaved) == ({"requested": 1, "deferred": 2}, {})
     assert (report.notifications_published, report.notifications_failed) == (1, 2)
-    assert agents_of(ends.told.bodies()) == ["one"]
+    assert agents_of(ends.published.bodies()) == ["one"]
     assert [agents_of(body["captures"]) for body in ends.waiting.bodies(after_seconds=34)] == [["one"]]
     [body] = ends.waiting.bodies(after_seconds=300)
     again = {capture["agent_id"]: queue_message.from_json(capture, now) for capture in body["captures"]}
@@ -286,11 +288,11 @@ def test_a_capture_that_cannot_be_told_goes_back_alone_and_is_told_later(*, run,
     assert (again["two"].unconfirmed_since, again["three"].unconfirmed_since) == (now, None)
 
     assert counted(run(sqs_event(again=body))) == {"requested": 1, "rejected": 1}
-    assert agents_of(ends.told.bodies()) == ["three", "two"]
+    assert agents_of(ends.published.bodies()) == ["three", "two"]
     assert answers.asked == {"one": 1, "two": 1, "three": 2}
 
 
-def test_what_neither_is_told_nor_put_back_keeps_its_record_and_no_other(*, run, topic_entries, queue_entries):
+def test_what_neither_is_published_nor_requeued_keeps_its_record_and_no_other(*, run, topic_entries, queue_entries):
     topic_entries.fail(lambda entry: entry["Subject"] == "requested two", calls=3)
     queue_entries.fail(lambda entry: '"two"' in entry["MessageBody"], is_sender_fault=True)
     report = run(sqs_event(first="one", second="two", third="three"))
@@ -298,7 +300,7 @@ def test_what_neither_is_told_nor_put_back_keeps_its_record_and_no_other(*, run,
     assert counted(report) == {"requested": 2, "deferred": 1}
 
 
-def test_what_is_given_up_lies_in_the_dead_letter_queue_even_when_it_cannot_be_told(
+def test_what_is_abandoned_lies_in_the_dead_letter_queue_even_when_it_cannot_be_published(
     *, run, answers, overdue, topic_entries, ends
 ):
     answers["overdue"] = 503
@@ -310,26 +312,28 @@ def test_what_is_given_up_lies_in_the_dead_letter_queue_even_when_it_cannot_be_t
     assert ends.waiting.messages(after_seconds=900) == []
 
 
-def test_what_cannot_get_into_the_dead_letter_queue_is_not_told_either(*, run, answers, overdue, queue_entries, ends):
+def test_what_cannot_get_into_the_dead_letter_queue_is_not_published_either(
+    *, run, answers, overdue, queue_entries, ends
+):
     answers["overdue"] = 503
     queue_entries.fail(lambda entry: "MessageAttributes" in entry, calls=2, is_sender_fault=True)
-    report = run(sqs_event(good="one", bad="two, not@good", given_up={"captures": [queue_message.to_json(overdue)]}))
+    report = run(sqs_event(good="one", bad="two, not@good", abandoned={"captures": [queue_message.to_json(overdue)]}))
     assert report.unsaved == {"bad": "the dead letter was not sent: Throttled: slow down"}
     assert counted(report) == {"requested": 1, "deferred": 3}
-    assert agents_of(ends.told.bodies()) == ["one"]
+    assert agents_of(ends.published.bodies()) == ["one"]
     assert answers.asked == {"one": 1, "overdue": 1}
     waiting = [body for seconds in (34, 300) for body in ends.waiting.bodies(after_seconds=seconds)]
     assert [agents_of(body["captures"]) for body in waiting] == [["one"], ["overdue"]]
 
 
-def test_a_capture_that_is_not_put_back_keeps_its_record_and_no_other(*, run, unfollowed, answers, sqs, ends):
+def test_a_capture_that_is_not_requeued_keeps_its_record_and_no_other(*, run, unfollowed, answers, sqs, ends):
     answers.update(two=503, three=503)
     break_calls(sqs, "SendMessageBatch")
     report = run(sqs_event(first="one", second="two", third="three"), unfollowed)
     assert sorted(report.unsaved) == ["second", "third"]
     assert report.unsaved["second"].startswith("the capture was not requeued: ClientError: ")
     assert counted(report) == {"requested": 1, "deferred": 2}
-    assert [(notification["status"], notification["job_id"]) for notification in ends.told.bodies()] == [
+    assert [(notification["status"], notification["job_id"]) for notification in ends.published.bodies()] == [
         ("requested", "first"),
         ("job_done", "first"),
     ]
@@ -364,39 +368,39 @@ def test_captures_that_cannot_fan_out_keep_their_record(run, unfollowed, sqs):
     assert counted(report) == {"requested": 500, "deferred": 1}
 
 
-def test_a_worker_that_raises_what_nobody_expected_keeps_its_record_and_no_other(run, answers, log, ends):
-    answers["two"] = RuntimeError("nobody expected this")
+def test_a_worker_that_raises_what_no_one_expected_keeps_its_record_and_no_other(run, answers, log, ends):
+    answers["two"] = RuntimeError("no one expected this")
     report = run(sqs_event(first="one", second="two", third="three"))
     assert report.unsaved == {"second": "RuntimeError in a worker"}
     assert counted(report) == {"requested": 2, "deferred": 1}
-    assert agents_of(ends.told.bodies()) == ["one", "three"]
-    assert "nobody expected this" in log.getvalue()
+    assert agents_of(ends.published.bodies()) == ["one", "three"]
+    assert "no one expected this" in log.getvalue()
 
 
-def test_an_error_while_telling_ends_the_invocation_and_loses_nobody(run, sns):
-    break_calls(sns, "PublishBatch", RuntimeError("nobody expected this"))
+def test_an_error_while_telling_ends_the_invocation_and_loses_no_one(run, sns):
+    break_calls(sns, "PublishBatch", RuntimeError("no one expected this"))
     with pytest.raises(RuntimeError):
         run(sqs_event(record=" ".join(f"agent-{number}" for number in range(25))))
 
 
-def test_outcomes_are_told_while_others_are_still_being_asked_for(run, answers, sns):
-    is_told = Event()
-    sns.meta.events.register("before-call.sns.PublishBatch", lambda **_: is_told.set())
-    answers["last"] = lambda: 202 if is_told.wait(timeout=10) else 500
+def test_outcomes_are_published_while_others_are_still_being_asked_for(run, answers, sns):
+    is_published = Event()
+    sns.meta.events.register("before-call.sns.PublishBatch", lambda **_: is_published.set())
+    answers["last"] = lambda: 202 if is_published.wait(timeout=10) else 500
     agents = [f"agent-{number}" for number in range(20)]
     assert counted(run({"agent_ids": [*agents, "last"]})) == {"requested": 21}
 
 
 def test_the_token_is_in_no_log_line(run, answers, overdue, log, ends):
     answers.update(
-        two=RuntimeError("nobody expected this"), three=requests.ReadTimeout("timed out"), four=401, five=403
+        two=RuntimeError("no one expected this"), three=requests.ReadTimeout("timed out"), four=401, five=403
     )
     answers["overdue"] = requests.ConnectionError("reset")
     run(sqs_event(first="one two three five", second={"captures": [queue_message.to_json(overdue)]}, third="{"))
     run(sqs_event(first="four"))
     said = [
         log.getvalue(),
-        *map(str, [*ends.waiting.messages(after_seconds=900), *ends.dead.messages(), *ends.told.messages()]),
+        *map(str, [*ends.waiting.messages(after_seconds=900), *ends.dead.messages(), *ends.published.messages()]),
     ]
     assert len(said) > 5
     assert not [text for text in said if TOKEN in text]
@@ -459,7 +463,7 @@ def test_an_invocation_that_has_no_time_left_to_send_anything_keeps_its_source(s
     assert sorted(report.unsaved) == ["bad", "good", "overdue"]
     assert {why.rpartition(": ")[2] for why in report.unsaved.values()} == {"the invocation has no time left for it"}
     assert (counted(report), answers.asked) == ({"deferred": 3}, {})
-    assert (ends.waiting.messages(), ends.dead.messages(), ends.told.messages()) == ([], [], [])
+    assert (ends.waiting.messages(), ends.dead.messages(), ends.published.messages()) == ([], [], [])
 
 
 def test_an_invocation_that_starts_with_too_little_time_for_a_call_is_an_error_and_does_nothing(
@@ -471,10 +475,15 @@ def test_an_invocation_that_starts_with_too_little_time_for_a_call_is_an_error_a
             request_id="request-id",
             remaining_millis=lambda: 1000 * (CALL_SECONDS + SAVING_SECONDS - 1),
         )
-    assert (answers.asked, ends.waiting.messages(), ends.dead.messages(), ends.told.messages()) == ({}, [], [], [])
+    assert (answers.asked, ends.waiting.messages(), ends.dead.messages(), ends.published.messages()) == (
+        {},
+        [],
+        [],
+        [],
+    )
 
 
-def test_a_call_that_takes_too_long_is_given_up_and_its_worker_does_nothing_further(
+def test_a_call_that_takes_too_long_is_abandoned_and_its_worker_does_nothing_further(
     *, run, answers, ends, items, monkeypatch, now
 ):
     monkeypatch.setattr(worker_pool, "CALL_SECONDS", 0.05)
@@ -493,10 +502,10 @@ def test_a_call_that_takes_too_long_is_given_up_and_its_worker_does_nothing_furt
     states = {item["pk"]: (item["state"], item["claimed_until"]) for item in items("AGENT#")}
     assert states["AGENT#110011#DFW#hangs"] == ("claimed", "1970-01-01T00:00:00.000Z")
     assert states["AGENT#110011#DFW#one"][0] == "accepted"
-    assert agents_of(ends.told.bodies()) == ["one"]
+    assert agents_of(ends.published.bodies()) == ["one"]
 
 
-def test_when_time_is_up_what_still_runs_is_given_up_and_what_never_began_is_untried(
+def test_when_time_is_up_what_still_runs_is_abandoned_and_what_never_began_is_untried(
     *, service, answers, ends, monkeypatch
 ):
     monkeypatch.setattr(worker_pool, "_CHECK_SECONDS", 0.01)
@@ -513,7 +522,7 @@ def test_when_time_is_up_what_still_runs_is_given_up_and_what_never_began_is_unt
     assert [agents_of(body["captures"]) for body in ends.waiting.bodies(after_seconds=29)] == [["hangs"]]
 
 
-def test_each_log_line_names_its_trigger_and_what_came_of_it(run, answers, log):
+def test_each_log_line_names_its_trigger_and_its_outcome(run, answers, log):
     answers.update(two=404, three=503)
     run(sqs_event(first="one", second="two", third="three"))
     lines = [json.loads(line) for line in log.getvalue().splitlines()]
@@ -547,12 +556,12 @@ def test_without_a_deadline_it_does_not(run, unfollowed, ends):
     assert ends.waiting.bodies(after_seconds=900) == []
 
 
-def test_every_agent_that_is_watched_is_told_or_watched_further(*, run, looks, watched, answers, ends, now):
+def test_every_agent_that_is_watched_is_published_or_watched_further(*, run, looks, watched, answers, ends, now):
     looks.update(done="completed", gone=404, refused=403, busy=503, uploading="started", offline="requested")
     activated_at = now - timedelta(seconds=100)
     report = run(sqs_event(record=watched(*looks, is_missing=True, activated_at=activated_at, activations=1)))
     assert counted(report) == {"captured": 1, "expired": 1, "rejected": 1, "waiting": 1, "deferred": 2}
-    assert {notification["agent_id"]: notification["status"] for notification in ends.told.bodies()} == {
+    assert {notification["agent_id"]: notification["status"] for notification in ends.published.bodies()} == {
         "done": "captured",
         "gone": "expired",
         "refused": "rejected",
@@ -619,7 +628,7 @@ def test_what_a_kept_record_brings_again_does_not_wait_in_the_queue_as_well(
     assert [agents_of(body["captures"]) for body in ends.waiting.bodies(after_seconds=900)] == [["one"]]
 
 
-def test_a_watched_log_file_that_cannot_be_told_is_looked_for_again(run, looks, watched, topic_entries, ends):
+def test_a_watched_log_file_that_cannot_be_published_is_looked_for_again(run, looks, watched, topic_entries, ends):
     looks["done"] = "completed"
     topic_entries.fail(lambda _: True, calls=3)
     message = watched("done")
@@ -627,23 +636,25 @@ def test_a_watched_log_file_that_cannot_be_told_is_looked_for_again(run, looks, 
     assert ends.waiting.bodies(after_seconds=300) == [message]
 
 
-def test_what_was_told_and_cannot_be_watched_comes_again_and_is_told_the_same(run, answers, queue_entries, ends):
+def test_what_was_published_and_cannot_be_watched_comes_again_and_is_published_the_same(
+    run, answers, queue_entries, ends
+):
     queue_entries.fail(lambda _: True, is_sender_fault=True)
     report = run(sqs_event(record="one"))
     assert report.unsaved == {"record": "the capture was not requeued: Throttled: slow down"}
     assert counted(run(sqs_event(record="one"))) == counted(report) == {"requested": 1}
-    first, second = ends.told.bodies()
+    first, second = ends.published.bodies()
     assert (first["outcome_id"], first["logfile"]) == (second["outcome_id"], second["logfile"])
     assert answers.asked == {"one": 1}
     assert [agents_of(body["captures"]) for body in ends.waiting.bodies(after_seconds=34)] == [["one"]]
 
 
-def test_two_askers_of_one_agent_are_both_told(run, service, answers, ends):
+def test_two_askers_of_one_agent_are_both_published(run, service, answers, ends):
     one_by_one = replace(service, concurrency=1)
     report = run(sqs_event(first="one two", second="two", third='{"agent_id": "two", "force": true}'), one_by_one)
     assert counted(report) == {"requested": 3, "duplicate": 1}
     assert answers.asked == {"one": 1, "two": 2}
-    [duplicate] = [notification for notification in ends.told.bodies() if notification["status"] == "duplicate"]
+    [duplicate] = [notification for notification in ends.published.bodies() if notification["status"] == "duplicate"]
     assert (duplicate["trigger"]["id"], duplicate["logfile"]["id"]) == ("second", "log-of-two")
     assert duplicate["message"].endswith(" already, for first")
 
@@ -718,18 +729,18 @@ def counted_as(items):
     return read
 
 
-def test_the_sum_is_told_when_the_last_agent_has_ended(*, run, answers, looks, ends, counted_as):
+def test_the_sum_is_published_when_the_last_agent_has_ended(*, run, answers, looks, ends, counted_as):
     answers.update(unknown=404)
     run(sqs_event(message="one two unknown not@good"))
     assert counted_as() == {"message": {"rejected": 1}}
     looks.update(one="completed", two="started")
     run(requeue(ends))
-    assert sums(ends.told.bodies()) == []
+    assert sums(ends.published.bodies()) == []
     looks.update(two=404)
-    assert sums(ends.told.bodies()) == []
+    assert sums(ends.published.bodies()) == []
     run(requeue(ends))
     report = run(requeue(ends))
-    [done] = sums(ends.told.bodies())
+    [done] = sums(ends.published.bodies())
     assert done | {"outcome_id": None, "message": None, "at": None, "seconds": None} == {
         "version": "1",
         "status": "job_done",
@@ -759,10 +770,11 @@ def test_a_named_job_takes_in_every_message_that_names_it(run, unfollowed, ends)
         unfollowed,
     )
     run(sqs_event(third={"agent_id": "three", "job": "night"}, fourth="four"), unfollowed)
-    told = [
-        (done["job_id"], done["revision"], done["requested"], done["duplicate"]) for done in sums(ends.told.bodies())
+    published = [
+        (done["job_id"], done["revision"], done["requested"], done["duplicate"])
+        for done in sums(ends.published.bodies())
     ]
-    assert sorted(told) == [("fourth", 1, 1, 0), ("night", 1, 2, 1), ("night", 2, 3, 1)]
+    assert sorted(published) == [("fourth", 1, 1, 0), ("night", 1, 2, 1), ("night", 2, 3, 1)]
 
 
 def test_an_agent_that_two_triggers_of_a_batch_name_is_a_duplicate_for_the_second_however_late_the_answer(
@@ -772,17 +784,17 @@ def test_an_agent_that_two_triggers_of_a_batch_name_is_a_duplicate_for_the_secon
     answers["twice"] = lambda: 202 if other_was_asked.wait(timeout=10) else 500
     answers["once"] = lambda: other_was_asked.set() or 202
     run(sqs_event(first="twice", second="twice", third="once"), replace(unfollowed, concurrency=2))
-    told = [
+    published = [
         (notification["trigger"]["id"], notification["status"])
-        for notification in ends.told.bodies()
+        for notification in ends.published.bodies()
         if "agent_id" in notification
     ]
-    assert sorted(told) == [("first", "requested"), ("second", "duplicate"), ("third", "requested")]
+    assert sorted(published) == [("first", "requested"), ("second", "duplicate"), ("third", "requested")]
 
 
 def test_an_event_without_a_readable_agent_is_no_job(run, ends, items):
     run(sqs_event(first="not@good", second={"agent_id": "a", "job": 7}))
-    assert {notification["status"] for notification in ends.told.bodies()} == {"rejected"}
+    assert {notification["status"] for notification in ends.published.bodies()} == {"rejected"}
     assert items("JOB#") == []
 
 
@@ -804,15 +816,15 @@ def test_what_fans_out_belongs_to_one_sum(run, unfollowed, ends):
     agents = [f"agent-{number}" for number in range(CAPTURES_IN_AN_INVOCATION + 50)]
     alone = replace(unfollowed, cool_down=timedelta())
     run(sqs_event(message=" ".join(agents)), alone)
-    assert sums(ends.told.bodies()) == []
+    assert sums(ends.published.bodies()) == []
     run(requeue(ends), alone)
-    assert [done["requested"] for done in sums(ends.told.bodies())] == [550]
+    assert [done["requested"] for done in sums(ends.published.bodies())] == [550]
 
 
 def test_a_capture_without_a_job_is_in_none(run, looks, watched, ends, table_calls):
     looks["one"] = "completed"
     run(sqs_event(message=watched("one")))
-    assert [notification["status"] for notification in ends.told.bodies()] == ["captured"]
+    assert [notification["status"] for notification in ends.published.bodies()] == ["captured"]
     assert table_calls.calls == {}
 
 
@@ -824,7 +836,7 @@ def test_what_cannot_be_counted_comes_again_to_be_counted_and_for_nothing_else(
     report = run(sqs_event(message="one two", other="three"), unfollowed)
     assert (counted(report), report.not_counted) == ({"requested": 2, "rejected": 1}, 3)
     assert "jobs were not recorded" in log.getvalue()
-    assert len(ends.told.bodies()) == 3
+    assert len(ends.published.bodies()) == 3
     assert ends.waiting.bodies(after_seconds=299) == []
     again = requeue(ends, after_seconds=300)
     report = run(again, unfollowed)
@@ -833,13 +845,17 @@ def test_what_cannot_be_counted_comes_again_to_be_counted_and_for_nothing_else(
     table_calls.errors.clear()
     report = run(requeue(ends), unfollowed)
     assert (report.asked, len(report.jobs_done)) == (0, 2)
-    assert sorted((done["job_id"], done["asked"]) for done in ends.told.bodies()) == [("message", 2), ("other", 1)]
+    assert sorted((done["job_id"], done["asked"]) for done in ends.published.bodies()) == [
+        ("message", 2),
+        ("other", 1),
+    ]
     assert answers.asked == {"one": 1, "two": 1, "three": 1}
     assert counted_as()["message"] == {"requested": 1, "rejected": 1, "revision": 1}
     assert ends.waiting.messages(after_seconds=900) == []
 
 
-def test_a_table_that_is_out_of_reach_is_tried_with_one_job_alone(run, unfollowed, table_calls, ends):
+def test_a_table_that_is_out_of_reach_is_tried_with_one_job_alone(*, run, unfollowed, table_calls, ends, monkeypatch):
+    monkeypatch.setattr(job_tracker, "JOBS_AT_ONCE", 1)
     table_calls.fail("UpdateItem", "AccessDeniedException")
     run(sqs_event(**{f"message-{number}": f"agent-{number}" for number in range(5)}), unfollowed)
     assert table_calls.calls["UpdateItem"] == 1
@@ -858,12 +874,12 @@ def test_what_cannot_be_counted_for_the_whole_retry_window_is_kept_and_can_be_re
     attributes = {name: value["StringValue"] for name, value in letter["MessageAttributes"].items()}
     assert attributes == {"reason": "not_counted", "status": "requested", "trigger_type": "sqs", "attempts": "1"}
     table_calls.errors.clear()
-    ends.told.bodies()
+    ends.published.bodies()
     run(sqs_event(replayed=letter["Body"]), later)
-    assert [(done["job_id"], done["requested"]) for done in ends.told.bodies()] == [("message", 1)]
+    assert [(done["job_id"], done["requested"]) for done in ends.published.bodies()] == [("message", 1)]
 
 
-def test_a_sum_that_cannot_be_told_is_told_later(*, run, unfollowed, topic_entries, ends, answers):
+def test_a_sum_that_cannot_be_published_is_published_later(*, run, unfollowed, topic_entries, ends, answers):
     is_sum = lambda entry: "job_done" in entry["Subject"]  # noqa: E731 (it has a name only to be said twice)
     topic_entries.fail(is_sum, calls=3)
     report = run(sqs_event(message="one two"), unfollowed)
@@ -874,14 +890,14 @@ def test_a_sum_that_cannot_be_told_is_told_later(*, run, unfollowed, topic_entri
     assert capture["phase"]["status"] == "requested"
     run(again, unfollowed)
     run(again, unfollowed)
-    assert [done["requested"] for done in sums(ends.told.bodies())] == [2]
+    assert [done["requested"] for done in sums(ends.published.bodies())] == [2]
     assert answers.asked == {"one": 1, "two": 1}
 
 
-def test_a_record_that_comes_again_is_counted_once_and_tells_its_sum_once(run, unfollowed, ends, counted_as):
+def test_a_record_that_comes_again_is_counted_once_and_reports_its_sum_once(run, unfollowed, ends, counted_as):
     for _ in range(2):
         run(sqs_event(message="one two"), unfollowed)
-    assert len(ends.told.bodies()) == 2 + 1 + 2
+    assert len(ends.published.bodies()) == 2 + 1 + 2
     assert counted_as() == {"message": {"requested": 2, "revision": 1}}
 
 
@@ -901,7 +917,7 @@ def test_a_replayed_failure_corrects_the_sum(*, run, unfollowed, answers, ends, 
         ),
         unfollowed,
     )
-    [first] = sums(ends.told.bodies())
+    [first] = sums(ends.published.bodies())
     assert (first["revision"], first["failed"], first["requested"]) == (1, 1, 1)
     assert first["message"] == "2 agents: 1 failed, 1 requested"
     answers["overdue"] = 503
@@ -910,18 +926,18 @@ def test_a_replayed_failure_corrects_the_sum(*, run, unfollowed, answers, ends, 
     assert counted_as()[job.job_id] == {"failed": 1, "pending": 1, "requested": 1, "revision": 1}
     answers["overdue"] = 202
     run(requeue(ends), unfollowed)
-    [second] = sums(ends.told.bodies())
+    [second] = sums(ends.published.bodies())
     assert (second["revision"], second["failed"], second["requested"]) == (2, 0, 2)
     assert first["outcome_id"] != second["outcome_id"]
 
 
 def test_without_time_to_count_what_has_ended_waits_to_be_counted(unfollowed, ends, table_calls, sns):
-    is_told = Event()
-    sns.meta.events.register("before-call.sns.PublishBatch", lambda **_: is_told.set())
+    is_published = Event()
+    sns.meta.events.register("before-call.sns.PublishBatch", lambda **_: is_published.set())
     report = unfollowed.run(
         sqs_event(message="one"),
         request_id="request-id",
-        remaining_millis=lambda: 1000 * (2 * SENDING_SECONDS - 1) if is_told.is_set() else 300_000,
+        remaining_millis=lambda: 1000 * (2 * SENDING_SECONDS - 1) if is_published.is_set() else 300_000,
     )
     assert (report.not_counted, report.unsaved, table_calls.calls["UpdateItem"]) == (1, {}, 0)
     assert len(requeue(ends)["Records"]) == 1

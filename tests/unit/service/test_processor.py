@@ -130,16 +130,16 @@ def test_a_log_file_may_be_as_old_as_the_moment_before_it_was_asked_for(wire, pr
         return 202, {}, ""
 
     wire.add_callback("POST", URL, answer)
-    told = process(replace(processor, now=lambda: moments[-1]), capture)
-    assert told.outcome.at == now + timedelta(seconds=12)
-    assert told.next.phase.requested_at == now
+    published = process(replace(processor, now=lambda: moments[-1]), capture)
+    assert published.outcome.at == now + timedelta(seconds=12)
+    assert published.next.phase.requested_at == now
 
 
 def test_without_a_deadline_an_accepted_request_is_an_ending(wire, processor, capture):
     wire.post(URL, status=202, json={"id": "made"})
     unfollowed = replace(processor, polls=replace(processor.polls, deadline_seconds=0))
-    told = process(unfollowed, capture)
-    assert (told.outcome.status, told.next) == (Status.REQUESTED, None)
+    published = process(unfollowed, capture)
+    assert (published.outcome.status, published.next) == (Status.REQUESTED, None)
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 405, 501])
@@ -333,7 +333,7 @@ def test_a_request_that_is_lost_twice_is_looked_for_from_the_first_time(wire, pr
 
 
 @pytest.mark.parametrize(
-    ("answer", "told"),
+    ("answer", "published"),
     [
         ({"status": 503}, (Reason.TEMPORARY, 503)),
         ({"status": 401}, (Reason.TOKEN_REFUSED, None)),
@@ -341,13 +341,13 @@ def test_a_request_that_is_lost_twice_is_looked_for_from_the_first_time(wire, pr
     ],
     ids=["busy", "token refused", "lost"],
 )
-def test_what_is_temporary_for_too_long_is_given_up(wire, processor, overdue, answer, told):
+def test_what_is_temporary_for_too_long_is_abandoned(wire, processor, overdue, answer, published):
     wire.post(URL, **answer)
     result = process(processor, overdue)
     assert result.is_dead_letter
     assert (result.capture.attempts, result.outcome.attempts) == (3, 3)
     assert (result.outcome.status, result.outcome.project_id) == (Status.FAILED, "110011")
-    assert (result.outcome.reason, result.outcome.http_status) == told
+    assert (result.outcome.reason, result.outcome.http_status) == published
 
 
 def test_a_capture_is_tried_once_more_when_its_time_is_up(wire, processor, overdue):
@@ -414,13 +414,13 @@ def test_until_it_is_found_it_is_looked_for(wire, processor, unnamed, listed, lo
     assert methods(wire) == ["GET"]
 
 
-def test_an_agent_that_is_offline_is_told_and_its_log_file_watched(wire, processor, activated):
+def test_an_agent_that_is_offline_is_published_and_its_log_file_watched(wire, processor, activated):
     wire.get(FILE_URL, json={"id": "a-log-file", "state": "requested"})
     wire.get(STATUS_URL, json={"busy": False, "online": False})
-    told = process(processor, activated)
-    assert (told.outcome.status, told.outcome.reason) == (Status.WAITING, Reason.AGENT_OFFLINE)
-    assert told.outcome.message == "the agent is offline; its log file is polled until 2026-11-23 14:12 UTC"
-    assert (told.next, told.delay_seconds) == (with_phase(activated, is_presence_known=True), 900)
+    published = process(processor, activated)
+    assert (published.outcome.status, published.outcome.reason) == (Status.WAITING, Reason.AGENT_OFFLINE)
+    assert published.outcome.message == "the agent is offline; its log file is polled until 2026-11-23 14:12 UTC"
+    assert (published.next, published.delay_seconds) == (with_phase(activated, is_presence_known=True), 900)
     assert [made.request.url for made in wire.calls] == [FILE_URL, STATUS_URL]
 
 
@@ -441,7 +441,7 @@ def test_an_agent_that_is_online_is_only_slow(wire, processor, activated):
         {"status": 503},
         {"body": requests.ReadTimeout()},
     ],
-    ids=["not told", "no such agent", "redirect", "busy", "no answer"],
+    ids=["not published", "no such agent", "redirect", "busy", "no answer"],
 )
 def test_an_agent_that_is_not_known_to_be_offline_is_only_looked_for_again(wire, processor, activated, status):
     wire.get(FILE_URL, json={"id": "a-log-file", "state": "requested"})
@@ -497,9 +497,13 @@ def test_a_secret_that_cannot_be_read_fails_a_look_too(wire, processor, watched,
 def test_a_look_that_fails_for_too_long_was_the_last_one(wire, processor, at_the_deadline, answer, http_status):
     wire.get(FILE_URL, **answer)
     assert process(processor, at_the_deadline).outcome is None
-    told = process(replace(processor, polls=replace(processor.polls, grace_seconds=0)), at_the_deadline)
-    assert (told.outcome.status, told.outcome.reason, told.next) == (Status.EXPIRED, Reason.NOT_UPLOADED, None)
-    assert (told.outcome.project_id, told.outcome.http_status) == ("110011", http_status)
+    published = process(replace(processor, polls=replace(processor.polls, grace_seconds=0)), at_the_deadline)
+    assert (published.outcome.status, published.outcome.reason, published.next) == (
+        Status.EXPIRED,
+        Reason.NOT_UPLOADED,
+        None,
+    )
+    assert (published.outcome.project_id, published.outcome.http_status) == ("110011", http_status)
 
 
 @pytest.mark.parametrize("refused_at", [FILE_URL, STATUS_URL], ids=["the log file", "the agent"])
@@ -512,16 +516,16 @@ def test_a_token_that_expires_while_a_log_file_is_watched_is_exchanged(wire, pro
         wire.get(url.replace("110011", "220022"), json=body)
     processor.token.current()
     renew()
-    told = process(processor, activated)
-    assert told.outcome.status is Status.WAITING
+    published = process(processor, activated)
+    assert published.outcome.status is Status.WAITING
     assert [token for _, token in calls(wire)].count(FIRST) == (1 if refused_at == FILE_URL else 2)
     assert calls(wire)[-1] == ("GET", SECOND)
 
 
 def test_a_log_file_that_is_polled_is_not_requested_again(wire, processor, watched):
     wire.get(FILE_URL, status=404)
-    told = process(processor, with_phase(watched, is_missing=True))
-    assert (told.outcome.status, told.outcome.reason) == (Status.EXPIRED, Reason.GONE)
+    published = process(processor, with_phase(watched, is_missing=True))
+    assert (published.outcome.status, published.outcome.reason) == (Status.EXPIRED, Reason.GONE)
     assert methods(wire) == ["GET"]
 
 
@@ -538,7 +542,7 @@ def test_more_temporary_failures_in_a_row_than_workers_leave_the_others_untried(
 
 
 @pytest.mark.parametrize("status", [202, 403, 409])
-def test_an_answer_for_good_in_between_begins_the_row_anew(wire, processor, capture, status):
+def test_an_answer_for_good_in_between_begins_the_row_again(wire, processor, capture, status):
     forced = replace(capture, force=True)
     wire.get(URL, json={"logfiles": []})
     for _ in range(WORKERS):
@@ -550,7 +554,7 @@ def test_an_answer_for_good_in_between_begins_the_row_anew(wire, processor, capt
 
 
 @pytest.mark.parametrize("answer", [{"status": 503}, {"body": requests.ReadTimeout("timed out")}])
-def test_looks_that_fail_pull_the_brake_too(wire, processor, capture, watched, answer):
+def test_looks_that_fail_open_the_circuit_breaker_too(wire, processor, capture, watched, answer):
     wire.get(FILE_URL, **answer)
     results = [process(processor, watched) for _ in range(WORKERS + 1)]
     assert all(result.is_tried for result in results)
@@ -585,11 +589,11 @@ def test_a_capture_is_requeued_as_it_is_when_time_runs_out_between_two_calls(wir
     assert (result.capture, result.failure.reason, methods(wire)) == (capture, Reason.OUT_OF_TIME, ["POST"])
 
 
-def test_a_turn_that_is_given_up_before_it_began_is_untried(processor, capture):
+def test_a_turn_that_is_abandoned_before_it_began_is_untried(processor, capture):
     assert processor.abandoned(a_task(capture)).capture == capture
 
 
-def test_a_request_that_is_given_up_may_have_been_served(wire, processor, capture, now):
+def test_a_request_that_is_abandoned_may_have_been_served(wire, processor, capture, now):
     task = a_task(capture)
     wire.add_callback("POST", URL, lambda _: task.abandon() or (202, {}, '{"id": "made"}'))
     with pytest.raises(AbandonedError):
@@ -607,14 +611,14 @@ def test_an_abandoned_task_makes_no_call(wire, processor, capture):
     assert not wire.calls
 
 
-def test_a_look_that_is_given_up_was_a_look(processor, watched):
+def test_a_look_that_is_abandoned_was_a_look(processor, watched):
     task = a_task(watched)
     task.begin(watched.phase.requested_at)
     result = processor.abandoned(task)
     assert (result.capture, result.failure.reason) == (watched, Reason.TEMPORARY)
 
 
-def test_turns_that_are_given_up_pull_the_brake(processor, capture, watched):
+def test_turns_that_are_abandoned_open_the_circuit_breaker(processor, capture, watched):
     for each in [capture, *[watched] * WORKERS]:
         task = a_task(each)
         task.begin(capture.asked_at)
@@ -623,7 +627,7 @@ def test_turns_that_are_given_up_pull_the_brake(processor, capture, watched):
 
 
 @pytest.mark.parametrize("is_known", [True, False])
-def test_what_cannot_be_told_comes_to_the_same_again(*, wire, processor, capture, watched, now, is_known):
+def test_what_cannot_be_published_comes_to_the_same_again(*, wire, processor, capture, watched, now, is_known):
     wire.post(URL, status=202 if is_known else 404)
     wire.get(FILE_URL, json={"state": "completed"})
     again = replace(capture, attempts=3, phase=Requesting(now if is_known else None))
@@ -669,7 +673,7 @@ def test_a_rotation_that_cannot_be_asked_for_defers_all_the_same(wire, rotating,
     assert (result.failure.reason, result.capture.attempts) == (Reason.TOKEN_REFUSED, 3)
 
 
-def test_a_secret_that_nobody_rotates_is_not_rotated(wire, processor, capture, secret_calls):
+def test_a_secret_that_no_one_rotates_is_not_rotated(wire, processor, capture, secret_calls):
     wire.post(URL, status=401)
     assert process(processor, capture).failure.message.endswith(
         " holds a token that the API refuses; put another one"

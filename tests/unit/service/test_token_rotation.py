@@ -67,7 +67,7 @@ def stored(secrets):
 
 @pytest.fixture(autouse=True)
 def tokens(wire):
-    """The tokens that Identity issues, one after the other; what it has issued is no longer among them."""
+    """The tokens that Identity issues, one after the other; an issued token leaves the list."""
     tokens = ["new-token", "newer-token"]
 
     def issue(_):
@@ -80,7 +80,7 @@ def tokens(wire):
 
 @pytest.fixture(autouse=True)
 def pings(wire):
-    """What the API answers to the next calls of its own; 200 afterwards."""
+    """The API's responses to the next pings; 200 afterwards."""
     answers = []
 
     def answer(_):
@@ -178,7 +178,7 @@ def test_one_rotation_follows_another(stored, rotate):
 
 
 @pytest.mark.parametrize("repeated", STEPS)
-def test_a_step_may_come_again(stored, do, tokens, repeated):
+def test_a_step_may_be_repeated(stored, do, tokens, repeated):
     for step in STEPS:
         do(step)
         if step == repeated:
@@ -187,7 +187,7 @@ def test_a_step_may_come_again(stored, do, tokens, repeated):
     assert tokens == ["newer-token"]
 
 
-def test_the_whole_rotation_may_come_again_after_it_is_done(stored, do, tokens, logged):
+def test_the_whole_rotation_may_be_repeated_after_it_is_done(stored, do, tokens, logged):
     results = [do(step) for step in STEPS * 2]
     assert results == [False, False, False, True, *[False] * 4]
     assert (stored.fields()["token"], tokens) == ("new-token", ["newer-token"])
@@ -222,13 +222,13 @@ def test_an_api_that_does_not_answer_ends_the_step(stored, do, version_id, pings
     assert stored.stages(version_id) == ["AWSPENDING"]
 
 
-def test_a_new_token_that_is_refused_is_given_up_and_the_next_rotation_gets_another(
+def test_a_new_token_that_is_refused_ends_the_rotation_and_the_next_one_gets_another(
     stored, do, rotate, version_id, pings
 ):
     pings.append(401)
     do("createSecret")
     message = str(error_of(do, "testSecret"))
-    assert message.endswith("the API refuses the new token (401); it is given up, start a new rotation")
+    assert message.endswith("the API refuses the new token (401); this rotation is abandoned, start a new one")
     assert stored.stages(version_id) == []
     assert stored.fields() == CREDENTIALS
     assert rotate() == "newer-token"
@@ -240,7 +240,7 @@ def test_credentials_that_were_put_during_a_rotation_stay(stored, do, rotate, ve
     changed = CREDENTIALS | {"api_key": "another-key"}
     stored.put(SecretString=json.dumps(changed))
     message = str(error_of(do, step))
-    assert "was made before the secret was changed; it is given up, start a new rotation" in message
+    assert "was made before the secret was changed; this rotation is abandoned, start a new one" in message
     assert stored.fields() == changed
     assert stored.stages(version_id) == []
     assert rotate() == "newer-token"
@@ -303,7 +303,7 @@ def test_a_version_that_is_not_pending_is_not_rotated(wire, stored, run, step):
 
 def test_a_step_that_does_not_exist_is_named_with_those_that_do(do):
     assert str(error_of(do, "dropSecret\n")) == (
-        "'dropSecret ' is no step of a rotation, which are createSecret, setSecret, testSecret, finishSecret"
+        "'dropSecret ' is not one of a rotation's steps createSecret, setSecret, testSecret, finishSecret"
     )
 
 
@@ -312,19 +312,22 @@ def test_a_step_that_does_not_exist_is_named_with_those_that_do(do):
     [None, [], {}, {"Step": "createSecret"}, {"Step": 1, "SecretId": "arn", "ClientRequestToken": "id"}],
     ids=str,
 )
-def test_an_event_that_is_none_of_a_rotation_says_how_to_start_one(rotation, event):
+def test_an_event_of_another_kind_is_refused_with_how_to_start_a_rotation(rotation, event):
     assert str(error_of(rotation.run, event)) == (
-        "this is no event of a rotation; start one with aws secretsmanager rotate-secret"
+        "not a rotation's event; start one with aws secretsmanager rotate-secret"
     )
 
 
 @pytest.mark.parametrize(
     ("value", "problem"),
     [
-        ({"SecretString": "{}"}, "has no 'username'; put 'username' and 'api_key' into it"),
-        ({"SecretString": '{"username": "backup-bot"}'}, "has no 'api_key'; put 'username' and 'api_key' into it"),
-        ({"SecretString": "my-content"}, "holds no JSON; put one with 'username' and 'api_key' into it"),
-        ({"SecretString": '{"api_key": "my-content'}, "begins like JSON and is none"),
+        ({"SecretString": "{}"}, "has no 'username'; put JSON with 'username' and 'api_key' into it"),
+        (
+            {"SecretString": '{"username": "backup-bot"}'},
+            "has no 'api_key'; put JSON with 'username' and 'api_key' into it",
+        ),
+        ({"SecretString": "my-content"}, "has no 'username'; put JSON with 'username' and 'api_key' into it"),
+        ({"SecretString": '{"api_key": "my-content'}, "begins like JSON and is not JSON"),
         ({"SecretBinary": b"my-content"}, "holds binary data, not a text"),
     ],
 )
@@ -378,7 +381,7 @@ def everything_said(error):
 
 
 @pytest.mark.parametrize("answer", [401, 503, requests.ConnectionError("reset")], ids=str)
-def test_neither_the_token_nor_the_api_key_is_in_an_error_or_the_log(do, pings, log, answer):
+def test_the_token_and_the_api_key_are_absent_from_errors_and_the_log(do, pings, log, answer):
     pings.append(answer)
     do("createSecret")
     error = error_of(do, "testSecret")

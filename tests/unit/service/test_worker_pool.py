@@ -7,8 +7,8 @@ from threading import enumerate as enumerate_threads
 import pytest
 
 from agent_log_capture.domain.capture import Capture
-from agent_log_capture.domain.failure import NotTriedError
-from agent_log_capture.domain.trigger import Trigger, TriggerType
+from agent_log_capture.domain.outcome import Trigger, TriggerType
+from agent_log_capture.domain.responses import NotTriedError
 from agent_log_capture.service import worker_pool
 from agent_log_capture.service.worker_pool import (
     CALL_SECONDS,
@@ -73,7 +73,7 @@ def test_no_captures_end_at_once():
 
 
 def test_an_error_ends_one_task():
-    error = RuntimeError("nobody expected this")
+    error = RuntimeError("no one expected this")
 
     def process(task):
         if agent_id(task) == "agent-1":

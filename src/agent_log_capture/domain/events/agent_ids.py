@@ -10,10 +10,9 @@ from typing import Any, NamedTuple
 
 from agent_log_capture.domain.capture import JOB_NAME_CHARACTERS, REGIONS, Capture, is_agent_id
 from agent_log_capture.domain.events.envelopes import OWN_NOTIFICATION, Recognized, recognize
-from agent_log_capture.domain.outcome import Reason
+from agent_log_capture.domain.outcome import Reason, Trigger
 from agent_log_capture.domain.printable import printable
 from agent_log_capture.domain.queue_message import from_json
-from agent_log_capture.domain.trigger import Trigger
 
 # An event that fails after a replay lies five levels deeper each time. JSON inside a string counts as one level more.
 MAX_DEPTH = 64

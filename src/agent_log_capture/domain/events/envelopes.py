@@ -4,8 +4,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeGuard
 
+from agent_log_capture.domain.outcome import TRIGGER_ID_CHARACTERS, TRIGGER_NAME_CHARACTERS, Trigger, TriggerType
 from agent_log_capture.domain.printable import printable
-from agent_log_capture.domain.trigger import TRIGGER_ID_CHARACTERS, TRIGGER_NAME_CHARACTERS, Trigger, TriggerType
 
 OWN_NOTIFICATION = "it is a notification that this function published"
 _NOTIFICATION_KEYS = ("version", "status", "outcome_id")

@@ -12,8 +12,7 @@ from typing import Any
 from agent_log_capture.domain.capture import Capture, Job, Requesting
 from agent_log_capture.domain.events.agent_ids import AgentFinder, Finding, Found, Ignored, InvalidValue
 from agent_log_capture.domain.events.envelopes import is_sqs_event, value_at
-from agent_log_capture.domain.outcome import Outcome, Status
-from agent_log_capture.domain.trigger import Trigger, TriggerType
+from agent_log_capture.domain.outcome import Outcome, Status, Trigger, TriggerType
 
 # A notification of this many values is readable, and far below the 256 KiB that SNS carries.
 _VALUES_IN_A_NOTIFICATION = 50

@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from agent_log_capture.domain.outcome import LogFile, Outcome, Reason, Status, readable
-from agent_log_capture.domain.trigger import Trigger, TriggerType
+from agent_log_capture.domain.outcome import LogFile, Outcome, Reason, Status, Trigger, TriggerType, readable
 
 
 @dataclass(frozen=True, slots=True)

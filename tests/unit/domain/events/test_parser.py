@@ -12,9 +12,8 @@ from agent_log_capture.domain.events.parser import EventParser
 from agent_log_capture.domain.job import JobSummary
 from agent_log_capture.domain.notifications import job_summary, notification
 from agent_log_capture.domain.notifications.notification import sns_message
-from agent_log_capture.domain.outcome import Outcome, Reason, Status
+from agent_log_capture.domain.outcome import Outcome, Reason, Status, Trigger, TriggerType
 from agent_log_capture.domain.queue_message import to_dead_letter, to_json
-from agent_log_capture.domain.trigger import Trigger, TriggerType
 
 EVENTS = Path(__file__).parents[4] / "events"
 NOW = datetime(2026, 11, 23, 3, 12, 40, tzinfo=UTC)

@@ -10,8 +10,7 @@ from pathlib import Path
 
 from agent_log_capture.domain.job import JobSummary
 from agent_log_capture.domain.notifications import job_summary, notification
-from agent_log_capture.domain.outcome import LogFile, Outcome, Reason, Status
-from agent_log_capture.domain.trigger import Trigger, TriggerType
+from agent_log_capture.domain.outcome import LogFile, Outcome, Reason, Status, Trigger, TriggerType
 
 FOLDER = Path(__file__).parents[4] / "events" / "outcomes"
 ASKED_AT = datetime(2026, 11, 23, 3, 12, 41, 31_000, tzinfo=UTC)

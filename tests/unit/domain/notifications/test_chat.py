@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 from agent_log_capture.domain.notifications import chat
 from agent_log_capture.domain.notifications.notification import to_json
 from agent_log_capture.domain.notifications.texts import text_of
-from agent_log_capture.domain.outcome import LogFile, Reason, Status
+from agent_log_capture.domain.outcome import LogFile, Reason, Status, Trigger, TriggerType
 from agent_log_capture.domain.printable import printable
-from agent_log_capture.domain.trigger import Trigger, TriggerType
 from tests.unit.domain.notifications import samples
 from tests.unit.domain.notifications.samples import BY_ALARM, MAILS, REJECTED
 

@@ -6,9 +6,8 @@ from hypothesis import strategies as st
 
 from agent_log_capture.domain.notifications.email import subject, to_email
 from agent_log_capture.domain.notifications.texts import text_of
-from agent_log_capture.domain.outcome import Outcome
+from agent_log_capture.domain.outcome import Outcome, Trigger, TriggerType
 from agent_log_capture.domain.printable import printable
-from agent_log_capture.domain.trigger import Trigger, TriggerType
 from tests.unit.domain.notifications.samples import AGENT, CAPTURED, MAILS, OBJECT, REJECTED, SAMPLES
 
 

@@ -8,9 +8,8 @@ from hypothesis import strategies as st
 
 from agent_log_capture.domain.notifications.email import to_email
 from agent_log_capture.domain.notifications.job_summary import message, sns_message, subject, text_of, to_json
-from agent_log_capture.domain.outcome import FINAL_STATUSES, Status
+from agent_log_capture.domain.outcome import FINAL_STATUSES, Status, Trigger, TriggerType
 from agent_log_capture.domain.printable import printable
-from agent_log_capture.domain.trigger import Trigger, TriggerType
 from tests.unit.domain.notifications.samples import JOB_DONE, bodies
 
 COUNTS = st.dictionaries(st.sampled_from(FINAL_STATUSES), st.integers(0, 1_000_000))

@@ -6,8 +6,7 @@ import pytest
 
 from agent_log_capture.domain.events.parser import EventParser
 from agent_log_capture.domain.notifications.notification import sns_message, to_json
-from agent_log_capture.domain.outcome import Reason, Status
-from agent_log_capture.domain.trigger import Trigger, TriggerType
+from agent_log_capture.domain.outcome import Reason, Status, Trigger, TriggerType
 from tests.unit.domain.notifications.samples import (
     AT,
     CAPTURED,
