@@ -1,4 +1,4 @@
-"""Sends to SQS and SNS ten at a time, and sees what fails inside an answer that is itself a success."""
+"""Sends to SQS and SNS ten at a time, and sees entries that fail in a successful response."""
 
 import json
 import time
@@ -10,67 +10,51 @@ from botocore.exceptions import BotoCoreError, ClientError
 from agent_log_capture.domain.printable import printable
 
 MAX_ENTRIES = 10
-_PAUSES_SECONDS = (0, 0.2, 0.6)  # before each try: what a throttled entry needs is a moment
+_PAUSES_SECONDS = (0, 0.2, 0.6)  # before each try; throttling of an entry is short
 _REASON_CHARACTERS = 500
+_OUT_OF_TIME = {"Code": "OutOfTime", "Message": "the invocation has no time left for it"}
 
 type Entry = dict[str, Any]
-type ApiResponse = Mapping[str, Any]
 type HasTime = Callable[[], bool]
 
 
 def send_in_batches(
     entries: Sequence[Entry],
-    send: Callable[[list[Entry]], ApiResponse],
+    send: Callable[[list[Entry]], Mapping[str, Any]],
     *,
     max_bytes: int,
     has_time: HasTime,
     pause: Callable[[float], None] = time.sleep,
 ) -> dict[int, str]:
-    """Send every entry, and again those that failed by the service's own fault; return by index why the rest failed.
+    """Send all entries, and retry those that fail by the service's fault; return the error of each failure by index.
 
-    `send` gets entries with an `Id` and returns the answer of `SendMessageBatch` or `PublishBatch`; what it gets is
-    at most ten entries and `max_bytes`. It is not called when `has_time` says that there is no time for it.
+    `send` takes at most ten entries with an `Id`, and at most `max_bytes`, and returns the response of
+    `SendMessageBatch` or `PublishBatch`. It is only called while `has_time`.
     """
     waiting = {str(index): entry | {"Id": str(index)} for index, entry in enumerate(entries)}
-    refused: dict[str, str] = {}
     failed: dict[str, str] = {}
     for pause_seconds in _PAUSES_SECONDS:
-        if pause_seconds:
+        if pause_seconds and waiting:
             pause(pause_seconds)
-        batches = _batches(waiting.values(), max_bytes)
-        failures = [failure for batch in batches for failure in _send(batch, send, has_time)]
-        refused |= {failure["Id"]: _why(failure) for failure in failures if failure["SenderFault"]}
-        failed = {failure["Id"]: _why(failure) for failure in failures if not failure["SenderFault"]}
-        waiting = {entry_id: waiting[entry_id] for entry_id in failed}
-        if not waiting:
-            break
-    return {int(entry_id): why for entry_id, why in (refused | failed).items()}
+        failed = {entry_id: why for entry_id, why in failed.items() if entry_id not in waiting}
+        tried, waiting = waiting, {}
+        for batch in _batches(tried.values(), max_bytes):
+            whole = [{"Id": entry["Id"], "SenderFault": True} for entry in batch]
+            try:
+                failures = send(batch).get("Failed", []) if has_time() else [each | _OUT_OF_TIME for each in whole]
+            except (BotoCoreError, ClientError) as error:  # botocore has retried it
+                failures = [each | {"Code": type(error).__name__, "Message": str(error)} for each in whole]
+            for failure in failures:
+                why = f"{failure['Code']}: {failure.get('Message', '')}"
+                failed[failure["Id"]] = printable(why, _REASON_CHARACTERS)  # it may quote text from outside
+                if not failure["SenderFault"]:
+                    waiting[failure["Id"]] = tried[failure["Id"]]
+    return {int(entry_id): why for entry_id, why in failed.items()}
 
 
 def always() -> bool:
-    """Say that there is time, for whoever is not ended by anybody."""
+    """Return that there is time, for callers without a deadline."""
     return True
-
-
-def _send(batch: list[Entry], send: Callable[[list[Entry]], ApiResponse], has_time: HasTime) -> Sequence[ApiResponse]:
-    if not has_time():
-        return _failures(batch, "OutOfTime", "the invocation has no time left for it")
-    try:
-        failures: Sequence[ApiResponse] = send(batch).get("Failed", [])
-    except (BotoCoreError, ClientError) as error:
-        # botocore has tried again whatever may be tried again.
-        return _failures(batch, type(error).__name__, str(error))
-    return failures
-
-
-def _failures(batch: list[Entry], code: str, message: str) -> Sequence[ApiResponse]:
-    """Return what says that a whole batch failed, and that there is no use in sending it again now."""
-    return [{"Id": entry["Id"], "Code": code, "Message": message, "SenderFault": True} for entry in batch]
-
-
-def _why(failure: ApiResponse) -> str:
-    # The service may quote what it refuses, and that is what outsiders wrote.
-    return printable(f"{failure['Code']}: {failure.get('Message', '')}", _REASON_CHARACTERS)
 
 
 def _batches(entries: Iterable[Entry], max_bytes: int) -> Iterator[list[Entry]]:
@@ -82,7 +66,6 @@ def _batches(entries: Iterable[Entry], max_bytes: int) -> Iterator[list[Entry]]:
         if batch and (len(batch) == MAX_ENTRIES or size + entry_size > max_bytes):
             yield batch
             batch, size = [], 0
-        batch.append(entry)
-        size += entry_size
+        batch, size = [*batch, entry], size + entry_size
     if batch:
         yield batch

@@ -28,7 +28,7 @@ def a_letter(an_outcome):
 
 
 @pytest.fixture
-def broken_wire(sqs):
+def broken_queue(sqs):
     """Lets every SendMessageBatch end in an error, and counts them."""
 
     def break_with(error):
@@ -56,7 +56,7 @@ def test_captures_that_wait_equally_long_share_a_message(queue, waiting, capture
     assert [agents_of(body) for body in waiting.bodies(after_seconds=61)] == [["agent-1"]]
 
 
-def test_nothing_to_requeued_is_nothing_to_send(queue, queue_entries):
+def test_nothing_to_requeue_is_nothing_to_send(queue, queue_entries):
     assert (queue.requeue([]), queue.send_dead_letters([]), queue_entries.calls) == ({}, {}, [])
 
 
@@ -88,7 +88,7 @@ def test_a_capture_comes_back_as_it_went(queue, waiting, a_capture, now):
     assert (parsed.captures, parsed.rejections, parsed.dead_letter) == (away, [], None)
 
 
-def test_a_dead_letter_reports_why_it_lies_there(queue, dead, a_letter):
+def test_the_attributes_of_a_dead_letter_say_why_it_is_one(queue, dead, a_letter):
     assert queue.send_dead_letters([a_letter('{"captures": []}')]) == {}
     [message] = dead.messages()
     assert message["Body"] == '{"captures": []}'
@@ -192,8 +192,8 @@ def test_an_entry_may_fail_in_more_than_one_way(queue, queue_entries, dead, a_le
     ],
     ids=["refused", "not connected"],
 )
-def test_a_call_that_fails_as_a_whole_is_reported_for_each_and_not_repeated(queue, broken_wire, captures, error, why):
-    calls = broken_wire(error)
+def test_a_call_that_fails_is_reported_for_each_entry_and_not_repeated(queue, broken_queue, captures, error, why):
+    calls = broken_queue(error)
     assert queue.requeue([(capture, 0) for capture in captures(11)]) == dict.fromkeys(range(11), why)
     assert len(calls) == 1
 
