@@ -10,7 +10,14 @@ PACKAGE = "agent_log_capture"
 PURE = (
     *("collections", "dataclasses", "datetime", "enum", "itertools", "json", "re", "textwrap", "typing", "uuid"),
     *("email.utils.parsedate_to_datetime", "http.HTTPStatus", "math.ceil", "urllib.parse.parse_qs"),
-    *("contextlib.contextmanager", "contextlib.suppress", "hashlib", "threading.Lock", "types.NoneType"),
+    *(
+        "functools.cache",
+        "contextlib.contextmanager",
+        "contextlib.suppress",
+        "hashlib",
+        "threading.Lock",
+        "types.NoneType",
+    ),
     PACKAGE,
 )
 # For each part of the package, the other parts that it may import.

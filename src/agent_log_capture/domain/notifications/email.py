@@ -1,6 +1,7 @@
 """The subject and the mail of a notification."""
 
 import textwrap
+from functools import cache
 
 from agent_log_capture.domain.notifications.texts import Text, expiry_of
 from agent_log_capture.domain.outcome import Outcome
@@ -31,12 +32,18 @@ def to_email(text: Text) -> str:
     """
     parts = [
         text.headline,
-        "\n".join(textwrap.fill(step, _COLUMNS) for step in text.next_steps.splitlines()),
+        _wrapped(text.next_steps),
         text.command and f"    {text.command}",
         _download(text),
         "\n".join(_fact_line(label, fact) for label, fact in text.facts.items() if fact),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+@cache
+def _wrapped(next_steps: str) -> str:
+    """Return one of the fixed texts in lines: wrapping it costs more than the rest of a notification."""
+    return "\n".join(textwrap.fill(step, _COLUMNS) for step in next_steps.splitlines())
 
 
 def _download(text: Text) -> str | None:
