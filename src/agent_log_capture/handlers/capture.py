@@ -52,15 +52,16 @@ def lambda_handler(event: object, context: "LambdaContext") -> dict[str, Any]:
     where that would be untrue, TooLittleTimeError where the function's timeout is too short: Lambda retries then.
     """
     function = bootstrap.capture_function()
-    function.logger.append_keys(function_request_id=context.aws_request_id)
-    result = function.service.run(
-        event,
-        request_id=context.aws_request_id,
-        remaining_millis=context.get_remaining_time_in_millis,
-    )
+    request_id = context.aws_request_id
+    function.logger.append_keys(function_request_id=request_id)
+    result = function.service.run(event, request_id=request_id, remaining_millis=context.get_remaining_time_in_millis)
     function.logger.info("done", asked=result.asked, counts=result.counts, ignored=result.ignored)
     _measure(result, function.metrics)
-    return _response(event, result)
+    if is_sqs_event(event) and None not in result.unsaved:
+        return {"batchItemFailures": [{"itemIdentifier": record_id} for record_id in result.unsaved]}
+    if result.unsaved:
+        raise NotSavedError("; ".join(result.unsaved.values()))
+    return result.to_json()
 
 
 def _measure(result: "InvocationResult", metrics: "Metrics") -> None:
@@ -82,11 +83,3 @@ def _measure(result: "InvocationResult", metrics: "Metrics") -> None:
             metrics.add_metric(CAPTURE_SECONDS, MetricUnit.Seconds, (outcome.at - outcome.asked_at).total_seconds())
     metrics.add_metric(NOTIFICATIONS_PUBLISHED, MetricUnit.Count, result.notifications_published)
     metrics.flush_metrics()
-
-
-def _response(event: object, result: "InvocationResult") -> dict[str, Any]:
-    if is_sqs_event(event) and None not in result.unsaved:
-        return {"batchItemFailures": [{"itemIdentifier": record_id} for record_id in result.unsaved]}
-    if result.unsaved:
-        raise NotSavedError("; ".join(result.unsaved.values()))
-    return result.to_json()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from agent_log_capture.adapters.capture_queue import CaptureQueue
-from agent_log_capture.adapters.captures_table import CapturesTable, TableError
+from agent_log_capture.adapters.captures_table import CapturesTable
 from agent_log_capture.adapters.cloud_backup import CloudBackup
 from agent_log_capture.adapters.outcome_topic import OutcomeTopic
 from agent_log_capture.adapters.token_secret import InvocationToken, TokenSecret
@@ -23,7 +23,7 @@ from agent_log_capture.service.claims import Claims
 from agent_log_capture.service.job_tracker import JobTracker
 from agent_log_capture.service.processor import Processor
 from agent_log_capture.service.result_writer import InvocationResult, ResultWriter
-from agent_log_capture.service.worker_pool import RemainingMillis, TimeLeft, run_tasks
+from agent_log_capture.service.worker_pool import SENDING_SECONDS, RemainingMillis, TimeLeft, run_tasks
 
 if TYPE_CHECKING:
     from aws_lambda_powertools import Logger
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 CAPTURES_IN_AN_INVOCATION = 500
 # A claim outlives its invocation by this: the clocks of two instances differ by less.
 _CLAIM_MARGIN = timedelta(seconds=30)
-_TABLE_DELAY_SECONDS = 300
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,41 +63,20 @@ class CaptureService:
         time_left.check()
         now = self.now()
         records = self.parser.parse(event, request_id=request_id, now=now)
-        result = _result(records, now)
         for record in records:
             if record.ignored:
                 self.logger.info("ignored", correlation_id=record.trigger.id, detail=record.ignored)
-        writer = ResultWriter(self.queue, self.topic, self.logger, result, time_left.is_enough_to_send)
+        result = _result(records, now)
+        writer = self._writer(result, time_left)
         writer.reject(records)
-        processor, tracker = self._processor(), self._tracker(time_left)
-        self._process(self._to_process(records, writer), processor, tracker, writer, time_left)
-        writer.finish(tracker, lambda region: processor.activate(region, time_left))
+        processor = self._processor()
+        self._process(_to_process(records, writer), processor, writer, time_left)
+        writer.finish(lambda region: processor.activate(region, time_left))
         self._note_api(processor, result)
         return result
 
-    @staticmethod
-    def _to_process(records: Sequence[ParsedRecord], writer: ResultWriter) -> Sequence[Capture]:
-        """Return the captures that this invocation processes; others are requeued, or left to their source."""
-        left = [record for record in records if not writer.is_kept(record.record_id)]
-        for record in records:
-            if writer.is_kept(record.record_id):
-                for capture in record.captures:
-                    writer.lose(capture, "its record is kept")
-        # Requeued at once, in the function's own form: a redrive would lose that they were received before.
-        again = [each for record in left for each in record.captures if record.must_be_requeued(each)]
-        others = [each for record in left for each in record.captures if not record.must_be_requeued(each)]
-        visited = [capture for capture in others if not _is_asked(capture)]
-        asked = [capture for capture in others if _is_asked(capture)]
-        writer.requeue_now([*again, *asked[CAPTURES_IN_AN_INVOCATION:]])
-        return [*visited, *asked[:CAPTURES_IN_AN_INVOCATION]]
-
     def _process(
-        self,
-        captures: Sequence[Capture],
-        processor: Processor,
-        tracker: JobTracker,
-        writer: ResultWriter,
-        time_left: TimeLeft,
+        self, captures: Sequence[Capture], processor: Processor, writer: ResultWriter, time_left: TimeLeft
     ) -> None:
         """Process captures with all workers, and publish outcomes while others are still being processed."""
         claims = self._claims(processor, time_left)
@@ -115,7 +93,7 @@ class CaptureService:
                     else:
                         # Outside of the try: an error in there concerns other captures too, and ends the invocation.
                         claims.visited(step)
-                        _save(step, tracker, writer)
+                        writer.add(step)
             claims.settle()
 
     def _note_api(self, processor: Processor, result: InvocationResult) -> None:
@@ -128,13 +106,9 @@ class CaptureService:
 
     def _processor(self) -> Processor:
         breaker = CircuitBreaker(self.concurrency, self.random)
+        token = InvocationToken(self.secret, breaker)
         return Processor(
-            api=self.api,
-            token=InvocationToken(self.secret, breaker),
-            breaker=breaker,
-            retries=self.retries,
-            polls=self.polls,
-            now=self.now,
+            api=self.api, token=token, breaker=breaker, retries=self.retries, polls=self.polls, now=self.now
         )
 
     def _claims(self, processor: Processor, time_left: TimeLeft) -> Claims:
@@ -149,14 +123,22 @@ class CaptureService:
         )
         return Claims(table=self.table, policy=policy or None, polls=self.polls, now=self.now, logger=self.logger)
 
-    def _tracker(self, time_left: TimeLeft) -> JobTracker:
-        return JobTracker(
+    def _writer(self, result: InvocationResult, time_left: TimeLeft) -> ResultWriter:
+        tracker = JobTracker(
             table=self.table,
             topic=self.topic,
             logger=self.logger,
             window=timedelta(seconds=self.retries.window_seconds),
             now=self.now,
-            has_time=time_left.is_enough_to_record,
+            has_time=lambda: time_left.is_enough(2 * SENDING_SECONDS),  # what waits is requeued after it
+        )
+        return ResultWriter(
+            queue=self.queue,
+            topic=self.topic,
+            logger=self.logger,
+            tracker=tracker,
+            result=result,
+            has_time=lambda: time_left.is_enough(SENDING_SECONDS),
         )
 
 
@@ -171,14 +153,22 @@ def _result(records: Sequence[ParsedRecord], now: datetime) -> InvocationResult:
     )
 
 
-def _save(step: Step, tracker: JobTracker, writer: ResultWriter) -> None:
-    """Save a step; a log file that is gone is not expired when it was captured before."""
-    try:
-        captured = tracker.captured_before(step)
-    except TableError:
-        writer.add(Step(capture=step.capture, next=step.capture, delay_seconds=_TABLE_DELAY_SECONDS))
-    else:
-        writer.add_captured(captured) if captured else writer.add(step)
+def _to_process(records: Sequence[ParsedRecord], writer: ResultWriter) -> Sequence[Capture]:
+    """Return the captures that this invocation processes; others are requeued, or left to their source."""
+    again: list[Capture] = []
+    recorded: list[Capture] = []
+    asked: list[Capture] = []
+    for record in records:
+        for capture in record.captures:
+            if writer.is_kept(record.record_id):
+                writer.lose(capture, "its record is kept")
+            elif record.must_be_requeued(capture):
+                # Requeued at once, in the function's own form: a redrive would lose that it was received before.
+                again.append(capture)
+            else:
+                (asked if _is_asked(capture) else recorded).append(capture)
+    writer.requeue_now([*again, *asked[CAPTURES_IN_AN_INVOCATION:]])
+    return [*recorded, *asked[:CAPTURES_IN_AN_INVOCATION]]
 
 
 def _is_asked(capture: Capture) -> bool:

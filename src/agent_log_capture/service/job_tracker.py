@@ -76,19 +76,18 @@ class JobTracker:
         """Record captures that have ended, keep the triggers of those that wait, and publish summaries."""
         works = _by_job(recorded, waiting)
         failures: list[str] = []
-        # On this thread where there is one job: an alarm waits for no pool.
-        if len(works) <= 1:
-            results = [self._recorded(work, failures) for work in works]
-        else:
+        if len(works) == 1:  # on this thread: an alarm waits for no pool
+            self._record(works[0], failures)
+        elif works:
             with ThreadPoolExecutor(min(JOBS_AT_ONCE, len(works)), thread_name_prefix="jobs") as pool:
-                results = list(pool.map(partial(self._recorded, failures=failures), works))
-        published, not_published = self._publish([work for work in results if work.summary])
+                list(pool.map(partial(self._record, failures=failures), works))
+        published, not_published = self._publish([work for work in works if work.summary])
         return Tracked(
-            open_jobs={work.job_id for work in results if not work.error},
-            unrecorded=[capture for work in results for capture in work.unrecorded],
+            open_jobs={work.job_id for work in works if not work.error},
+            unrecorded=[capture for work in works for capture in work.unrecorded],
             published=published,
             not_published=not_published,
-            error=next((work.error for work in results if work.error), None),
+            error=next((work.error for work in works if work.error), None),
         )
 
     def captured_before(self, step: Step) -> Capture | None:
@@ -107,7 +106,7 @@ class JobTracker:
         """Return whether recording a capture was retried for the whole window."""
         return self.now() - capture.retry_from >= max(self.window, _AT_LEAST)
 
-    def _recorded(self, work: _Work, failures: list[str]) -> _Work:
+    def _record(self, work: _Work, failures: list[str]) -> None:
         """Record what there is to record in one job; what was not, and may be repeated, is `unrecorded`.
 
         Once the table has failed for one job, it is not tried for the others.
@@ -115,62 +114,52 @@ class JobTracker:
         work.unrecorded = work.recorded
         if failures:
             work.error = failures[0]
-            return work
+            return
         try:
             self._open(work)
-            is_to_be_read = self._record(work)
+            self._write_facts(work.job_id, work.recorded)
+            is_to_be_read = [
+                self._table_in_time().add_ended(work.job_id, part, len(captures))
+                for part, captures in _by_trigger(work.recorded)
+            ]
             # From here on one of them is enough to have the job read again.
             work.unrecorded = work.recorded[:1]
-            work.summary = self._summary(work.job_id) if is_to_be_read else None
+            work.summary = self._summary(work.job_id) if any(is_to_be_read) else None
         except TableError as error:
             work.error = f"{error}"
             failures.append(work.error)
         else:
             work.unrecorded = ()
-        return work
 
     def _open(self, work: _Work) -> None:
         """Keep the triggers of captures that wait, and note agents whose capture returned by a replay."""
         ended = {capture.trigger for capture in work.recorded}
         for part, _ in _by_trigger(work.waiting):
             if part.trigger not in ended:  # otherwise counting what has ended keeps it
-                self._check_time()
-                self.table.add_ended(work.job_id, part, 0)
+                self._table_in_time().add_ended(work.job_id, part, 0)
         if replayed := [capture for capture in work.waiting if capture.replays]:
             self._write_facts(work.job_id, replayed)
-            self._check_time()
-            self.table.change_version(work.job_id)
-
-    def _record(self, work: _Work) -> bool:
-        """Write final facts, then count them for their triggers; return whether a trigger may be complete."""
-        self._write_facts(work.job_id, work.recorded)
-        is_to_be_read = False
-        for part, captures in _by_trigger(work.recorded):
-            self._check_time()
-            is_to_be_read |= self.table.add_ended(work.job_id, part, len(captures))
-        return is_to_be_read
+            self._table_in_time().change_version(work.job_id)
 
     def _write_facts(self, job_id: str, captures: Iterable[Capture]) -> None:
         for part, of_part in _by_trigger(captures):
-            self._check_time()
-            self.table.write_facts(job_id, part.shards, map(fact_of, of_part))
+            self._table_in_time().write_facts(job_id, part.shards, map(fact_of, of_part))
 
     def _summary(self, job_id: str) -> JobSummary | None:
         """Read a job; return the summary to publish, None when something is lacking or it was published."""
         for number in range(_TRIES):
             self.table.wait(number / 10)
-            self._check_time()
-            items = self.table.read_job(job_id)
+            items = self._table_in_time().read_job(job_id)
             if not items.may_be_done:
                 return None
             state = progress(items.parts, self.table.read_facts(items))
-            self._check_time()
+            table = self._table_in_time()
             if any(state.lacking.values()):
                 for part in items.parts:
                     if lacking := state.lacking[part.key]:
-                        self.table.look_again(job_id, part, lacking)
+                        table.look_again(job_id, part, lacking)
                 return None
-            if report := self.table.update_report(items, state.counts):
+            if report := table.update_report(items, state.counts):
                 return None if report.is_reported else summary(items, report)
         raise TableError("the job's report changes all the time")
 
@@ -200,15 +189,16 @@ class JobTracker:
             seconds=(published.at - published.asked_at).total_seconds(),
         )
         try:
-            self._check_time()
-            self.table.mark_reported(published.job_id, published.revision)
+            self._table_in_time().mark_reported(published.job_id, published.revision)
         except TableError as error:
             # The same summary may be published once more, with the same outcome ID.
             self.logger.warning("a job summary was not marked", job_id=published.job_id, reason=f"{error}")
 
-    def _check_time(self) -> None:
+    def _table_in_time(self) -> CapturesTable:
+        """Return the table for another call; TableError when there is no time for it."""
         if not self.has_time():
             raise TableError("the invocation has no time left for it")
+        return self.table
 
 
 def _by_job(recorded: Iterable[Capture], waiting: Iterable[Capture]) -> Sequence[_Work]:

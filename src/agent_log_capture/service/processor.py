@@ -1,12 +1,13 @@
 """One step of one capture: request its log file, or poll it."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 
 from agent_log_capture.adapters.cloud_backup import CloudBackup
-from agent_log_capture.adapters.token_secret import InvocationToken, TokenError
+from agent_log_capture.adapters.token_secret import InvocationToken
 from agent_log_capture.domain.auth_token import AuthToken
 from agent_log_capture.domain.capture import Capture, Polling, Recorded, Requesting
 from agent_log_capture.domain.circuit_breaker import CircuitBreaker
@@ -27,7 +28,6 @@ from agent_log_capture.service.worker_pool import OUT_OF_TIME, Task, TimeLeft
 
 _TOO_LONG = "the API's response took too long; the call was abandoned"
 _REFUSED = (ResponseClass.REFUSED, ResponseClass.REDIRECTED)
-_TOKEN_REFUSED = ResponseClass.TOKEN_REFUSED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,12 +62,9 @@ class Processor:
         capture = task.capture
         if task.began_at is None:
             return not_tried(capture, OUT_OF_TIME, 0)
-        is_request = isinstance(capture.phase, Requesting)
-        failure = Failure(
-            reason=Reason.UNCONFIRMED if is_request else Reason.TEMPORARY,
-            message=_TOO_LONG,
-            unconfirmed_since=task.began_at if is_request else None,
-        )
+        failure = Failure(reason=Reason.TEMPORARY, message=_TOO_LONG)
+        if isinstance(capture.phase, Requesting):
+            failure = replace(failure, reason=Reason.UNCONFIRMED, unconfirmed_since=task.began_at)
         self.breaker.called(None, failure)
         if isinstance(capture.phase, Polling):
             return self._polled(capture, capture.phase).failed(failure)
@@ -81,7 +78,7 @@ class Processor:
         if self.breaker.failure or not time_left.is_enough_for_a_call():
             return None
         try:
-            response = self._send(lambda: self.api.activate_agents(self.token.current(), region))
+            response = self._send(partial(self.api.activate_agents, self.token.current(), region))
         except (RetryableError, NotTriedError) as error:
             self.failed_activations.append(f"{region}: {error}")
             return None
@@ -101,11 +98,7 @@ class Processor:
         if response.log_file is None and classify(response.http_status) in _REFUSED:
             return rejected(tried, response, at=self.now(), project_id=self.token.project_id)
         return self.polls.requested(
-            tried,
-            response,
-            requested_at=requested_at,
-            at=self.now(),
-            project_id=self.token.project_id,
+            tried, response, requested_at=requested_at, at=self.now(), project_id=self.token.project_id
         )
 
     def _earlier(self, task: Task, since: datetime | None) -> ApiResponse | None:
@@ -140,7 +133,11 @@ class Processor:
         except RetryableError as error:
             return self._polled(task.capture, phase).failed(error.failure)
         poll = self._polled(task.capture, phase)
-        return poll.answered(response, is_online=self._is_online(task) if poll.needs_status(response) else None)
+        is_online = None
+        if poll.needs_status(response):
+            with suppress(RetryableError):
+                is_online = self._call(task, lambda token: self.api.read_status(token, task.capture)).is_online
+        return poll.answered(response, is_online=is_online)
 
     def _polled(self, capture: Capture, phase: Polling) -> Poll:
         return Poll(policy=self.polls, capture=capture, phase=phase, at=self.now(), project_id=self.token.project_id)
@@ -151,29 +148,20 @@ class Processor:
             return self.api.read_log_file(token, capture, phase.log_file_id)
         return self.api.find_log_file(token, capture, lambda log_file: is_dated_since(log_file, phase.requested_at))
 
-    def _is_online(self, task: Task) -> bool | None:
-        """Ask for the agent's status; None when the API does not say."""
-        try:
-            return self._call(task, lambda token: self.api.read_status(token, task.capture)).is_online
-        except RetryableError:
-            return None
-
     def _call(self, task: Task, call: Callable[[AuthToken], ApiResponse]) -> ApiResponse:
         """Make a call, once more with another token when the first is refused; RetryableError where it failed."""
         token = self.token.current()
-        while (
-            classify((response := self._send(partial(task.call, partial(call, token)))).http_status) is _TOKEN_REFUSED
-        ):
+        while True:
+            response = self._send(partial(task.call, partial(call, token)))
+            if classify(response.http_status) is not ResponseClass.TOKEN_REFUSED:
+                return response
             token = self.token.renewed(refused=token)
-        return response
 
     def _send(self, call: Callable[[], ApiResponse]) -> ApiResponse:
         """Make a call unless the circuit breaker is open, and let it know how the call went."""
         self.breaker.check()
         try:
             response = call()
-        except TokenError:
-            raise
         except RetryableError as error:
             self.breaker.called(error.failure.http_status, error.failure)
             raise

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent_log_capture.adapters.batches import MAX_ENTRIES, HasTime
 from agent_log_capture.adapters.capture_queue import CaptureQueue, DeadLetter
+from agent_log_capture.adapters.captures_table import TableError
 from agent_log_capture.adapters.outcome_topic import OutcomeTopic
 from agent_log_capture.domain.capture import Capture, Polling, Recorded
 from agent_log_capture.domain.events.parser import ParsedRecord
@@ -57,31 +58,30 @@ class InvocationResult:
 
     def to_json(self) -> dict[str, Any]:
         """Return the function's response to an event that is not from the queue."""
-        names = [*(status.value for status in Status), DEFERRED]
         return {
             "asked": self.asked,
-            **{name: self.counts[name] for name in names},
+            **{status.value: self.counts[status] for status in Status},
+            DEFERRED: self.counts[DEFERRED],
             "outcomes": [to_json(outcome) for outcome in self.outcomes],
             "ignored": self.ignored,
         }
 
 
+@dataclass(slots=True, kw_only=True)
 class ResultWriter:
     """Saves steps. What cannot be saved is requeued; what cannot be requeued keeps its source."""
 
-    def __init__(
-        self, queue: CaptureQueue, topic: OutcomeTopic, logger: "Logger", result: InvocationResult, has_time: HasTime
-    ) -> None:
-        self._queue = queue
-        self._topic = topic
-        self._logger = logger
-        self._result = result
-        self._has_time = has_time
-        self._dead: list[Step] = []
-        self._to_publish: list[Step] = []
-        self._waiting: list[Step] = []
-        self._recorded: list[Capture] = []
-        self._not_tried: Counter[Failure] = Counter()
+    queue: CaptureQueue
+    topic: OutcomeTopic
+    logger: "Logger"
+    tracker: JobTracker
+    result: InvocationResult
+    has_time: HasTime
+    _dead: list[Step] = field(default_factory=list)
+    _to_publish: list[Step] = field(default_factory=list)
+    _waiting: list[Step] = field(default_factory=list)
+    _recorded: list[Capture] = field(default_factory=list)
+    _not_tried: Counter[Failure] = field(default_factory=Counter)
 
     def reject(self, records: Iterable[ParsedRecord]) -> None:
         """Send what cannot be read to the dead-letter queue, and publish its rejections."""
@@ -89,10 +89,10 @@ class ResultWriter:
         if not invalid:
             return
         letters = [DeadLetter(record.dead_letter or "", record.rejections[0].outcome) for record in invalid]
-        not_sent = self._queue.send_dead_letters(letters, self._has_time)
+        not_sent = self.queue.send_dead_letters(letters, self.has_time)
         for index, why in not_sent.items():
             self._keep_source(invalid[index].record_id, f"the dead letter was not sent: {why}")
-            self._result.counts[DEFERRED] += sum(rejection.count for rejection in invalid[index].rejections)
+            self.result.counts[DEFERRED] += sum(rejection.count for rejection in invalid[index].rejections)
         sent = [record for index, record in enumerate(invalid) if index not in not_sent]
         rejections = [rejection for record in sent for rejection in record.rejections]
         self._publish_outcomes([rejection.outcome for rejection in rejections])
@@ -101,28 +101,31 @@ class ResultWriter:
 
     def is_kept(self, record_id: str | None) -> bool:
         """Return whether a source is kept, and delivers again all that it holds."""
-        return record_id in self._result.unsaved
+        return record_id in self.result.unsaved
 
     def requeue_now(self, captures: Sequence[Capture]) -> None:
         """Requeue captures at once, for other instances."""
         if not captures:
             return
-        self._result.counts[DEFERRED] += len(captures)
+        self.result.counts[DEFERRED] += len(captures)
         self._requeue([Step(capture=capture, next=capture) for capture in captures])
 
     def lose(self, capture: Capture, why: str) -> None:
         """Note that nothing is known of a capture: its source must deliver it again."""
-        self._result.counts[DEFERRED] += not isinstance(capture.phase, Recorded)
+        self.result.counts[DEFERRED] += not isinstance(capture.phase, Recorded)
         self._keep_source(capture.record_id, why)
-
-    def add_captured(self, capture: Capture) -> None:
-        """Take a capture that was published as `captured` in an earlier delivery."""
-        self._result.counts[Status.CAPTURED] += 1
-        self._recorded.append(capture)
 
     def add(self, step: Step) -> None:
         """Take a step; outcomes are published ten at a time."""
-        if step.is_dead_letter:
+        try:
+            captured = self.tracker.captured_before(step)
+        except TableError:
+            self._defer(_again(step.capture))
+            return
+        if captured:
+            self.result.counts[Status.CAPTURED] += 1
+            self._recorded.append(captured)
+        elif step.is_dead_letter:
             self._dead.append(step)
             if len(self._dead) == MAX_ENTRIES:
                 self._send_dead_letters()
@@ -132,34 +135,32 @@ class ResultWriter:
                 self._publish()
         elif step.next:
             self._defer(step)
-            if step.failure and step.is_tried:
-                self._log_failure(step.next, step.failure, step.delay_seconds)
-            elif step.failure:
-                self._not_tried[step.failure] += 1
         else:
             self._recorded.append(step.capture)
 
-    def finish(self, tracker: JobTracker, activate: Activate) -> None:
+    def finish(self, activate: Activate) -> None:
         """Save what is left. Captures are requeued last: nothing else may be lost with them."""
         self._send_dead_letters()
         self._publish()
-        self._record(tracker)
+        self._record()
         # What a kept source delivers again must not wait in the queue as well.
         waiting = [step for step in self._waiting if not self.is_kept(step.capture.record_id)]
         self._requeue(_activated(waiting, activate))
         for failure, count in self._not_tried.items():
-            self._logger.info("not tried", count=count, reason=failure.reason, detail=failure.message)
+            self.logger.info("not tried", count=count, reason=failure.reason, detail=failure.message)
 
     def _keep_source(self, record_id: str | None, why: str) -> None:
         if not self.is_kept(record_id):
-            self._result.unsaved[record_id] = why
-            self._logger.error(
-                "not saved: the source is kept, and delivers it again", reason=why, record_id=record_id
-            )
+            self.result.unsaved[record_id] = why
+            self.logger.error("not saved: the source is kept, and delivers it again", reason=why, record_id=record_id)
 
     def _defer(self, step: Step) -> None:
-        self._result.counts[DEFERRED] += not isinstance(step.capture.phase, Recorded)
+        self.result.counts[DEFERRED] += not isinstance(step.capture.phase, Recorded)
         self._waiting.append(step)
+        if step.failure and step.is_tried:
+            self._log("deferred", step.next or step.capture, step.failure, delay_seconds=step.delay_seconds)
+        elif step.failure:
+            self._not_tried[step.failure] += 1
 
     def _send_dead_letters(self) -> None:
         """Send captures whose retry window is over to the dead-letter queue; what is there is published."""
@@ -167,10 +168,10 @@ class ResultWriter:
         if not steps:
             return
         letters = [DeadLetter(_body(step.capture), step.outcome) for step in steps if step.outcome]
-        not_sent = self._queue.send_dead_letters(letters, self._has_time)
+        not_sent = self.queue.send_dead_letters(letters, self.has_time)
         for index, step in enumerate(steps):
             if index in not_sent:
-                self._defer(_again(step))
+                self._defer(_again(step.capture))
             else:
                 self._to_publish.append(step)
         if len(self._to_publish) >= MAX_ENTRIES:
@@ -182,7 +183,7 @@ class ResultWriter:
         failed = self._publish_outcomes([step.outcome for step in steps if step.outcome])
         for index, step in enumerate(steps):
             if index in failed and not step.is_dead_letter:
-                self._defer(_again(step))
+                self._defer(_again(step.capture))
             elif step.outcome:
                 self._count(step.outcome)
                 if step.next:
@@ -191,65 +192,44 @@ class ResultWriter:
                     self._recorded.append(recorded)
 
     def _publish_outcomes(self, outcomes: Sequence[Outcome]) -> set[int]:
-        failed = self._topic.publish(outcomes, self._has_time)
-        self._result.notifications_published += len(outcomes) - len(failed)
-        self._result.notifications_failed += len(failed)
+        failed = self.topic.publish(outcomes, self.has_time)
+        self.result.notifications_published += len(outcomes) - len(failed)
+        self.result.notifications_failed += len(failed)
         if failed:
             why = next(iter(failed.values()))
-            self._logger.error("notifications were not published", count=len(failed), reason=why)
+            self.logger.error("notifications were not published", count=len(failed), reason=why)
         return set(failed)
 
     def _count(self, outcome: Outcome, count: int = 1) -> None:
-        self._result.counts[outcome.status.value] += count
-        self._result.outcomes.append(outcome)
-        self._log(
-            "outcome",
-            outcome,
-            status=outcome.status,
-            reason=outcome.reason,
-            detail=outcome.message,
-            http_status=outcome.http_status,
-            outcome_id=outcome.outcome_id,
-            seconds=(outcome.at - outcome.asked_at).total_seconds(),
-        )
+        self.result.counts[outcome.status.value] += count
+        self.result.outcomes.append(outcome)
+        seconds = (outcome.at - outcome.asked_at).total_seconds()
+        self._log("outcome", outcome, outcome, status=outcome.status, outcome_id=outcome.outcome_id, seconds=seconds)
 
-    def _record(self, tracker: JobTracker) -> None:
+    def _record(self) -> None:
         """Record what has ended in its jobs; what is not recorded is requeued or, late, a dead letter."""
-        tracked = tracker.track(self._recorded, [step.next for step in self._waiting if step.next])
-        self._result.jobs_done += tracked.published
-        self._result.notifications_published += len(tracked.published)
-        self._result.notifications_failed += tracked.not_published
-        self._waiting = [_opened(step, tracked.open_jobs) for step in self._waiting]
+        tracked = self.tracker.track(self._recorded, [step.next for step in self._waiting if step.next])
+        self.result.jobs_done += tracked.published
+        self.result.notifications_published += len(tracked.published)
+        self.result.notifications_failed += tracked.not_published
         if tracked.error:
-            self._result.not_counted += len(tracked.unrecorded) - tracked.not_published
-            self._logger.error("jobs were not recorded", count=self._result.not_counted, reason=tracked.error)
+            self.result.not_counted += len(tracked.unrecorded) - tracked.not_published
+            self.logger.error("jobs were not recorded", count=self.result.not_counted, reason=tracked.error)
         left = [capture for capture in tracked.unrecorded if not self.is_kept(capture.record_id)]
-        late = [capture for capture in left if tracker.is_too_late(capture)]
+        late = [capture for capture in left if self.tracker.is_too_late(capture)]
         letters = [DeadLetter(_body(capture), _not_counted(capture, tracked.error)) for capture in late]
-        not_sent = self._queue.send_dead_letters(letters, self._has_time)
+        not_sent = self.queue.send_dead_letters(letters, self.has_time)
         again = [capture for capture in left if capture not in late] + [late[index] for index in not_sent]
-        self._waiting += [
-            _opened(Step(capture=each, next=each, delay_seconds=_UNPUBLISHED_DELAY_SECONDS), tracked.open_jobs)
-            for each in again
-        ]
+        steps = [*self._waiting, *map(_again, again)]
+        self._waiting = [_opened(step, tracked.open_jobs) for step in steps]
 
     def _requeue(self, steps: Sequence[Step]) -> None:
         delayed = [(step.next, step.delay_seconds) for step in steps if step.next]
-        for index, why in self._queue.requeue(delayed, self._has_time).items():
+        for index, why in self.queue.requeue(delayed, self.has_time).items():
             self._keep_source(steps[index].capture.record_id, f"the capture was not requeued: {why}")
 
-    def _log_failure(self, capture: Capture, failure: Failure, delay_seconds: int) -> None:
-        self._log(
-            "deferred",
-            capture,
-            reason=failure.reason,
-            detail=failure.message,
-            http_status=failure.http_status,
-            delay_seconds=delay_seconds,
-        )
-
-    def _log(self, message: str, about: Outcome | Capture, **details: Any) -> None:  # noqa: ANN401 (as the logger takes them)
-        self._logger.info(
+    def _log(self, message: str, about: Outcome | Capture, why: Outcome | Failure, **details: Any) -> None:  # noqa: ANN401 (as the logger takes them)
+        self.logger.info(
             message,
             correlation_id=about.trigger.id,
             job_id=about.job_id,
@@ -258,13 +238,16 @@ class ResultWriter:
             agent_id=about.agent_id,
             region=about.region,
             attempts=about.attempts,
+            reason=why.reason,
+            detail=why.message,
+            http_status=why.http_status,
             **details,
         )
 
 
-def _again(step: Step) -> Step:
-    """Return a step that could not be saved as one that is repeated later."""
-    return Step(capture=step.capture, next=step.capture, delay_seconds=_UNPUBLISHED_DELAY_SECONDS)
+def _again(capture: Capture) -> Step:
+    """Return the step of a capture whose step could not be saved: it is repeated later."""
+    return Step(capture=capture, next=capture, delay_seconds=_UNPUBLISHED_DELAY_SECONDS)
 
 
 def _body(capture: Capture) -> str:

@@ -52,14 +52,6 @@ class TimeLeft:
         """Return whether a call that starts now ends in time, however long it takes."""
         return self.is_enough(CALL_SECONDS + SAVING_SECONDS)
 
-    def is_enough_to_send(self) -> bool:
-        """Return whether a batch that is sent now, to a queue or the topic, is sent in time."""
-        return self.is_enough(SENDING_SECONDS)
-
-    def is_enough_to_record(self) -> bool:
-        """Return whether a call to the table that starts now leaves the time to requeue what waits."""
-        return self.is_enough(2 * SENDING_SECONDS)
-
     def check(self) -> None:
         """Raise TooLittleTimeError when an invocation that starts now could only requeue what it was given."""
         if not self.is_enough_for_a_call():
@@ -101,7 +93,7 @@ class Task:
     @property
     def is_overdue(self) -> bool:
         """Whether its call takes longer than a call may."""
-        began = self._call_began
+        began = self._call_began  # a worker may clear it at any time
         return began is not None and time.monotonic() - began > CALL_SECONDS
 
     def abandon(self) -> None:

@@ -42,16 +42,16 @@ def test_no_event_can_forge_a_log_line_or_prevent_that_results_are_saved(
     *, queue, topic, captures_table, logger, log, event, now
 ):
     report = InvocationResult(asked=1, ignored=None)
-    writer = ResultWriter(queue, topic, logger, report, always)
+    tracker = JobTracker(
+        table=captures_table, topic=topic, logger=logger, window=timedelta(), now=lambda: now, has_time=always
+    )
+    writer = ResultWriter(queue=queue, topic=topic, logger=logger, tracker=tracker, result=report, has_time=always)
     parsed_records = read(event)
     writer.reject(parsed_records)
     for parsed in parsed_records:
         for capture in parsed.captures:
             writer.add(Step(capture=capture, next=capture, delay_seconds=5, failure=FAILURE))
-    tracker = JobTracker(
-        table=captures_table, topic=topic, logger=logger, window=timedelta(), now=lambda: now, has_time=always
-    )
-    writer.finish(tracker, lambda _: None)
+    writer.finish(lambda _: None)
     assert not report.unsaved
     lines = log.getvalue().splitlines()
     for text in strings([json.loads(line) for line in lines]):

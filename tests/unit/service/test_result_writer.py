@@ -115,9 +115,6 @@ def write(*, queue, topic, captures_table, logger, now):
 
     def write(*steps):
         result = InvocationResult(asked=len(steps), ignored=None)
-        writer = ResultWriter(queue, topic, logger, result, lambda: True)
-        for step in steps:
-            writer.add(step)
         tracker = JobTracker(
             table=captures_table,
             topic=topic,
@@ -126,7 +123,12 @@ def write(*, queue, topic, captures_table, logger, now):
             now=lambda: now,
             has_time=lambda: True,
         )
-        writer.finish(tracker, lambda _: None)
+        writer = ResultWriter(
+            queue=queue, topic=topic, logger=logger, tracker=tracker, result=result, has_time=lambda: True
+        )
+        for step in steps:
+            writer.add(step)
+        writer.finish(lambda _: None)
         return result
 
     return write
