@@ -102,23 +102,22 @@ class CapturesTable:
             "expires": self._expires(timedelta(0)),
         }
         sets = ", ".join(f"#{name} = if_not_exists(#{name}, :{name})" for name in kept)
-        key = _job_key(job_id, f"TRIGGER#{part.key}")
-        item = self._update(key, f"SET {sets} ADD #ended :ended", **kept, ended=ended)
+        item = self._update(job_id, f"TRIGGER#{part.key}", f"SET {sets} ADD #ended :ended", **kept, ended=ended)
         return bool(item["ended"] >= item["look_at"])
 
     def look_again(self, job_id: str, part: TriggerPart, lacking: int) -> None:
         """Have the facts read again when as many as are lacking have ended, unless something has ended since."""
-        key, update = _job_key(job_id, f"TRIGGER#{part.key}"), "SET #look_at = :look_at"
-        self._update(key, update, "#ended = :ended", look_at=part.ended + lacking, ended=part.ended)
+        values = {"look_at": part.ended + lacking, "ended": part.ended}
+        self._update(job_id, f"TRIGGER#{part.key}", "SET #look_at = :look_at", "#ended = :ended", **values)
 
     def change_version(self, job_id: str) -> None:
         """Note that a summary that is being counted now may be out of date."""
         update = "SET #expires = :expires ADD #version :one"
-        self._update(_job_key(job_id, "REPORT"), update, expires=self._expires(), one=1)
+        self._update(job_id, "REPORT", update, expires=self._expires(), one=1)
 
     def read_job(self, job_id: str) -> JobItems:
         """Return a job's report and triggers. The report is read first: it is no newer than the triggers."""
-        items = self._query(f"JOB#{_escaped(job_id)}")
+        items = self._query(_partition(job_id))
         report = next((_report(item) for item in items if item["sk"] == "REPORT"), Report())
         now = _seconds(self.now())
         parts = [_read(TriggerPart, item) for item in items if item["sk"] != "REPORT" and item["expires"] > now]
@@ -126,7 +125,7 @@ class CapturesTable:
 
     def read_facts(self, items: JobItems) -> list[Fact]:
         """Return all facts of a job."""
-        keys = [_shard_key(items.job_id, shard) for shard in range(items.shards)]
+        keys = [f"{_partition(items.job_id)}#{shard}" for shard in range(items.shards)]
         return [_fact(item) for key in keys for item in self._query(key)]
 
     def update_report(self, items: JobItems, counts: Counts) -> Report | None:
@@ -140,13 +139,13 @@ class CapturesTable:
         if items.report.version:
             condition = "#version = :read"
             values |= {"read": items.report.version}
-        item = self._update(_job_key(items.job_id, "REPORT"), f"{sets} {adds}", condition, **values)
+        item = self._update(items.job_id, "REPORT", f"{sets} {adds}", condition, **values)
         return _report(item) if item else None
 
     def mark_reported(self, job_id: str, revision: int) -> None:
         """Note that a summary was published, unless there is a newer one."""
-        key, update = _job_key(job_id, "REPORT"), "SET #is_reported = :true"
-        self._update(key, update, "#revision = :revision", true=True, revision=revision)
+        values = {"true": True, "revision": revision}
+        self._update(job_id, "REPORT", "SET #is_reported = :true", "#revision = :revision", **values)
 
     def wait(self, seconds: float) -> None:
         """Wait for a random part of a time; not at all for 0 s."""
@@ -169,11 +168,13 @@ class CapturesTable:
     def _expires(self, later: timedelta = _A_DAY) -> int:
         return _seconds(self.now() + self.keep + later)
 
-    def _update(self, key: Item, update: str, condition: str = "", **values: object) -> dict[str, Any]:
-        """Update an item; return it as it is afterwards, empty when the condition does not hold."""
+    def _update(
+        self, job_id: str, sort_key: str, update: str, condition: str = "", **values: object
+    ) -> dict[str, Any]:
+        """Update an item of a job; return it as it is afterwards, empty when the condition does not hold."""
         parameters: dict[str, Any] = {
             "TableName": self.table,
-            "Key": key,
+            "Key": _item(pk=_partition(job_id), sk=sort_key),
             "UpdateExpression": update,
             "ExpressionAttributeNames": {name: name[1:] for name in re.findall(r"#\w+", f"{update} {condition}")},
             "ExpressionAttributeValues": {f":{name}": _attribute(value) for name, value in values.items()},
@@ -282,7 +283,7 @@ def _fact_item(job_id: str, shards: int, fact: Fact) -> dict[str, Any]:
     shard = sum(fact.agent_id.encode()) % shards
     status = fact.status.value if fact.status else "pending"
     return _item(
-        pk=_shard_key(job_id, shard),
+        pk=f"{_partition(job_id)}#{shard}",
         sk=f"{fact.region}#{fact.agent_id}#{fact.trigger_key}#{fact.replays}#{status}",
         reason=fact.reason and fact.reason.value,
         log_file_id=fact.log_file_id,
@@ -311,21 +312,13 @@ def _trigger_fields(trigger: Trigger) -> dict[str, Any]:
     return {f"trigger_{name}": value for name, value in trigger.to_json().items() if value is not None}
 
 
-def _job_key(job_id: str, sort_key: str) -> dict[str, Any]:
-    return _item(pk=f"JOB#{_escaped(job_id)}", sk=sort_key)
-
-
-def _shard_key(job_id: str, shard: int) -> str:
-    return f"JOB#{_escaped(job_id)}#{shard}"
-
-
-def _escaped(job_id: str) -> str:
-    """Return a job ID as part of a key: it cannot be taken for a shard of another job, and is not too long."""
+def _partition(job_id: str) -> str:
+    """Return the key of a job: it cannot be taken for that of another job's shard, and is not too long."""
     escaped = job_id.replace("%", "%25").replace("#", "%23")
-    if len(escaped.encode()) <= _JOB_ID_BYTES:
-        return escaped
-    # No ID that is escaped starts like this: a job cannot be named after the hash of another.
-    return f"%sha256-{hashlib.sha256(job_id.encode()).hexdigest()}"
+    if len(escaped.encode()) > _JOB_ID_BYTES:
+        # No ID that is escaped starts like this: a job cannot be named after the hash of another.
+        escaped = f"%sha256-{hashlib.sha256(job_id.encode()).hexdigest()}"
+    return f"JOB#{escaped}"
 
 
 def _item(**values: object) -> dict[str, Any]:
@@ -338,7 +331,7 @@ def _attribute(value: object) -> dict[str, Any]:
             return {"BOOL": value}
         case int():
             return {"N": str(value)}
-        case dict():
+        case Mapping():
             return {"M": {str(name): _attribute(each) for name, each in value.items()}}
         case datetime():
             return {"S": timestamp(value)}
