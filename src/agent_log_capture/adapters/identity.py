@@ -48,13 +48,12 @@ def _refusal(http_status: int, username: str) -> IdentityError:
     """Say what to do; the response's own message is left out, since it may repeat the request."""
     match http_status:
         case HTTPStatus.UNAUTHORIZED:
-            shown = printable(username, 80)
-            what_to_do = "put the right username and api_key into the secret"
-            return CredentialsRefusedError(f"Identity refuses the API key of '{shown}' (401): {what_to_do}")
+            refused = f"Identity refuses the API key of '{printable(username, 80)}' (401)"
+            return CredentialsRefusedError(f"{refused}: put the right username and api_key into the secret")
         case HTTPStatus.CONTENT_TOO_LARGE | HTTPStatus.TOO_MANY_REQUESTS:
             return IdentityError(f"Identity limits the rate ({http_status}): rotate again in some seconds")
-    what_to_do = "check the URL and the user, or rotate again later"
-    return IdentityError(f"Identity answers with HTTP status {http_status}: {what_to_do}")
+    problem = f"Identity answers with HTTP status {http_status}"
+    return IdentityError(f"{problem}: check the URL and the user, or rotate again later")
 
 
 def _issued_token(fields: Mapping[str, Any]) -> tuple[AuthToken, datetime] | None:

@@ -6,13 +6,8 @@ from typing import TYPE_CHECKING
 from agent_log_capture.adapters.cloud_backup import CloudBackup
 from agent_log_capture.adapters.identity import CredentialsRefusedError, Identity, IdentityError
 from agent_log_capture.adapters.token_secret import CURRENT, PENDING, SecretVersions
-from agent_log_capture.domain.auth_token import (
-    TokenFormatError,
-    is_made_from,
-    parse_credentials,
-    parse_pending_token,
-    with_token,
-)
+from agent_log_capture.domain import auth_token
+from agent_log_capture.domain.auth_token import TokenFormatError
 from agent_log_capture.domain.printable import printable
 from agent_log_capture.domain.responses import ResponseClass, RetryableError, classify
 
@@ -88,18 +83,18 @@ class TokenRotation:
             self.logger.info("there is a new token already")
             return
         try:
-            token, expires_at = self.identity.authenticate(parse_credentials(current))
+            token, expires_at = self.identity.authenticate(auth_token.parse_credentials(current))
         except (TokenFormatError, CredentialsRefusedError):
             # Only a person can put other credentials, and Secrets Manager refuses the rotation that they start then
             # while this version is pending. After a temporary failure it stays, and Secrets Manager tries again.
             secret.abandon()
             raise
-        secret.put_pending(with_token(current, token, expires_at))
+        secret.put_pending(auth_token.with_token(current, token, expires_at))
         self.logger.info("there is a new token", expires_at=expires_at.isoformat())
 
     def _test(self, secret: SecretVersions) -> None:
         """Call the API with the new token."""
-        token = parse_pending_token(secret.pending())
+        token = auth_token.parse_pending_token(secret.pending())
         if token is None:
             # Secrets Manager calls this step alone when a rotation is set up and does not start yet.
             self.logger.info("nothing to test yet: the pending version has no new token")
@@ -128,7 +123,7 @@ class TokenRotation:
 
 def _check_is_made_from(pending: str, current: str | None, secret: SecretVersions) -> None:
     """Check that the rotation would not overwrite what a person has put since it began."""
-    if not is_made_from(pending, current):
+    if not auth_token.is_made_from(pending, current):
         secret.abandon()
         problem = "the pending version has no new token, or was made before the secret was changed"
         raise RotationError(f"{problem}; {_ABANDONED}")
