@@ -32,6 +32,7 @@ _CONFLICTS = {
 _A_DAY = timedelta(days=1)
 _JOB_ID_BYTES = 600  # with it, the longest fact is smaller than 1 KB: one write unit
 _MESSAGE_CHARACTERS = 500
+_PENDING = "pending"  # in place of the status of an agent that waits after a replay
 _TIMES = {"since", "claimed_until", "accepted_at", "asked_at", "done_at"}
 
 type Item = Mapping[str, Any]
@@ -58,8 +59,7 @@ class CapturesTable:
     def claim(self, claims: Sequence[tuple[Claim, Claim | None]]) -> Mapping[int, Claim] | None:
         """Write up to 100 claims, all or none; each may take over the lapsed claim beside it.
 
-        Return None when they are written, otherwise by index the claims that were there. Without any, the same may be
-        tried again after a moment.
+        Return None when they are written, otherwise by index those that were there. Without any, try again later.
         """
         puts: list[Any] = [self._claim_put(claim, lapsed) for claim, lapsed in claims]
         try:
@@ -71,7 +71,7 @@ class CapturesTable:
         except (BotoCoreError, ClientError) as error:
             codes, items = _refused(error)
             if not codes <= _CONFLICTS:
-                raise TableError(_message(error)) from error
+                raise TableError(f"{type(error).__name__}: {error}"[:_MESSAGE_CHARACTERS]) from error
             return {index: _claim(item) for index, item in items.items()}
         return None
 
@@ -93,14 +93,9 @@ class CapturesTable:
 
     def add_ended(self, job_id: str, part: TriggerPart, ended: int) -> bool:
         """Count final statuses of a trigger, which is kept when it is new; return whether to read the facts."""
-        kept = _trigger_fields(part.trigger) | {
-            "asked": part.asked,
-            "rejected": part.rejected,
-            "asked_at": part.asked_at,
-            "shards": part.shards,
-            "look_at": part.asked - part.rejected,
-            "expires": self._expires(timedelta(0)),
-        }
+        kept = {name: getattr(part, name) for name in ("asked", "rejected", "asked_at", "shards")}
+        kept |= {"look_at": part.asked - part.rejected, "expires": self._expires(timedelta(0))}
+        kept |= _trigger_fields(part.trigger)
         sets = ", ".join(f"#{name} = if_not_exists(#{name}, :{name})" for name in kept)
         item = self._update(job_id, f"TRIGGER#{part.key}", f"SET {sets} ADD #ended :ended", **kept, ended=ended)
         return bool(item["ended"] >= item["look_at"])
@@ -218,7 +213,7 @@ class CapturesTable:
 
     def _retried[T](self, call: Callable[..., T], **parameters: object) -> T:
         """Make a call, and again where it met a transaction; a condition that does not hold is the caller's."""
-        why: Exception | None = None
+        why: BotoCoreError | ClientError | None = None
         for seconds in _PAUSES_SECONDS:
             self.wait(seconds)
             try:
@@ -229,7 +224,7 @@ class CapturesTable:
                 why = error
                 if _code(error) not in _CONFLICTS:
                     break
-        raise TableError(_message(why)) from why
+        raise TableError(f"{type(why).__name__}: {why}"[:_MESSAGE_CHARACTERS]) from why
 
 
 def _code(error: Exception) -> str:
@@ -253,18 +248,12 @@ def _claim_key(claim: Claim) -> dict[str, Any]:
 
 
 def _claim_item(claim: Claim) -> dict[str, Any]:
-    return _claim_key(claim) | _item(
-        state="accepted" if claim.accepted_at else "claimed",
-        **_trigger_fields(claim.trigger),
-        replays=claim.replays,
-        claim=claim.claim_id,
-        since=claim.since,
-        claimed_until=claim.claimed_until,
-        accepted_at=claim.accepted_at,
-        http_status=claim.http_status,
-        log_file=claim.log_file and json.dumps(claim.log_file.to_json()),
-        expires=_seconds(claim.expires),
-    )
+    names = ("replays", "since", "claimed_until", "accepted_at", "http_status")
+    values = _trigger_fields(claim.trigger) | {name: getattr(claim, name) for name in names}
+    state = "accepted" if claim.accepted_at else "claimed"
+    log_file = claim.log_file and json.dumps(claim.log_file.to_json())
+    own = _item(**values, state=state, claim=claim.claim_id, log_file=log_file, expires=_seconds(claim.expires))
+    return _claim_key(claim) | own
 
 
 def _claim(item: Item) -> Claim:
@@ -281,26 +270,17 @@ def _claim(item: Item) -> Claim:
 def _fact_item(job_id: str, shards: int, fact: Fact) -> dict[str, Any]:
     # The same agent is always in the same shard; hash() differs from one process to the next.
     shard = sum(fact.agent_id.encode()) % shards
-    status = fact.status.value if fact.status else "pending"
-    return _item(
-        pk=f"{_partition(job_id)}#{shard}",
-        sk=f"{fact.region}#{fact.agent_id}#{fact.trigger_key}#{fact.replays}#{status}",
-        reason=fact.reason and fact.reason.value,
-        log_file_id=fact.log_file_id,
-    )
+    sort_key = (fact.region, fact.agent_id, fact.trigger_key, str(fact.replays), fact.status or _PENDING)
+    partition = f"{_partition(job_id)}#{shard}"
+    return _item(pk=partition, sk="#".join(sort_key), reason=fact.reason, log_file_id=fact.log_file_id)
 
 
 def _fact(values: Mapping[str, Any]) -> Fact:
     region, agent_id, trigger_key, replays, status = values["sk"].split("#")
-    return Fact(
-        agent_id=agent_id,
-        region=region,
-        trigger_key=trigger_key,
-        replays=int(replays),
-        status=None if status == "pending" else Status(status),
-        reason=Reason(values["reason"]) if "reason" in values else None,
-        log_file_id=values.get("log_file_id"),
-    )
+    read: dict[str, Any] = {"agent_id": agent_id, "region": region, "trigger_key": trigger_key}
+    read |= {"replays": int(replays), "status": None if status == _PENDING else Status(status)}
+    read |= {"reason": Reason(values["reason"])} if "reason" in values else {}
+    return _read(Fact, {**values, **read})
 
 
 def _report(values: Mapping[str, Any]) -> Report:
@@ -363,7 +343,3 @@ def _read[T](kind: type[T], values: Mapping[str, Any]) -> T:
 
 def _seconds(moment: datetime) -> int:
     return math.ceil(moment.timestamp())
-
-
-def _message(error: Exception | None) -> str:
-    return f"{type(error).__name__}: {error}"[:_MESSAGE_CHARACTERS]

@@ -73,25 +73,21 @@ def exchange(
 
     NoResponseError if there is no response.
     """
-    with _send(session, requests.Request(method, url, headers=headers, json=json)) as response:
+    failure: NoResponseError | None = None
+    try:
+        prepared = session.prepare_request(requests.Request(method, url, headers=headers, json=json))
+        # Through the adapter: the session would read redirects even if it does not follow them, and keep cookies.
+        timeout = (CONNECT_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS)
+        response = session.get_adapter(url).send(prepared, stream=True, timeout=timeout)
+    except RequestException as error:
+        failure = _no_response(error)
+    if failure:
+        raise failure  # here, where no error is chained to it
+    with response:
         if response.status_code < HTTPStatus.OK:
             # http.client skips 100 alone. The response would follow, and be taken for the next request's.
             raise NoResponseError(f"HTTP status {response.status_code} in place of a response")
         return response, _read(response)
-
-
-def _send(session: requests.Session, request: requests.Request) -> requests.Response:
-    """Return a response whose body is not read yet.
-
-    Through the adapter: the session would read redirects even if it does not follow them, and keep cookies.
-    """
-    timeout = (CONNECT_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS)
-    try:
-        prepared = session.prepare_request(request)
-        return session.get_adapter(request.url).send(prepared, stream=True, timeout=timeout)
-    except RequestException as error:
-        no_response = _no_response(error)
-    raise no_response
 
 
 def _no_response(error: Exception) -> NoResponseError:

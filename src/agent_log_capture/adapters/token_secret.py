@@ -148,8 +148,9 @@ class SecretVersions:
     def pending(self) -> str | None:
         """Return the text of the rotation's version; None when it has no value yet."""
         try:
-            ids = {"SecretId": self.arn, "VersionId": self.version_id}
-            response = self.client.get_secret_value(**ids, VersionStage=PENDING)
+            response = self.client.get_secret_value(
+                SecretId=self.arn, VersionId=self.version_id, VersionStage=PENDING
+            )
         except self.client.exceptions.ResourceNotFoundException:
             return None
         return response.get("SecretString")

@@ -1,6 +1,7 @@
 """The four steps in which Secrets Manager rotates the token; each is safe to repeat."""
 
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from agent_log_capture.adapters.cloud_backup import CloudBackup
@@ -63,22 +64,20 @@ class TokenRotation:
             return False
         if PENDING not in stages:
             raise RotationError(f"its version {secret.version_id} is not {PENDING}; start a new rotation")
-        match step:
-            case "createSecret":
-                self._create(secret)
-            case "setSecret":
-                self.logger.info("nothing to set: Identity knows the tokens that it issues")
-            case "testSecret":
-                self._test(secret)
-            case _:
-                self._finish(secret)
+        if step == "createSecret":
+            self._create(secret)
+        elif step == "setSecret":
+            self.logger.info("nothing to set: Identity knows the tokens that it issues")
+        elif step == "testSecret":
+            self._test(secret)
+        else:
+            self._finish(secret)
         return step == "finishSecret"
 
     def _create(self, secret: SecretVersions) -> None:
         """Get a token, unless this rotation has one already."""
         _, current = secret.current()
-        pending = secret.pending()
-        if pending is not None:
+        if (pending := secret.pending()) is not None:
             _check_is_made_from(pending, current, secret)
             self.logger.info("there is a new token already")
             return
@@ -100,21 +99,18 @@ class TokenRotation:
             self.logger.info("nothing to test yet: the pending version has no new token")
             return
         http_status = self.api.ping(token, self.region).http_status
-        match classify(http_status):
-            case ResponseClass.ACCEPTED:
-                self.logger.info("the API accepts the new token")
-            case ResponseClass.TOKEN_REFUSED:
-                # The value of a version cannot be changed: every further test would be refused too.
-                secret.abandon()
-                raise RotationError(f"the API refuses the new token (401); {_ABANDONED}")
-            case _:
-                raise RotationError(f"the API answers the new token with HTTP status {http_status}")
+        if http_status == HTTPStatus.UNAUTHORIZED:
+            # The value of a version cannot be changed: every further test would be refused too.
+            secret.abandon()
+            raise RotationError(f"the API refuses the new token (401); {_ABANDONED}")
+        if classify(http_status) is not ResponseClass.ACCEPTED:
+            raise RotationError(f"the API answers the new token with HTTP status {http_status}")
+        self.logger.info("the API accepts the new token")
 
     def _finish(self, secret: SecretVersions) -> None:
         """Put the new token into use."""
         current_id, current = secret.current()
-        pending = secret.pending()
-        if pending is None:
+        if (pending := secret.pending()) is None:
             raise RotationError("there is no new token yet; createSecret has to come first")
         _check_is_made_from(pending, current, secret)
         secret.make_current(instead_of=current_id)
