@@ -320,19 +320,18 @@ def _attribute(value: object) -> dict[str, Any]:
 
 def _plain(item: Item) -> dict[str, Any]:
     """Return the values of an item by name; the fields of a trigger are one, `trigger`."""
-    values = {name: _value(attribute) for name, attribute in item.items()}
-    values |= {name: datetime.fromisoformat(values[name]) for name in _TIMES & values.keys()}
+    values: dict[str, Any] = {}
+    for name, attribute in item.items():
+        [(kind, value)] = attribute.items()
+        if kind == "N":
+            value = int(value)
+        elif kind == "M":
+            value = _plain(value)
+        values[name] = datetime.fromisoformat(value) if name in _TIMES else value
     if "trigger_id" in values:
-        kind = TriggerType(values["trigger_type"])
-        values["trigger"] = Trigger(kind, values["trigger_id"], values.get("trigger_name"))
+        trigger_type = TriggerType(values["trigger_type"])
+        values["trigger"] = Trigger(trigger_type, values["trigger_id"], values.get("trigger_name"))
     return values
-
-
-def _value(attribute: Mapping[str, Any]) -> Any:  # noqa: ANN401 (of any type)
-    [(kind, value)] = attribute.items()
-    if kind == "N":
-        return int(value)
-    return _plain(value) if kind == "M" else value
 
 
 def _read[T](kind: type[T], values: Mapping[str, Any]) -> T:

@@ -30,8 +30,8 @@ class CloudBackup:
     """Calls the API in a capture's region; `url` may hold `{region}`.
 
     A response is returned with any status, a redirect too, which is not followed. RetryableError says that there is
-    no response, and whether the request may have been served all the same. Without `keeps_signed_links`, the links
-    that let their holder download a log file are dropped here, and are nowhere.
+    no response, and whether the request may have been served. Without `keeps_signed_links`, the links that let their
+    holder download a log file are dropped here, and are nowhere.
     """
 
     session: requests.Session
@@ -41,27 +41,27 @@ class CloudBackup:
 
     def request_log_file(self, token: AuthToken, capture: Capture) -> ApiResponse:
         """Request an agent's log file; the response's log file is the new one, as far as the API describes it."""
-        response, fields = self._call("POST", token, capture.region, _agent_path(capture, "logfiles"))
+        response, fields = self._call("POST", token, capture.region, "agents", capture.agent_id, "logfiles")
         log_file, (log_file_id, location) = self._log_file(fields), _read_location(response, token)
         log_file = replace(log_file, id=log_file.id or log_file_id, location=location)
         return self._response(response, fields, log_file)
 
     def read_log_file(self, token: AuthToken, capture: Capture, log_file_id: str) -> ApiResponse:
         """Read one log file of an agent."""
-        path = _agent_path(capture, "logfiles", log_file_id)
-        response, fields = self._call("GET", token, capture.region, path)
+        path = ("agents", capture.agent_id, "logfiles", log_file_id)
+        response, fields = self._call("GET", token, capture.region, *path)
         return self._response(response, fields, self._log_file(fields))
 
     def read_status(self, token: AuthToken, capture: Capture) -> ApiResponse:
         """Read whether an agent is online; the response's `is_online` is None when the API does not say."""
-        response, fields = self._call("GET", token, capture.region, _agent_path(capture, "status"))
+        response, fields = self._call("GET", token, capture.region, "agents", capture.agent_id, "status")
         is_online = fields.get("online")
         is_known = _is_accepted(response) and isinstance(is_online, bool)
         return replace(self._response(response, fields), is_online=is_online if is_known else None)
 
     def find_log_file(self, token: AuthToken, capture: Capture, is_wanted: Callable[[LogFile], bool]) -> ApiResponse:
         """List an agent's log files; the response's log file is the latest that is wanted, None without one."""
-        response, fields = self._call("GET", token, capture.region, _agent_path(capture, "logfiles"))
+        response, fields = self._call("GET", token, capture.region, "agents", capture.agent_id, "logfiles")
         listed = fields.get("logfiles")
         if _is_accepted(response) and not isinstance(listed, list):
             raise RetryableError(Failure(reason=Reason.TEMPORARY, message="the list of log files could not be read"))
@@ -72,18 +72,18 @@ class CloudBackup:
     def activate_agents(self, token: AuthToken, region: str) -> ApiResponse:
         """Make all agents of the project in a region send heartbeats for a minute: `read_status` needs them."""
         event = {"event": "agent_activate", "mode": "active"}
-        return self._response(*self._call("POST", token, region, "events", event))
+        return self._response(*self._call("POST", token, region, "events", body=event))
 
     def ping(self, token: AuthToken, region: str) -> ApiResponse:
         """Check that the API is up and accepts the token."""
         return self._response(*self._call("GET", token, region, "ping"))
 
     def _call(
-        self, method: str, token: AuthToken, region: str, path: str, body: object = None
+        self, method: str, token: AuthToken, region: str, *path: str, body: object = None
     ) -> tuple[requests.Response, dict[str, Any]]:
         """Return the response and the JSON object in it."""
-        url = f"{self.url.replace('{region}', region.lower())}/v2/{_segment(token.project_id)}/{path}"
-        sent_at = self.now()
+        api, segments = self.url.replace("{region}", region.lower()), map(_segment, (token.project_id, *path))
+        url, sent_at = "/".join((api, "v2", *segments)), self.now()
         try:
             headers = {"X-Auth-Token": token.value}
             response, received = http_session.exchange(self.session, method, url, headers=headers, json=body)
@@ -136,10 +136,6 @@ def _objects(values: object) -> Iterator[Mapping[str, Any]]:
 
 def _text(value: object, limit: int = _ADDRESS_CHARACTERS) -> str | None:
     return printable(value, limit) if isinstance(value, str) and value else None
-
-
-def _agent_path(capture: Capture, *segments: str) -> str:
-    return "/".join(("agents", *map(_segment, (capture.agent_id, *segments))))
 
 
 def _segment(text: str) -> str:

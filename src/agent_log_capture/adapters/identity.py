@@ -1,11 +1,9 @@
 """The Identity API v2.0."""
 
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Any
 
 import requests
 
@@ -39,8 +37,12 @@ class Identity:
             raise IdentityError(f"Identity does not answer: {error}") from error
         if response.status_code != HTTPStatus.OK:
             raise _refusal(response.status_code, credentials.username)
-        if issued := _issued_token(json_object(body)):
-            return issued
+        match json_object(body).get("access"):
+            case {"token": {"id": str(value), "expires": str(expires), "tenant": {"id": str(project_id)}}}:
+                with suppress(ValueError, OverflowError):  # TokenFormatError is a ValueError
+                    moment = datetime.fromisoformat(expires)
+                    expires_at = moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
+                    return AuthToken.checked(value, project_id), expires_at
         raise IdentityError("Identity's answer has no token, expiry and project ID that can be used")
 
 
@@ -54,13 +56,3 @@ def _refusal(http_status: int, username: str) -> IdentityError:
             return IdentityError(f"Identity limits the rate ({http_status}): rotate again in some seconds")
     problem = f"Identity answers with HTTP status {http_status}"
     return IdentityError(f"{problem}: check the URL and the user, or rotate again later")
-
-
-def _issued_token(fields: Mapping[str, Any]) -> tuple[AuthToken, datetime] | None:
-    match fields:
-        case {"access": {"token": {"id": str(value), "expires": str(expires), "tenant": {"id": str(project_id)}}}}:
-            with suppress(ValueError, OverflowError):  # TokenFormatError is a ValueError
-                moment = datetime.fromisoformat(expires)
-                expires_at = moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
-                return AuthToken.checked(value, project_id), expires_at
-    return None
