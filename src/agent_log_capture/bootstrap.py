@@ -61,33 +61,21 @@ def build_early(build: Callable[[], object]) -> None:
 def capture_function() -> Function[CaptureService]:
     """Build the capture function from the environment, once; SettingError for a setting that is missing or wrong."""
     settings = Settings.from_environment(os.environ)
-    logger, metrics, aws = _logger(), Metrics(), boto3.session.Session()
+    logger, metrics, client = _logger(), Metrics(), partial(boto3.session.Session().client, config=_CONFIG)
     window_seconds, deadline_seconds = settings.retry_window_seconds, settings.capture_deadline_seconds
-    keep = keep_seconds(retry_window_seconds=window_seconds, deadline_seconds=deadline_seconds)
+    keep = timedelta(seconds=keep_seconds(retry_window_seconds=window_seconds, deadline_seconds=deadline_seconds))
+    http, is_rotated = build_session(settings.concurrency), settings.rotation_enabled
+    secret_arn, project_id = settings.token_secret_arn, settings.cloud_backup_project_id
     service = CaptureService(
         parser=EventParser(default_region=settings.cloud_backup_region, agent_id_keys=settings.agent_id_keys),
-        api=CloudBackup(
-            build_session(settings.concurrency),
-            settings.cloud_backup_url,
-            now,
-            keeps_signed_links=settings.publish_download_url,
-        ),
-        secret=TokenSecret(
-            aws.client("secretsmanager", config=_CONFIG),
-            settings.token_secret_arn,
-            settings.cloud_backup_project_id,
-            is_rotated=settings.rotation_enabled,
-        ),
-        queue=CaptureQueue(
-            aws.client("sqs", config=_CONFIG), settings.capture_queue_url, settings.dead_letter_queue_url
-        ),
-        topic=OutcomeTopic(
-            aws.client("sns", config=_CONFIG), settings.outcome_topic_arn, has_chat=settings.chat_messages
-        ),
+        api=CloudBackup(http, settings.cloud_backup_url, now, keeps_signed_links=settings.publish_download_url),
+        secret=TokenSecret(client("secretsmanager"), secret_arn, project_id, is_rotated=is_rotated),
+        queue=CaptureQueue(client("sqs"), settings.capture_queue_url, settings.dead_letter_queue_url),
+        topic=OutcomeTopic(client("sns"), settings.outcome_topic_arn, has_chat=settings.chat_messages),
         table=CapturesTable(
-            client=aws.client("dynamodb", config=_CONFIG),
+            client=client("dynamodb"),
             table=settings.captures_table,
-            keep=timedelta(seconds=keep),
+            keep=keep,
             now=now,
             random=random.random,
             pause=time.sleep,

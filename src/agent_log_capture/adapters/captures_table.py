@@ -5,9 +5,8 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-from functools import partial
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime, timedelta
 from itertools import batched
 from typing import TYPE_CHECKING, Any
 
@@ -25,16 +24,16 @@ ITEMS_IN_A_BATCH = 25  # the most that BatchWriteItem takes
 # Before each try, multiplied by a random number. botocore has retried what it retries; a conflict with a transaction
 # and an item that was not processed are left to the caller.
 _PAUSES_SECONDS = (0, 0.1, 0.2, 0.4, 0.8)
-_CONFLICTS = frozenset(
-    {
-        *("TransactionConflict", "TransactionConflictException", "TransactionInProgressException"),
-        *("ThrottlingError", "ThrottlingException", "RequestLimitExceeded"),
-        *("ProvisionedThroughputExceeded", "ProvisionedThroughputExceededException"),
-    }
-)
+_CONFLICTS = {
+    *("TransactionConflict", "TransactionConflictException", "TransactionInProgressException"),
+    *("ThrottlingError", "ThrottlingException", "RequestLimitExceeded"),
+    *("ProvisionedThroughputExceeded", "ProvisionedThroughputExceededException"),
+}
 _A_DAY = timedelta(days=1)
 _JOB_ID_BYTES = 600  # with it, the longest fact is smaller than 1 KB: one write unit
 _MESSAGE_CHARACTERS = 500
+_PENDING = "pending"  # in place of the status of an agent that waits after a replay
+_TIMES = {"since", "claimed_until", "accepted_at", "asked_at", "done_at"}
 
 type Item = Mapping[str, Any]
 
@@ -60,8 +59,7 @@ class CapturesTable:
     def claim(self, claims: Sequence[tuple[Claim, Claim | None]]) -> Mapping[int, Claim] | None:
         """Write up to 100 claims, all or none; each may take over the lapsed claim beside it.
 
-        Return None when they are written, otherwise by index the claims that were there. Without any, the same may be
-        tried again after a moment.
+        Return None when they are written, otherwise by index those that were there. Without any, try again later.
         """
         puts: list[Any] = [self._claim_put(claim, lapsed) for claim, lapsed in claims]
         try:
@@ -70,111 +68,79 @@ class CapturesTable:
             else:
                 # The client gives the transaction a token: its own retry of one that was served is the same one.
                 self.client.transact_write_items(TransactItems=[{"Put": put} for put in puts])
-        except ClientError as error:
+        except (BotoCoreError, ClientError) as error:
             codes, items = _refused(error)
             if not codes <= _CONFLICTS:
-                raise TableError(_message(error)) from error
-            return {index: _claim(item, claims[index][0]) for index, item in items.items()}
-        except BotoCoreError as error:
-            raise TableError(_message(error)) from error
+                raise TableError(f"{type(error).__name__}: {error}"[:_MESSAGE_CHARACTERS]) from error
+            return {index: _claim(item) for index, item in items.items()}
         return None
 
     def settle(self, kept: Iterable[Claim], deleted: Iterable[Claim]) -> None:
         """Replace claims by what is left of them, and delete those of which nothing is left."""
         puts = [{"PutRequest": {"Item": _claim_item(claim)}} for claim in kept]
-        self._write([*puts, *({"DeleteRequest": {"Key": _claim_key(claim)}} for claim in deleted)])
+        self._write(puts + [{"DeleteRequest": {"Key": _claim_key(claim)}} for claim in deleted])
 
     def write_facts(self, job_id: str, shards: int, facts: Iterable[Fact]) -> None:
         """Write what happened to agents; a fact that is there already stays as it is."""
-        expires = _seconds(self.now() + self.keep + _A_DAY)
-        items = [_fact_item(job_id, shards, fact) | _item(expires=expires) for fact in facts]
+        items = [_fact_item(job_id, shards, fact) | _item(expires=self._expires()) for fact in facts]
         by_key = {(item["pk"]["S"], item["sk"]["S"]): item for item in items}
         self._write([{"PutRequest": {"Item": item}} for item in by_key.values()])
 
     def has_fact(self, job_id: str, shards: int, fact: Fact) -> bool:
         """Return whether a fact was written."""
-        key = _fact_item(job_id, shards, fact)
-        return any(item["sk"] == key["sk"]["S"] for item in self._query(key["pk"], starts_with=key["sk"]["S"]))
+        item = _plain(_fact_item(job_id, shards, fact))
+        return bool(self._query(item["pk"], item["sk"]))
 
     def add_ended(self, job_id: str, part: TriggerPart, ended: int) -> bool:
         """Count final statuses of a trigger, which is kept when it is new; return whether to read the facts."""
-        fields = {
-            "trigger_type": part.trigger.type.value,
-            "trigger_id": part.trigger.id,
-            "trigger_name": part.trigger.name,
-            "asked": part.asked,
-            "rejected": part.rejected,
-            "asked_at": timestamp(part.asked_at),
-            "shards": part.shards,
-            "look_at": part.asked - part.rejected,
-            "expires": _seconds(self.now() + self.keep),
-        }
-        kept = {name: value for name, value in fields.items() if value is not None}
-        item = self._update(
-            _job_key(job_id, f"TRIGGER#{part.key}"),
-            sets=[f"#{name} = if_not_exists(#{name}, :{name})" for name in kept],
-            adds=["#ended :ended"],
-            values=kept | {"ended": ended},
-        )
+        kept = {name: getattr(part, name) for name in ("asked", "rejected", "asked_at", "shards")}
+        kept |= {"look_at": part.asked - part.rejected, "expires": self._expires(timedelta(0))}
+        kept |= _trigger_fields(part.trigger)
+        sets = ", ".join(f"#{name} = if_not_exists(#{name}, :{name})" for name in kept)
+        item = self._update(job_id, f"TRIGGER#{part.key}", f"SET {sets} ADD #ended :ended", **kept, ended=ended)
         return bool(item["ended"] >= item["look_at"])
 
     def look_again(self, job_id: str, part: TriggerPart, lacking: int) -> None:
         """Have the facts read again when as many as are lacking have ended, unless something has ended since."""
-        self._update(
-            _job_key(job_id, f"TRIGGER#{part.key}"),
-            sets=["#look_at = :look_at"],
-            values={"look_at": part.ended + lacking, "ended": part.ended},
-            condition="#ended = :ended",
-        )
+        values = {"look_at": part.ended + lacking, "ended": part.ended}
+        self._update(job_id, f"TRIGGER#{part.key}", "SET #look_at = :look_at", "#ended = :ended", **values)
 
     def change_version(self, job_id: str) -> None:
         """Note that a summary that is being counted now may be out of date."""
-        self._update(
-            _job_key(job_id, "REPORT"),
-            sets=["#expires = :expires"],
-            adds=["#version :one"],
-            values={"one": 1, "expires": _seconds(self.now() + self.keep + _A_DAY)},
-        )
+        update = "SET #expires = :expires ADD #version :one"
+        self._update(job_id, "REPORT", update, expires=self._expires(), one=1)
 
     def read_job(self, job_id: str) -> JobItems:
         """Return a job's report and triggers. The report is read first: it is no newer than the triggers."""
-        items = self._query(_job_key(job_id, "")["pk"])
+        items = self._query(_partition(job_id))
         report = next((_report(item) for item in items if item["sk"] == "REPORT"), Report())
         now = _seconds(self.now())
-        parts = [_part(item) for item in items if item["sk"] != "REPORT" and item["expires"] > now]
+        parts = [_read(TriggerPart, item) for item in items if item["sk"] != "REPORT" and item["expires"] > now]
         return JobItems(job_id=job_id, report=report, parts=parts)
 
     def read_facts(self, items: JobItems) -> list[Fact]:
         """Return all facts of a job."""
-        keys = [_shard_key(items.job_id, shard) for shard in range(items.shards)]
-        return [_fact(item) for key in keys for item in self._query({"S": key})]
+        keys = [f"{_partition(items.job_id)}#{shard}" for shard in range(items.shards)]
+        return [_fact(item) for key in keys for item in self._query(key)]
 
     def update_report(self, items: JobItems, counts: Counts) -> Report | None:
         """Note what a job came out as; return the report as it is now, None when it has changed since it was read."""
-        values: dict[str, Any] = {"one": 1, "expires": _seconds(self.now() + self.keep + _A_DAY)}
-        sets, adds = ["#expires = :expires"], ["#version :one"]
+        values: dict[str, Any] = {"one": 1, "expires": self._expires()}
+        sets, adds, condition = "SET #expires = :expires", "ADD #version :one", "attribute_not_exists(#version)"
         if counts != items.report.counts:
-            sets += ["#counts = :counts", "#is_reported = :false", "#done_at = :now"]
-            adds += ["#revision :one"]
-            values |= {"counts": {each.value: counts[each] for each in counts}, "false": False}
-            values |= {"now": timestamp(self.now())}
-        condition = "attribute_not_exists(#version)"
+            sets += ", #counts = :counts, #is_reported = :false, #done_at = :now"
+            adds += ", #revision :one"
+            values |= {"counts": counts, "false": False, "now": self.now()}
         if items.report.version:
             condition = "#version = :read"
             values |= {"read": items.report.version}
-        item = self._update(
-            _job_key(items.job_id, "REPORT"), sets=sets, adds=adds, values=values, condition=condition
-        )
+        item = self._update(items.job_id, "REPORT", f"{sets} {adds}", condition, **values)
         return _report(item) if item else None
 
     def mark_reported(self, job_id: str, revision: int) -> None:
         """Note that a summary was published, unless there is a newer one."""
-        self._update(
-            _job_key(job_id, "REPORT"),
-            sets=["#is_reported = :true"],
-            values={"true": True, "revision": revision},
-            condition="#revision = :revision",
-        )
+        values = {"true": True, "revision": revision}
+        self._update(job_id, "REPORT", "SET #is_reported = :true", "#revision = :revision", **values)
 
     def wait(self, seconds: float) -> None:
         """Wait for a random part of a time; not at all for 0 s."""
@@ -182,62 +148,55 @@ class CapturesTable:
             self.pause(seconds * self.random())
 
     def _claim_put(self, claim: Claim, lapsed: Claim | None) -> dict[str, Any]:
-        condition, values = "attribute_not_exists(pk) OR expires <= :now", _item(now=_seconds(self.now()))
+        condition, values = "attribute_not_exists(pk) OR expires <= :now", _item(**{":now": _seconds(self.now())})
         if lapsed:
             condition = "claim = :claim AND claimed_until = :until AND attribute_not_exists(accepted_at)"
-            values = _item(claim=lapsed.claim_id, until=timestamp(lapsed.claimed_until))
+            values = _item(**{":claim": lapsed.claim_id, ":until": lapsed.claimed_until})
         return {
             "TableName": self.table,
             "Item": _claim_item(claim),
             "ConditionExpression": condition,
-            "ExpressionAttributeValues": {f":{name}": value for name, value in values.items()},
+            "ExpressionAttributeValues": values,
             "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
         }
 
+    def _expires(self, later: timedelta = _A_DAY) -> int:
+        return _seconds(self.now() + self.keep + later)
+
     def _update(
-        self,
-        key: Item,
-        *,
-        sets: Sequence[str],
-        values: Mapping[str, Any],
-        adds: Sequence[str] = (),
-        condition: str | None = None,
+        self, job_id: str, sort_key: str, update: str, condition: str = "", **values: object
     ) -> dict[str, Any]:
-        """Update an item; return it as it is afterwards, empty when the condition does not hold."""
-        expression = f"SET {', '.join(sets)}" + (f" ADD {', '.join(adds)}" if adds else "")
-        names = set(re.findall(r"#(\w+)", f"{expression} {condition}"))
+        """Update an item of a job; return it as it is afterwards, empty when the condition does not hold."""
         parameters: dict[str, Any] = {
             "TableName": self.table,
-            "Key": key,
-            "UpdateExpression": expression,
-            "ExpressionAttributeNames": {f"#{name}": name for name in names},
+            "Key": _item(pk=_partition(job_id), sk=sort_key),
+            "UpdateExpression": update,
+            "ExpressionAttributeNames": {name: name[1:] for name in re.findall(r"#\w+", f"{update} {condition}")},
             "ExpressionAttributeValues": {f":{name}": _attribute(value) for name, value in values.items()},
             "ReturnValues": "ALL_NEW",
-            **({"ConditionExpression": condition} if condition else {}),
         }
+        if condition:
+            parameters["ConditionExpression"] = condition
         try:
-            return _plain(self._retried(lambda: self.client.update_item(**parameters))["Attributes"])
+            return _plain(self._retried(self.client.update_item, **parameters)["Attributes"])
         except self.client.exceptions.ConditionalCheckFailedException:
             return {}
 
-    def _query(self, partition: Item, starts_with: str = "") -> list[dict[str, Any]]:
+    def _query(self, partition: str, sort_key: str | None = None) -> list[dict[str, Any]]:
+        parameters: dict[str, Any] = {
+            "TableName": self.table,
+            "KeyConditionExpression": "pk = :pk AND sk = :sk" if sort_key else "pk = :pk",
+            "ExpressionAttributeValues": _item(**{":pk": partition, ":sk": sort_key}),
+            "ConsistentRead": True,
+        }
         found: list[dict[str, Any]] = []
-        start: dict[str, Any] = {}
         # Not by a paginator: what botocore needs for one is not packed (src/pack.py).
         while True:
-            query = partial(
-                self.client.query,
-                TableName=self.table,
-                KeyConditionExpression="pk = :pk AND begins_with(sk, :start)" if starts_with else "pk = :pk",
-                ExpressionAttributeValues={":pk": partition} | _item(**{":start": starts_with or None}),
-                ConsistentRead=True,
-                **start,
-            )
-            page = self._retried(query)
+            page = self._retried(self.client.query, **parameters)
             found += map(_plain, page["Items"])
             if "LastEvaluatedKey" not in page:
                 return found
-            start = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
+            parameters["ExclusiveStartKey"] = page["LastEvaluatedKey"]
 
     def _write(self, requests: Sequence[Any]) -> None:
         """Put and delete items, 25 at a time, until nothing is left."""
@@ -245,33 +204,36 @@ class CapturesTable:
             left = list(batch)
             for seconds in _PAUSES_SECONDS:
                 self.wait(seconds)
-                answer = self._retried(partial(self.client.batch_write_item, RequestItems={self.table: left}))
+                answer = self._retried(self.client.batch_write_item, RequestItems={self.table: left})
                 left = answer["UnprocessedItems"].get(self.table, [])
                 if not left:
                     break
             if left:
                 raise TableError(f"{len(left)} items were not processed")
 
-    def _retried[T](self, call: Callable[[], T]) -> T:
+    def _retried[T](self, call: Callable[..., T], **parameters: object) -> T:
         """Make a call, and again where it met a transaction; a condition that does not hold is the caller's."""
-        why: Exception | None = None
+        why: BotoCoreError | ClientError | None = None
         for seconds in _PAUSES_SECONDS:
             self.wait(seconds)
             try:
-                return call()
+                return call(**parameters)
             except self.client.exceptions.ConditionalCheckFailedException:
                 raise
             except (BotoCoreError, ClientError) as error:
                 why = error
-                if not isinstance(error, ClientError) or error.response["Error"]["Code"] not in _CONFLICTS:
+                if _code(error) not in _CONFLICTS:
                     break
-        raise TableError(_message(why)) from why
+        raise TableError(f"{type(why).__name__}: {why}"[:_MESSAGE_CHARACTERS]) from why
 
 
-def _refused(error: ClientError) -> tuple[set[str], dict[int, Item]]:
+def _code(error: Exception) -> str:
+    return error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
+
+
+def _refused(error: Exception) -> tuple[set[str], dict[int, Item]]:
     """Return for what reasons claims were not written, and what was there instead by index."""
-    answer: Mapping[str, Any] = error.response
-    code = answer["Error"]["Code"]
+    code, answer = _code(error), getattr(error, "response", {})
     if code == "ConditionalCheckFailedException":
         return set(), {0: answer["Item"]} if "Item" in answer else {}
     if code != "TransactionCanceledException":
@@ -286,110 +248,57 @@ def _claim_key(claim: Claim) -> dict[str, Any]:
 
 
 def _claim_item(claim: Claim) -> dict[str, Any]:
-    return _claim_key(claim) | _item(
-        state="accepted" if claim.accepted_at else "claimed",
-        trigger_type=claim.trigger.type.value,
-        trigger_id=claim.trigger.id,
-        trigger_name=claim.trigger.name,
-        replays=claim.replays,
-        claim=claim.claim_id,
-        since=timestamp(claim.since),
-        claimed_until=timestamp(claim.claimed_until),
-        accepted_at=claim.accepted_at and timestamp(claim.accepted_at),
-        http_status=claim.http_status,
-        log_file=claim.log_file and json.dumps(claim.log_file.to_json()),
-        expires=_seconds(claim.expires),
-    )
+    names = ("replays", "since", "claimed_until", "accepted_at", "http_status")
+    values = _trigger_fields(claim.trigger) | {name: getattr(claim, name) for name in names}
+    state = "accepted" if claim.accepted_at else "claimed"
+    log_file = claim.log_file and json.dumps(claim.log_file.to_json())
+    own = _item(**values, state=state, claim=claim.claim_id, log_file=log_file, expires=_seconds(claim.expires))
+    return _claim_key(claim) | own
 
 
-def _claim(item: Item, wanted: Claim) -> Claim:
-    fields = _plain(item)
-    accepted_at, log_file = fields.get("accepted_at"), fields.get("log_file")
-    return Claim(
-        project_id=wanted.project_id,
-        region=wanted.region,
-        agent_id=wanted.agent_id,
-        trigger=_trigger(fields),
-        replays=fields["replays"],
-        claim_id=fields["claim"],
-        since=datetime.fromisoformat(fields["since"]),
-        claimed_until=datetime.fromisoformat(fields["claimed_until"]),
-        expires=datetime.fromtimestamp(fields["expires"], wanted.expires.tzinfo),
-        accepted_at=datetime.fromisoformat(accepted_at) if accepted_at else None,
-        http_status=fields.get("http_status"),
-        log_file=_log_file(json.loads(log_file)) if log_file else None,
-    )
-
-
-def _log_file(fields: Mapping[str, Any]) -> LogFile:
-    names = ("id", "date", "state", "location")
-    return LogFile(**{name: fields[name] for name in names}, links=tuple(fields["links"]))
+def _claim(item: Item) -> Claim:
+    values = _plain(item)
+    _, project_id, region, agent_id = values["pk"].split("#")
+    values |= {"project_id": project_id, "region": region, "agent_id": agent_id, "claim_id": values["claim"]}
+    values["expires"] = datetime.fromtimestamp(values["expires"], UTC)
+    if "log_file" in values:
+        log_file = json.loads(values["log_file"])
+        values["log_file"] = _read(LogFile, log_file | {"links": tuple(log_file["links"])})
+    return _read(Claim, values)
 
 
 def _fact_item(job_id: str, shards: int, fact: Fact) -> dict[str, Any]:
     # The same agent is always in the same shard; hash() differs from one process to the next.
     shard = sum(fact.agent_id.encode()) % shards
-    status = fact.status.value if fact.status else "pending"
-    return _item(
-        pk=_shard_key(job_id, shard),
-        sk=f"{fact.region}#{fact.agent_id}#{fact.trigger_key}#{fact.replays}#{status}",
-        reason=fact.reason and fact.reason.value,
-        log_file_id=fact.log_file_id,
-    )
+    sort_key = (fact.region, fact.agent_id, fact.trigger_key, str(fact.replays), fact.status or _PENDING)
+    partition = f"{_partition(job_id)}#{shard}"
+    return _item(pk=partition, sk="#".join(sort_key), reason=fact.reason, log_file_id=fact.log_file_id)
 
 
-def _fact(fields: Mapping[str, Any]) -> Fact:
-    region, agent_id, trigger_key, replays, status = fields["sk"].split("#")
-    reason = fields.get("reason")
-    return Fact(
-        agent_id=agent_id,
-        region=region,
-        trigger_key=trigger_key,
-        replays=int(replays),
-        status=None if status == "pending" else Status(status),
-        reason=reason and Reason(reason),
-        log_file_id=fields.get("log_file_id"),
-    )
+def _fact(values: Mapping[str, Any]) -> Fact:
+    region, agent_id, trigger_key, replays, status = values["sk"].split("#")
+    read: dict[str, Any] = {"agent_id": agent_id, "region": region, "trigger_key": trigger_key}
+    read |= {"replays": int(replays), "status": None if status == _PENDING else Status(status)}
+    read |= {"reason": Reason(values["reason"])} if "reason" in values else {}
+    return _read(Fact, {**values, **read})
 
 
-def _part(fields: Mapping[str, Any]) -> TriggerPart:
-    return TriggerPart(
-        trigger=_trigger(fields),
-        asked_at=datetime.fromisoformat(fields["asked_at"]),
-        **{name: fields[name] for name in ("asked", "rejected", "shards", "ended", "look_at")},
-    )
+def _report(values: Mapping[str, Any]) -> Report:
+    counts = {Status(name): count for name, count in values.get("counts", {}).items()}
+    return _read(Report, {**values, "counts": counts or None})
 
 
-def _report(fields: Mapping[str, Any]) -> Report:
-    counts, done_at = fields.get("counts"), fields.get("done_at")
-    return Report(
-        version=fields["version"],
-        revision=fields.get("revision", 0),
-        counts=None if counts is None else {Status(name): count for name, count in counts.items()},
-        is_reported=fields.get("is_reported", True),
-        done_at=datetime.fromisoformat(done_at) if done_at else None,
-    )
+def _trigger_fields(trigger: Trigger) -> dict[str, Any]:
+    return {f"trigger_{name}": value for name, value in trigger.to_json().items() if value is not None}
 
 
-def _trigger(fields: Mapping[str, Any]) -> Trigger:
-    return Trigger(TriggerType(fields["trigger_type"]), fields["trigger_id"], fields.get("trigger_name"))
-
-
-def _job_key(job_id: str, sort_key: str) -> dict[str, Any]:
-    return _item(pk=f"JOB#{_escaped(job_id)}", sk=sort_key)
-
-
-def _shard_key(job_id: str, shard: int) -> str:
-    return f"JOB#{_escaped(job_id)}#{shard}"
-
-
-def _escaped(job_id: str) -> str:
-    """Return a job ID as part of a key: it cannot be taken for a shard of another job, and is not too long."""
+def _partition(job_id: str) -> str:
+    """Return the key of a job: it cannot be taken for that of another job's shard, and is not too long."""
     escaped = job_id.replace("%", "%25").replace("#", "%23")
-    if len(escaped.encode()) <= _JOB_ID_BYTES:
-        return escaped
-    # No ID that is escaped starts like this: a job cannot be named after the hash of another.
-    return f"%sha256-{hashlib.sha256(job_id.encode()).hexdigest()}"
+    if len(escaped.encode()) > _JOB_ID_BYTES:
+        # No ID that is escaped starts like this: a job cannot be named after the hash of another.
+        escaped = f"%sha256-{hashlib.sha256(job_id.encode()).hexdigest()}"
+    return f"JOB#{escaped}"
 
 
 def _item(**values: object) -> dict[str, Any]:
@@ -402,25 +311,34 @@ def _attribute(value: object) -> dict[str, Any]:
             return {"BOOL": value}
         case int():
             return {"N": str(value)}
-        case dict():
-            return {"M": {name: _attribute(each) for name, each in value.items()}}
+        case Mapping():
+            return {"M": {str(name): _attribute(each) for name, each in value.items()}}
+        case datetime():
+            return {"S": timestamp(value)}
     return {"S": str(value)}
 
 
 def _plain(item: Item) -> dict[str, Any]:
-    return {name: _value(value) for name, value in item.items()}
+    """Return the values of an item by name; the fields of a trigger are one, `trigger`."""
+    values: dict[str, Any] = {}
+    for name, attribute in item.items():
+        [(kind, value)] = attribute.items()
+        if kind == "N":
+            value = int(value)
+        elif kind == "M":
+            value = _plain(value)
+        values[name] = datetime.fromisoformat(value) if name in _TIMES else value
+    if "trigger_id" in values:
+        trigger_type = TriggerType(values["trigger_type"])
+        values["trigger"] = Trigger(trigger_type, values["trigger_id"], values.get("trigger_name"))
+    return values
 
 
-def _value(attribute: Mapping[str, Any]) -> Any:  # noqa: ANN401 (of any type)
-    [(kind, value)] = attribute.items()
-    if kind == "N":
-        return int(value)
-    return _plain(value) if kind == "M" else value
+def _read[T](kind: type[T], values: Mapping[str, Any]) -> T:
+    """Return a dataclass whose fields are the values of the same names; those that are missing have their default."""
+    names = [each.name for each in fields(kind)]  # type: ignore[arg-type]  # a dataclass
+    return kind(**{name: values[name] for name in names if name in values})
 
 
 def _seconds(moment: datetime) -> int:
     return math.ceil(moment.timestamp())
-
-
-def _message(error: Exception | None) -> str:
-    return f"{type(error).__name__}: {error}"[:_MESSAGE_CHARACTERS]

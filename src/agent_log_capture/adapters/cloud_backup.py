@@ -1,7 +1,7 @@
 """The Cloud Backup API v2."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import islice
 from typing import Any
@@ -9,26 +9,14 @@ from urllib.parse import quote, unquote, urljoin, urlsplit
 
 import requests
 
-from agent_log_capture.adapters.http_session import (
-    NoResponseError,
-    NotConnectedError,
-    error_message,
-    exchange,
-    json_object,
-)
+from agent_log_capture.adapters import http_session
+from agent_log_capture.domain import responses
 from agent_log_capture.domain.auth_token import AuthToken
 from agent_log_capture.domain.capture import Capture, is_agent_id
 from agent_log_capture.domain.outcome import SIGNED_LINK, LogFile, Reason
 from agent_log_capture.domain.printable import printable
 from agent_log_capture.domain.redaction import redact, redacted
-from agent_log_capture.domain.responses import (
-    ApiResponse,
-    Failure,
-    ResponseClass,
-    RetryableError,
-    classify,
-    retry_after_seconds,
-)
+from agent_log_capture.domain.responses import ApiResponse, Failure, RetryableError
 
 # A notification stays below the 256 KiB that SNS carries, however long the API's texts are.
 _ADDRESS_CHARACTERS = 2048
@@ -37,44 +25,43 @@ _MAX_LINKS = 10
 _SIGNATURE = "temp_url_sig"  # the parameter that makes a link a key
 
 
+@dataclass(frozen=True, slots=True)
 class CloudBackup:
     """Calls the API in a capture's region; `url` may hold `{region}`.
 
     A response is returned with any status, a redirect too, which is not followed. RetryableError says that there is
-    no response, and whether the request may have been served all the same. Without `keeps_signed_links`, the links
-    that let their holder download a log file are dropped here, and are nowhere.
+    no response, and whether the request may have been served. Without `keeps_signed_links`, the links that let their
+    holder download a log file are dropped here, and are nowhere.
     """
 
-    def __init__(
-        self, session: requests.Session, url: str, now: Callable[[], datetime], *, keeps_signed_links: bool = True
-    ) -> None:
-        self._session = session
-        self._url = url
-        self._now = now
-        self._keeps_signed_links = keeps_signed_links
+    session: requests.Session
+    url: str
+    now: Callable[[], datetime]
+    keeps_signed_links: bool = field(default=True, kw_only=True)
 
     def request_log_file(self, token: AuthToken, capture: Capture) -> ApiResponse:
         """Request an agent's log file; the response's log file is the new one, as far as the API describes it."""
-        response, fields = self._call_agent("POST", token, capture)
+        response, fields = self._call("POST", token, capture.region, "agents", capture.agent_id, "logfiles")
         log_file, (log_file_id, location) = self._log_file(fields), _read_location(response, token)
         log_file = replace(log_file, id=log_file.id or log_file_id, location=location)
         return self._response(response, fields, log_file)
 
     def read_log_file(self, token: AuthToken, capture: Capture, log_file_id: str) -> ApiResponse:
         """Read one log file of an agent."""
-        response, fields = self._call_agent("GET", token, capture, f"logfiles/{_segment(log_file_id)}")
+        path = ("agents", capture.agent_id, "logfiles", log_file_id)
+        response, fields = self._call("GET", token, capture.region, *path)
         return self._response(response, fields, self._log_file(fields))
 
     def read_status(self, token: AuthToken, capture: Capture) -> ApiResponse:
         """Read whether an agent is online; the response's `is_online` is None when the API does not say."""
-        response, fields = self._call_agent("GET", token, capture, "status")
+        response, fields = self._call("GET", token, capture.region, "agents", capture.agent_id, "status")
         is_online = fields.get("online")
         is_known = _is_accepted(response) and isinstance(is_online, bool)
         return replace(self._response(response, fields), is_online=is_online if is_known else None)
 
     def find_log_file(self, token: AuthToken, capture: Capture, is_wanted: Callable[[LogFile], bool]) -> ApiResponse:
         """List an agent's log files; the response's log file is the latest that is wanted, None without one."""
-        response, fields = self._call_agent("GET", token, capture)
+        response, fields = self._call("GET", token, capture.region, "agents", capture.agent_id, "logfiles")
         listed = fields.get("logfiles")
         if _is_accepted(response) and not isinstance(listed, list):
             raise RetryableError(Failure(reason=Reason.TEMPORARY, message="the list of log files could not be read"))
@@ -85,29 +72,30 @@ class CloudBackup:
     def activate_agents(self, token: AuthToken, region: str) -> ApiResponse:
         """Make all agents of the project in a region send heartbeats for a minute: `read_status` needs them."""
         event = {"event": "agent_activate", "mode": "active"}
-        return self._response(*self._call("POST", token, region, "events", json=event))
+        return self._response(*self._call("POST", token, region, "events", body=event))
 
     def ping(self, token: AuthToken, region: str) -> ApiResponse:
         """Check that the API is up and accepts the token."""
         return self._response(*self._call("GET", token, region, "ping"))
 
-    def _call_agent(
-        self, method: str, token: AuthToken, capture: Capture, path: str = "logfiles"
-    ) -> tuple[requests.Response, Mapping[str, Any]]:
-        return self._call(method, token, capture.region, f"agents/{_segment(capture.agent_id)}/{path}")
-
     def _call(
-        self, method: str, token: AuthToken, region: str, path: str, *, json: object = None
-    ) -> tuple[requests.Response, Mapping[str, Any]]:
-        project = f"{self._url.replace('{region}', region.lower())}/v2/{_segment(token.project_id)}"
-        headers = {"X-Auth-Token": token.value}
-        sent_at = self._now()
+        self, method: str, token: AuthToken, region: str, *path: str, body: object = None
+    ) -> tuple[requests.Response, dict[str, Any]]:
+        """Return the response and the JSON object in it."""
+        api, segments = self.url.replace("{region}", region.lower()), map(_segment, (token.project_id, *path))
+        url, sent_at = "/".join((api, "v2", *segments)), self.now()
         try:
-            response, body = exchange(self._session, method, f"{project}/{path}", headers=headers, json=json)
-        except NoResponseError as error:
-            raise RetryableError(_failure(error, method, sent_at)) from error
+            headers = {"X-Auth-Token": token.value}
+            response, received = http_session.exchange(self.session, method, url, headers=headers, json=body)
+        except http_session.NoResponseError as error:
+            failure = Failure(reason=Reason.TEMPORARY, message=str(error))
+            if isinstance(error, http_session.NotConnectedError):
+                failure = replace(failure, reason=Reason.NOT_CONNECTED)
+            elif method == "POST":
+                failure = replace(failure, reason=Reason.UNCONFIRMED, unconfirmed_since=sent_at)
+            raise RetryableError(failure) from error
         # A response may repeat the request; what is read of it is published and logged.
-        fields = json_object(body)
+        fields = http_session.json_object(received)
         redact(fields, token.value)
         return response, fields
 
@@ -116,48 +104,34 @@ class CloudBackup:
     ) -> ApiResponse:
         return ApiResponse(
             http_status=response.status_code,
-            message=error_message(fields),
+            message=http_session.error_message(fields),
             log_file=log_file if _is_accepted(response) else None,
-            retry_after_seconds=retry_after_seconds(response.headers.get("Retry-After"), self._now()),
+            retry_after_seconds=responses.retry_after_seconds(response.headers.get("Retry-After"), self.now()),
         )
 
     def _log_file(self, fields: Mapping[str, Any]) -> LogFile:
         """Read a log file; what is missing or of the wrong type is left out."""
         log_file_id = _text(fields.get("id"))
-        links = (link for link in _links(fields.get("links")) if self._keeps_signed_links or not _is_signed(link))
         return LogFile(
             id=log_file_id if log_file_id and is_agent_id(log_file_id) else None,
             date=_text(fields.get("date"), _WORD_CHARACTERS),
             state=_text(fields.get("state"), _WORD_CHARACTERS),
-            links=tuple(islice(links, _MAX_LINKS)),
+            links=tuple(islice(self._links(fields.get("links")), _MAX_LINKS)),
         )
+
+    def _links(self, links: object) -> Iterator[Mapping[str, str]]:
+        for link in _objects(links):
+            href, rel = _text(link.get("href")), _text(link.get("rel"), _WORD_CHARACTERS)
+            if href and (self.keeps_signed_links or not (rel == SIGNED_LINK or _SIGNATURE in href)):
+                yield {"rel": rel, "href": href} if rel else {"href": href}
 
 
 def _is_accepted(response: requests.Response) -> bool:
-    return classify(response.status_code) is ResponseClass.ACCEPTED
-
-
-def _failure(error: NoResponseError, method: str, sent_at: datetime) -> Failure:
-    if isinstance(error, NotConnectedError):
-        return Failure(reason=Reason.NOT_CONNECTED, message=str(error))
-    if method == "POST":
-        return Failure(reason=Reason.UNCONFIRMED, message=str(error), unconfirmed_since=sent_at)
-    return Failure(reason=Reason.TEMPORARY, message=str(error))
+    return responses.classify(response.status_code) is responses.ResponseClass.ACCEPTED
 
 
 def _objects(values: object) -> Iterator[Mapping[str, Any]]:
     return (value for value in values if isinstance(value, dict)) if isinstance(values, list) else iter(())
-
-
-def _links(links: object) -> Iterator[Mapping[str, str]]:
-    for link in _objects(links):
-        if href := _text(link.get("href")):
-            rel = _text(link.get("rel"), _WORD_CHARACTERS)
-            yield {"rel": rel, "href": href} if rel else {"href": href}
-
-
-def _is_signed(link: Mapping[str, str]) -> bool:
-    return link.get("rel") == SIGNED_LINK or _SIGNATURE in link["href"]
 
 
 def _text(value: object, limit: int = _ADDRESS_CHARACTERS) -> str | None:

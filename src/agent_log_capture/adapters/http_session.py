@@ -41,18 +41,14 @@ class _SharedTlsAdapter(HTTPAdapter):
 
     @override
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs, ssl_context=_tls_context())
+        # With an explicit list, those that the environment names are not added to it.
+        context = ssl.create_default_context(cafile=certifi.where())
+        context.keylog_filename = None  # type: ignore[assignment]  # the environment's: a file with all session keys
+        super().init_poolmanager(*args, **kwargs, ssl_context=context)
 
     @override
     def cert_verify(self, *args: Any, **kwargs: Any) -> None:
         """Set no list of authorities on a connection: the context has it."""
-
-
-def _tls_context() -> ssl.SSLContext:
-    # With an explicit list, those that the environment names are not added to it.
-    context = ssl.create_default_context(cafile=certifi.where())
-    context.keylog_filename = None  # type: ignore[assignment]  # the environment's: a file with all session keys
-    return context
 
 
 def build_session(connections: int) -> requests.Session:
@@ -77,33 +73,32 @@ def exchange(
 
     NoResponseError if there is no response.
     """
-    with _send(session, requests.Request(method, url, headers=headers, json=json)) as response:
+    failure: NoResponseError | None = None
+    try:
+        prepared = session.prepare_request(requests.Request(method, url, headers=headers, json=json))
+        # Through the adapter: the session would read redirects even if it does not follow them, and keep cookies.
+        timeout = (CONNECT_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS)
+        response = session.get_adapter(url).send(prepared, stream=True, timeout=timeout)
+    except RequestException as error:
+        failure = _no_response(error)
+    if failure:
+        raise failure  # here, where no error is chained to it
+    with response:
         if response.status_code < HTTPStatus.OK:
             # http.client skips 100 alone. The response would follow, and be taken for the next request's.
             raise NoResponseError(f"HTTP status {response.status_code} in place of a response")
         return response, _read(response)
 
 
-def _send(session: requests.Session, request: requests.Request) -> requests.Response:
-    """Return a response whose body is not read yet.
-
-    Through the adapter: the session would read redirects even if it does not follow them, and keep cookies.
-    """
-    timeout = (CONNECT_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS)
-    try:
-        prepared = session.prepare_request(request)
-        return session.get_adapter(request.url).send(prepared, stream=True, timeout=timeout)
-    except RequestException as error:
-        no_response = _no_response(error)
-    raise no_response
-
-
 def _no_response(error: Exception) -> NoResponseError:
     causes = list(_causes(error))
     # An innermost error that is not the system's or TLS's is a protocol error, and quotes what could not be read.
     text = error if isinstance(causes[-1], OSError) else type(causes[-1]).__name__
-    is_connected = not any(map(_is_of_connecting, causes))
-    kind = NoResponseError if is_connected else NotConnectedError
+    # A handshake that fails and TLS that breaks later raise the same errors with the same texts; only where differs.
+    frames = (frame for cause in causes for frame, _ in walk_tb(cause.__traceback__))
+    is_connecting = any(isinstance(cause, (ConnectTimeout, NewConnectionError)) for cause in causes)
+    is_connecting = is_connecting or any(frame.f_code is HTTPSConnection.connect.__code__ for frame in frames)
+    kind = NotConnectedError if is_connecting else NoResponseError
     return kind(printable(f"{type(error).__name__}: {text}", MESSAGE_CHARACTERS))
 
 
@@ -113,13 +108,6 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
     for cause in (*error.args, getattr(error, "reason", None), error.__cause__):
         if isinstance(cause, BaseException):
             yield from _causes(cause)
-
-
-def _is_of_connecting(error: BaseException) -> bool:
-    if isinstance(error, (ConnectTimeout, NewConnectionError)):
-        return True
-    # A handshake that fails and TLS that breaks later raise the same errors with the same texts; only where differs.
-    return any(frame.f_code is HTTPSConnection.connect.__code__ for frame, _ in walk_tb(error.__traceback__))
 
 
 def _read(response: requests.Response) -> bytes:

@@ -1,11 +1,9 @@
 """The Identity API v2.0."""
 
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Any
 
 import requests
 
@@ -39,8 +37,12 @@ class Identity:
             raise IdentityError(f"Identity does not answer: {error}") from error
         if response.status_code != HTTPStatus.OK:
             raise _refusal(response.status_code, credentials.username)
-        if issued := _issued_token(json_object(body)):
-            return issued
+        match json_object(body).get("access"):
+            case {"token": {"id": str(value), "expires": str(expires), "tenant": {"id": str(project_id)}}}:
+                with suppress(ValueError, OverflowError):  # TokenFormatError is a ValueError
+                    moment = datetime.fromisoformat(expires)
+                    expires_at = moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
+                    return AuthToken.checked(value, project_id), expires_at
         raise IdentityError("Identity's answer has no token, expiry and project ID that can be used")
 
 
@@ -48,20 +50,9 @@ def _refusal(http_status: int, username: str) -> IdentityError:
     """Say what to do; the response's own message is left out, since it may repeat the request."""
     match http_status:
         case HTTPStatus.UNAUTHORIZED:
-            shown = printable(username, 80)
-            what_to_do = "put the right username and api_key into the secret"
-            return CredentialsRefusedError(f"Identity refuses the API key of '{shown}' (401): {what_to_do}")
+            refused = f"Identity refuses the API key of '{printable(username, 80)}' (401)"
+            return CredentialsRefusedError(f"{refused}: put the right username and api_key into the secret")
         case HTTPStatus.CONTENT_TOO_LARGE | HTTPStatus.TOO_MANY_REQUESTS:
             return IdentityError(f"Identity limits the rate ({http_status}): rotate again in some seconds")
-    what_to_do = "check the URL and the user, or rotate again later"
-    return IdentityError(f"Identity answers with HTTP status {http_status}: {what_to_do}")
-
-
-def _issued_token(fields: Mapping[str, Any]) -> tuple[AuthToken, datetime] | None:
-    match fields:
-        case {"access": {"token": {"id": str(value), "expires": str(expires), "tenant": {"id": str(project_id)}}}}:
-            with suppress(ValueError, OverflowError):  # TokenFormatError is a ValueError
-                moment = datetime.fromisoformat(expires)
-                expires_at = moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
-                return AuthToken.checked(value, project_id), expires_at
-    return None
+    problem = f"Identity answers with HTTP status {http_status}"
+    return IdentityError(f"{problem}: check the URL and the user, or rotate again later")

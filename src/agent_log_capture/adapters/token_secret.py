@@ -1,5 +1,6 @@
 """The token's secret, in Secrets Manager."""
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from threading import Lock
@@ -51,15 +52,12 @@ class TokenSecret:
             raise TokenError(Reason.TOKEN_UNAVAILABLE, self.arn, f"cannot be read: {error}") from error
         except TokenFormatError as error:
             self._provider.store.clear()  # a secret that is fixed takes effect at once
-            raise TokenError(Reason.TOKEN_UNAVAILABLE, self.arn, self._problem(secret, error)) from error
-
-    def _problem(self, secret: object, error: TokenFormatError) -> str:
-        """Return what is wrong; where there are credentials and no token, start the rotation again."""
-        try:
-            parse_credentials(secret)
-        except TokenFormatError:
-            return str(error)
-        return f"{error}; {self.ask_for_rotation()}" if self.is_rotated else str(error)
+            problem = str(error)
+            # Where there are credentials and no token, the rotation is started again.
+            with suppress(TokenFormatError):
+                if self.is_rotated and parse_credentials(secret):
+                    problem += f"; {self.ask_for_rotation()}"
+            raise TokenError(Reason.TOKEN_UNAVAILABLE, self.arn, problem) from error
 
     def ask_for_rotation(self) -> str:
         """Ask Secrets Manager for a new token, where it rotates this secret; return the result in words."""
@@ -93,38 +91,39 @@ class InvocationToken:
     def try_project_id(self) -> str | None:
         """Return the token's project; None when there is no token, which the first worker reports."""
         with self._lock:
-            self._token = self._token or self._read(is_fresh=False)
+            self._read()
         return self.project_id
 
     def current(self) -> AuthToken:
         """Return the token; TokenError when there is no token, NotTriedError when the circuit breaker is open."""
         with self._lock:
             self._breaker.check()
-            return self._checked()
+            return self._checked(self._read())
 
     def renewed(self, refused: AuthToken) -> AuthToken:
         """Return another token than the one that was `refused`; TokenError when there is no other."""
         with self._lock:
             if self._token == refused and not self._is_renewed:
-                self._token, self._is_renewed = self._read(is_fresh=True), True
+                self._is_renewed = True
+                self._read(is_fresh=True)
             if self._token == refused:
                 problem = f"holds a token that the API refuses; {self._secret.ask_for_rotation()}"
                 self._token = TokenError(Reason.TOKEN_REFUSED, self._secret.arn, problem)
-            return self._checked()
+            return self._checked(self._read())
 
-    def _checked(self) -> AuthToken:
-        self._token = self._token or self._read(is_fresh=False)
-        if isinstance(self._token, TokenError):
-            self._breaker.open(self._token.failure)
-            raise self._token.with_traceback(None)
+    def _read(self, *, is_fresh: bool = False) -> AuthToken | TokenError:
+        if self._token is None or is_fresh:
+            try:
+                self._token = self._secret.read(is_fresh=is_fresh)
+                self.project_id = self._token.project_id
+            except TokenError as error:
+                self._token = error
         return self._token
 
-    def _read(self, *, is_fresh: bool) -> AuthToken | TokenError:
-        try:
-            token = self._secret.read(is_fresh=is_fresh)
-        except TokenError as error:
-            return error
-        self.project_id = token.project_id
+    def _checked(self, token: AuthToken | TokenError) -> AuthToken:
+        if isinstance(token, TokenError):
+            self._breaker.open(token.failure)
+            raise token.with_traceback(None)
         return token
 
 

@@ -30,9 +30,8 @@ class AuthToken:
     def checked(cls, value: str, project_id: str) -> Self:
         """Return the token if a request can carry it and its project; TokenFormatError otherwise."""
         if not _TOKEN.fullmatch(value):
-            raise TokenFormatError(
-                "has a 'token' with characters that an HTTP header cannot carry, or a very long one"
-            )
+            problem = "has a 'token' with characters that an HTTP header cannot carry, or a very long one"
+            raise TokenFormatError(problem)
         if not is_project_id(project_id):
             raise TokenFormatError("has a 'project_id' that is not a text of letters, digits, _ and -")
         return cls(value, project_id)

@@ -1,18 +1,14 @@
 """The four steps in which Secrets Manager rotates the token; each is safe to repeat."""
 
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from agent_log_capture.adapters.cloud_backup import CloudBackup
 from agent_log_capture.adapters.identity import CredentialsRefusedError, Identity, IdentityError
 from agent_log_capture.adapters.token_secret import CURRENT, PENDING, SecretVersions
-from agent_log_capture.domain.auth_token import (
-    TokenFormatError,
-    is_made_from,
-    parse_credentials,
-    parse_pending_token,
-    with_token,
-)
+from agent_log_capture.domain import auth_token
+from agent_log_capture.domain.auth_token import TokenFormatError
 from agent_log_capture.domain.printable import printable
 from agent_log_capture.domain.responses import ResponseClass, RetryableError, classify
 
@@ -68,58 +64,53 @@ class TokenRotation:
             return False
         if PENDING not in stages:
             raise RotationError(f"its version {secret.version_id} is not {PENDING}; start a new rotation")
-        match step:
-            case "createSecret":
-                self._create(secret)
-            case "setSecret":
-                self.logger.info("nothing to set: Identity knows the tokens that it issues")
-            case "testSecret":
-                self._test(secret)
-            case _:
-                self._finish(secret)
+        if step == "createSecret":
+            self._create(secret)
+        elif step == "setSecret":
+            self.logger.info("nothing to set: Identity knows the tokens that it issues")
+        elif step == "testSecret":
+            self._test(secret)
+        else:
+            self._finish(secret)
         return step == "finishSecret"
 
     def _create(self, secret: SecretVersions) -> None:
         """Get a token, unless this rotation has one already."""
         _, current = secret.current()
-        pending = secret.pending()
-        if pending is not None:
+        if (pending := secret.pending()) is not None:
             _check_is_made_from(pending, current, secret)
             self.logger.info("there is a new token already")
             return
         try:
-            token, expires_at = self.identity.authenticate(parse_credentials(current))
+            token, expires_at = self.identity.authenticate(auth_token.parse_credentials(current))
         except (TokenFormatError, CredentialsRefusedError):
             # Only a person can put other credentials, and Secrets Manager refuses the rotation that they start then
             # while this version is pending. After a temporary failure it stays, and Secrets Manager tries again.
             secret.abandon()
             raise
-        secret.put_pending(with_token(current, token, expires_at))
+        secret.put_pending(auth_token.with_token(current, token, expires_at))
         self.logger.info("there is a new token", expires_at=expires_at.isoformat())
 
     def _test(self, secret: SecretVersions) -> None:
         """Call the API with the new token."""
-        token = parse_pending_token(secret.pending())
+        token = auth_token.parse_pending_token(secret.pending())
         if token is None:
             # Secrets Manager calls this step alone when a rotation is set up and does not start yet.
             self.logger.info("nothing to test yet: the pending version has no new token")
             return
         http_status = self.api.ping(token, self.region).http_status
-        match classify(http_status):
-            case ResponseClass.ACCEPTED:
-                self.logger.info("the API accepts the new token")
-            case ResponseClass.TOKEN_REFUSED:
-                # The value of a version cannot be changed: every further test would be refused too.
-                secret.abandon()
-                raise RotationError(f"the API refuses the new token (401); {_ABANDONED}")
-            case _:
-                raise RotationError(f"the API answers the new token with HTTP status {http_status}")
+        if http_status == HTTPStatus.UNAUTHORIZED:
+            # The value of a version cannot be changed: every further test would be refused too.
+            secret.abandon()
+            raise RotationError(f"the API refuses the new token (401); {_ABANDONED}")
+        if classify(http_status) is not ResponseClass.ACCEPTED:
+            raise RotationError(f"the API answers the new token with HTTP status {http_status}")
+        self.logger.info("the API accepts the new token")
 
     def _finish(self, secret: SecretVersions) -> None:
         """Put the new token into use."""
         current_id, current = secret.current()
-        pending = secret.pending()
-        if pending is None:
+        if (pending := secret.pending()) is None:
             raise RotationError("there is no new token yet; createSecret has to come first")
         _check_is_made_from(pending, current, secret)
         secret.make_current(instead_of=current_id)
@@ -128,7 +119,7 @@ class TokenRotation:
 
 def _check_is_made_from(pending: str, current: str | None, secret: SecretVersions) -> None:
     """Check that the rotation would not overwrite what a person has put since it began."""
-    if not is_made_from(pending, current):
+    if not auth_token.is_made_from(pending, current):
         secret.abandon()
         problem = "the pending version has no new token, or was made before the secret was changed"
         raise RotationError(f"{problem}; {_ABANDONED}")

@@ -102,7 +102,7 @@ def log():
 def rotation(*, secrets, api, log):
     return TokenRotation(
         client=secrets,
-        identity=Identity(api._session, IDENTITY_URL),  # noqa: SLF001 (one session for both, as bootstrap has it)
+        identity=Identity(api.session, IDENTITY_URL),  # one session for both, as bootstrap has it
         api=api,
         region="DFW",
         logger=Logger(service=str(uuid4()), stream=log),
