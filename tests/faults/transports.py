@@ -21,7 +21,7 @@ from requests.exceptions import RequestException
 from urllib3.util import connection as urllib3_connection
 
 from agent_log_capture import bootstrap
-from agent_log_capture.adapters import cloud_backup
+from agent_log_capture.adapters import http_session
 from tests.faults import fault_schedule
 from tests.faults.faulty_api import Fault
 from tests.faults.record import Post
@@ -151,7 +151,7 @@ class ApiTransport:
                 raise error
             return connect(*arguments, **options)
 
-        exchange = cloud_backup.exchange
+        exchange = http_session.exchange
 
         def noted_exchange(session, method, url, **options):
             if method != "POST" or not url.endswith("/logfiles"):
@@ -162,7 +162,7 @@ class ApiTransport:
 
         with (
             patch.object(bootstrap, "build_session", build_session),
-            patch.object(cloud_backup, "exchange", noted_exchange),
+            patch.object(http_session, "exchange", noted_exchange),
             patch.object(urllib3_connection, "create_connection", create_connection),
         ):
             yield
