@@ -14,6 +14,7 @@ from agent_log_capture.domain import queue_message
 from agent_log_capture.domain.capture import Polling
 from agent_log_capture.domain.outcome import Status
 from agent_log_capture.handlers.capture import METRICS, RESPONSES, NotSavedError, lambda_handler
+from agent_log_capture.service.result_writer import DEFERRED
 from agent_log_capture.settings import SettingError
 from local.template import resolve, translate
 
@@ -262,6 +263,10 @@ def test_every_line_of_the_log_names_the_request(invoke, output):
     assert {line["function_request_id"] for line in lines} == {"request-id"}
     assert lines[-1]["message"] == "done"
     assert (lines[-1]["asked"], lines[-1]["counts"]["requested"]) == (2, 2)
+
+
+def test_every_status_but_waiting_has_a_metric():
+    assert METRICS.keys() == {*Status, DEFERRED} - {Status.WAITING}
 
 
 def test_every_count_is_measured(*, invoke, answers, watched, overdue, measured):
