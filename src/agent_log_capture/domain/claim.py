@@ -11,7 +11,7 @@ from agent_log_capture.domain.step import Step
 LAPSED = datetime.fromtimestamp(0, UTC)
 
 
-class Found(Enum):
+class ClaimMatch(Enum):
     """What a claim that is in the table already means for a capture."""
 
     SAME_OWNER = auto()  # its own request was accepted, in an earlier delivery
@@ -47,12 +47,12 @@ class Claim:
         """The agent that it is about."""
         return self.project_id, self.region, self.agent_id
 
-    def found_by(self, capture: Capture, now: datetime) -> Found:
+    def match(self, capture: Capture, now: datetime) -> ClaimMatch:
         """Return what it means for a capture that finds it."""
         if self.accepted_at:
             is_same = (self.trigger, self.replays) == (capture.trigger, capture.replays)
-            return Found.SAME_OWNER if is_same else Found.DUPLICATE
-        return Found.LIVE if self.claimed_until > now else Found.LAPSED
+            return ClaimMatch.SAME_OWNER if is_same else ClaimMatch.DUPLICATE
+        return ClaimMatch.LIVE if self.claimed_until > now else ClaimMatch.LAPSED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

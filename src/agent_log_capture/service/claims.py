@@ -14,7 +14,7 @@ from agent_log_capture.adapters.captures_table import (
     TableError,
 )
 from agent_log_capture.domain.capture import Capture, Requesting
-from agent_log_capture.domain.claim import Claim, ClaimPolicy, Found, duplicate
+from agent_log_capture.domain.claim import Claim, ClaimMatch, ClaimPolicy, duplicate
 from agent_log_capture.domain.outcome import Reason
 from agent_log_capture.domain.polling import PollPolicy
 from agent_log_capture.domain.responses import ApiResponse, Failure
@@ -116,10 +116,10 @@ class Claims:
             captures = list(left)
             for capture, claim in ((captures[index], claim) for index, claim in found.items()):
                 del left[capture]
-                if (how := claim.found_by(capture, self.now())) is Found.LAPSED:
+                if (match := claim.match(capture, self.now())) is ClaimMatch.LAPSED:
                     left[capture] = claim
                 else:
-                    yield self._decided(capture, claim, how)
+                    yield self._decided(capture, claim, match)
             if not left:
                 return
         yield from (not_tried(capture, _IN_PROGRESS, _IN_PROGRESS_DELAY_SECONDS) for capture in left)
@@ -140,12 +140,12 @@ class Claims:
             self._own |= {capture.key: claim for capture, (claim, _) in zip(left, claims, strict=True)}
         return found
 
-    def _decided(self, capture: Capture, claim: Claim, how: Found) -> Step:
+    def _decided(self, capture: Capture, claim: Claim, match: ClaimMatch) -> Step:
         """Return the step of a capture that needs no call, because of the claim that was there."""
-        if how is Found.LIVE:
+        if match is ClaimMatch.LIVE:
             return not_tried(capture, _IN_PROGRESS, _IN_PROGRESS_DELAY_SECONDS)
         tried = replace(capture, attempts=capture.attempts + 1)
-        if how is Found.DUPLICATE:
+        if match is ClaimMatch.DUPLICATE:
             return duplicate(tried, claim, at=self.now())
         return self.polls.requested(
             tried,

@@ -115,13 +115,15 @@ class CaptureService:
         """Return the claims of this invocation; without a token, or with no cool-down, it makes none."""
         project_id = processor.token.try_project_id() if self.cool_down else None
         remaining = timedelta(milliseconds=time_left.remaining_millis())
-        policy = project_id and ClaimPolicy(
-            project_id=project_id,
-            claim_id=uuid4().hex,
-            claimed_until=self.now() + remaining + _CLAIM_MARGIN,
-            cool_down=self.cool_down,
-        )
-        return Claims(table=self.table, policy=policy or None, polls=self.polls, now=self.now, logger=self.logger)
+        policy = None
+        if project_id:
+            policy = ClaimPolicy(
+                project_id=project_id,
+                claim_id=uuid4().hex,
+                claimed_until=self.now() + remaining + _CLAIM_MARGIN,
+                cool_down=self.cool_down,
+            )
+        return Claims(table=self.table, policy=policy, polls=self.polls, now=self.now, logger=self.logger)
 
     def _writer(self, result: InvocationResult, time_left: TimeLeft) -> ResultWriter:
         tracker = JobTracker(

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from agent_log_capture.domain.capture import Capture, Requesting
-from agent_log_capture.domain.claim import LAPSED, Claim, ClaimPolicy, Found, duplicate
+from agent_log_capture.domain.claim import LAPSED, Claim, ClaimMatch, ClaimPolicy, duplicate
 from agent_log_capture.domain.outcome import LogFile, Reason, Status, Trigger, TriggerType
 from agent_log_capture.domain.responses import Failure
 from agent_log_capture.domain.step import Step, not_tried
@@ -73,17 +73,17 @@ ACCEPTED = replace(CLAIM, accepted_at=NOW)
 @pytest.mark.parametrize(
     ("claim", "capture", "found"),
     [
-        (ACCEPTED, CAPTURE, Found.SAME_OWNER),
-        (replace(ACCEPTED, claimed_until=LAPSED), CAPTURE, Found.SAME_OWNER),
-        (ACCEPTED, replace(CAPTURE, replays=1), Found.DUPLICATE),
-        (ACCEPTED, replace(CAPTURE, trigger=Trigger(TriggerType.SQS, "a-message")), Found.DUPLICATE),
-        (CLAIM, CAPTURE, Found.LIVE),
-        (replace(CLAIM, claimed_until=NOW), CAPTURE, Found.LAPSED),
-        (replace(CLAIM, claimed_until=LAPSED), replace(CAPTURE, replays=1), Found.LAPSED),
+        (ACCEPTED, CAPTURE, ClaimMatch.SAME_OWNER),
+        (replace(ACCEPTED, claimed_until=LAPSED), CAPTURE, ClaimMatch.SAME_OWNER),
+        (ACCEPTED, replace(CAPTURE, replays=1), ClaimMatch.DUPLICATE),
+        (ACCEPTED, replace(CAPTURE, trigger=Trigger(TriggerType.SQS, "a-message")), ClaimMatch.DUPLICATE),
+        (CLAIM, CAPTURE, ClaimMatch.LIVE),
+        (replace(CLAIM, claimed_until=NOW), CAPTURE, ClaimMatch.LAPSED),
+        (replace(CLAIM, claimed_until=LAPSED), replace(CAPTURE, replays=1), ClaimMatch.LAPSED),
     ],
 )
 def test_what_a_claim_means_depends_on_its_owner_its_state_and_the_time(claim, capture, found):
-    assert claim.found_by(capture, NOW) is found
+    assert claim.match(capture, NOW) is found
 
 
 def test_an_accepted_request_is_kept_for_the_cool_down_after_it():
@@ -116,7 +116,7 @@ def test_a_request_that_may_have_been_served_leaves_a_lapsed_claim_with_the_earl
     waiting = unconfirmed(since)
     kept = POLICY.settle(CLAIM, Step(capture=waiting, next=waiting, failure=BUSY))
     assert kept == replace(CLAIM, claimed_until=LAPSED, since=min(since, NOW))
-    assert kept.found_by(CAPTURE, NOW) is Found.LAPSED
+    assert kept.match(CAPTURE, NOW) is ClaimMatch.LAPSED
 
 
 def test_a_failed_capture_whose_request_may_have_been_served_leaves_a_lapsed_claim():
