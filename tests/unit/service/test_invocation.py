@@ -12,13 +12,10 @@ from botocore.exceptions import ClientError
 
 from agent_log_capture.domain import queue_message
 from agent_log_capture.domain.capture import Job, Polling, Requesting
-from agent_log_capture.domain.events.parser import EventParser
 from agent_log_capture.domain.notifications.notification import to_json
 from agent_log_capture.domain.outcome import Status, timestamp
-from agent_log_capture.domain.polling import PollPolicy
-from agent_log_capture.domain.retry import RetryPolicy
 from agent_log_capture.service import job_tracker, worker_pool
-from agent_log_capture.service.invocation import CAPTURES_IN_AN_INVOCATION, CaptureService
+from agent_log_capture.service.invocation import CAPTURES_IN_AN_INVOCATION
 from agent_log_capture.service.worker_pool import CALL_SECONDS, SAVING_SECONDS, SENDING_SECONDS, TooLittleTimeError
 
 TOKEN = "first-token"
@@ -85,22 +82,8 @@ def looks(wire):
 
 
 @pytest.fixture
-def service(*, api, secret, queue, topic, captures_table, now, logger):
-    return CaptureService(
-        parser=EventParser(default_region="DFW"),
-        api=api,
-        secret=secret,
-        queue=queue,
-        topic=topic,
-        table=captures_table,
-        cool_down=timedelta(seconds=600),
-        retries=RetryPolicy(window_seconds=DAY_SECONDS, random=lambda: 0.0),
-        polls=PollPolicy(deadline_seconds=DAY_SECONDS, grace_seconds=0),
-        concurrency=4,
-        random=lambda: 0.5,
-        now=lambda: now,
-        logger=logger,
-    )
+def service(capture_service):
+    return replace(capture_service, concurrency=4)
 
 
 @pytest.fixture
