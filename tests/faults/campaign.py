@@ -1,4 +1,4 @@
-"""The fault campaign: many runs, each from its seed, and a table of what came of them.
+"""The fault campaign: many runs, each from its seed, and a table of their results.
 
 python -m tests.faults.campaign                 a long campaign, from a seed that it draws
 python -m tests.faults.campaign --seed 4711     one run, with all that happened in it
@@ -32,13 +32,13 @@ _SHOWN_VIOLATIONS = 5
 
 @dataclass
 class Summary:
-    """What runs came to, added up."""
+    """The results of runs, added up."""
 
     runs: int = 0
     agents: int = 0
     captures: int = 0
     invocations: int = 0
-    told_twice: int = 0
+    published_twice: int = 0
     posts: int = 0
     further_posts: int = 0
     lost: int = 0
@@ -49,7 +49,7 @@ class Summary:
     violations: list[str] = field(default_factory=list)
 
     def add(self, other):
-        """Add what other runs came to."""
+        """Add the results of other runs."""
         for name, value in vars(other).items():
             setattr(self, name, getattr(self, name) + value)
 
@@ -62,7 +62,7 @@ class Summary:
             "invocations": self.invocations,
             "faults": self.faults.total(),
             "lost": self.lost,
-            "published twice": self.told_twice,
+            "published twice": self.published_twice,
             **{f"ended twice: {cause}": count for cause, count in (+self.ended_twice).items()},
             "POSTs": self.posts,
             "POSTs beyond the first": self.further_posts,
@@ -87,7 +87,7 @@ def run(seed):
         agents=len({key.agent_id for key in record.keys}),
         captures=len(record.keys),
         invocations=len(record.invocations),
-        told_twice=len(ids) - len(set(ids)),
+        published_twice=len(ids) - len(set(ids)),
         ended_twice=ended_twice(record),
         posts=record.asked.total(),
         further_posts=sum(count - 1 for count in record.asked.values() if count > 1),

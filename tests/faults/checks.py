@@ -281,7 +281,7 @@ def reports_only_offline_agents_as_offline(record):
 
 
 def places(waiting, ended, doubled):
-    """Tell which captures are in two places; `waiting` counts those in the queue, `ended` are those that ended."""
+    """Yield the captures that are in two places; `waiting` counts those in the queue; `ended` those that ended."""
     for key, count in waiting.items():
         if doubled[key]:
             continue

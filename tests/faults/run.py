@@ -146,7 +146,7 @@ class Run:
     def __init__(self, seed):
         self.plan = Plan(seed)
         self.dice = self.plan.dice
-        # It stands still but where the run advances it: so a run can be repeated.
+        # Only the run advances this clock, so that a run can be repeated.
         self.clock = Clock(factor=0)
         # One o'clock UTC: at which hours Secrets Manager rotates is not to depend on when the seed is run.
         self.clock.advance(25 * 3600 - self.clock.time() % 86_400)
@@ -237,7 +237,7 @@ class Run:
 
     def _poll(self):
         delivered = self.cloud.poll()
-        # What a client has given up is served before time passes for everybody else.
+        # Requests that a client no longer waits for are served before time passes for everybody else.
         self.api.wait_until_served(_PATIENCE_SECONDS)
         self._look_round()
         return delivered

@@ -31,7 +31,7 @@ class FunctionError(Exception):
 
 @dataclass(eq=False)
 class Invocation:
-    """One invocation and, once it is over, what it came to."""
+    """One invocation and, once it is over, its result."""
 
     number: int
     function: str
@@ -61,7 +61,7 @@ class Invocation:
             return self.is_dead
 
     def finish(self, *, answer=None, error=None):
-        """Take what the handler came to, unless it was killed before."""
+        """Take the handler's result, unless the invocation was killed before."""
         with self._lock:
             if not self.is_dead:
                 self.is_over, self.answer, self.error = True, answer, error
@@ -106,7 +106,7 @@ def agent_of_thread():
 
 
 class Sandbox:
-    """Stands around each invocation. `plan` draws how one ends: after how many lines, calls and seconds."""
+    """Surrounds each invocation. `plan` draws how one ends: after how many lines, calls and seconds."""
 
     def __init__(self, plan, on_begin):
         self.invocations = []

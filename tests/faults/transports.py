@@ -169,7 +169,7 @@ class ApiTransport:
 
     @contextmanager
     def _noted(self, url):
-        """Note a request for a log file; an answer that comes when no one waits for it any longer is none."""
+        """Note a request for a log file; an answer that arrives when no one waits any longer does not count."""
         invocation = invocation_of_thread()
         began = time.monotonic()
         answer = []

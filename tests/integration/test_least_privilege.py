@@ -1,4 +1,4 @@
-"""Every AWS call of a function is allowed by its own role, and neither role allows anything else."""
+"""Every AWS call of a function is allowed by its own role, and no role allows anything else."""
 
 import json
 from dataclasses import dataclass
@@ -204,7 +204,7 @@ def refused(calls, grants):
 
 
 def idle(calls, grants, needed_by_others):
-    """Return what is allowed although neither a call nor anyone else needs it."""
+    """Return what is allowed although no call and no one else needs it."""
     return {grant for grant in grants if (grant.action, grant.resource) not in calls | needed_by_others.keys()}
 
 
@@ -218,7 +218,7 @@ def demonstrated(record_calls):
 
 @pytest.fixture(scope="module")
 def gone_wrong(record_calls):
-    """What the demo does not show: a dead letter, a token that is refused, and a rotation that is given up."""
+    """What the demo does not show: a dead letter, a token that is refused, and a rotation that is abandoned."""
     clock = Clock()
     with FaultyApi(clock=clock.time) as api, record_calls() as recorded:
         api.add_account("operator", "an-api-key")
@@ -267,7 +267,7 @@ def test_every_statement_is_tried_but_the_one_for_a_key_of_the_users_own(grants,
 def test_what_the_demo_does_not_show_has_gone_wrong(gone_wrong):
     assert Call("sqs:SendMessage", "CaptureDeadLetterQueue.Arn") in gone_wrong.calls["CaptureFunction"]
     assert Call("secretsmanager:RotateSecret", "TokenSecret") in gone_wrong.calls["CaptureFunction"]
-    # No rotation came to its end: the stage was moved to give one up.
+    # No rotation finished: the stage was moved to abandon one.
     assert Call("secretsmanager:UpdateSecretVersionStage", "TokenSecret") in gone_wrong.calls["RotateTokenFunction"]
 
 

@@ -108,14 +108,14 @@ def test_what_is_replayed_corrects_the_sum(api, cloud):
         ("sqs-list", ["rejected"] + ["requested"] * 7),
     ],
 )
-def test_every_sample_comes_to_its_outcomes_through_the_door_it_is_made_for(cloud, samples, name, statuses):
+def test_every_sample_gets_its_outcomes_from_the_trigger_it_is_made_for(cloud, samples, name, statuses):
     cloud.deliver(samples[name])
     cloud.drain()
     assert sorted(notification["status"] for notification in cloud.notifications()) == statuses
 
 
 def test_every_sample_has_its_outcomes_checked(samples):
-    marks = test_every_sample_comes_to_its_outcomes_through_the_door_it_is_made_for.pytestmark
+    marks = test_every_sample_gets_its_outcomes_from_the_trigger_it_is_made_for.pytestmark
     assert {name for name, _ in marks[0].args[1]} == set(samples)
 
 

@@ -48,7 +48,7 @@ def redrive(cloud, arn):
 
 
 @pytest.fixture
-def crash_until_sqs_gives_up(cloud, clock):
+def crash_until_sqs_moves_the_message(cloud, clock):
     """Lets the function crash: at first when everything is published, and from then on when agents were asked."""
 
     def crash(point):
@@ -65,11 +65,11 @@ def crash_until_sqs_gives_up(cloud, clock):
 
 
 def test_a_list_that_crashed_the_function_again_and_again_asks_and_counts_no_one_twice(
-    api, cloud, crash_until_sqs_gives_up, redrive
+    api, cloud, crash_until_sqs_moves_the_message, redrive
 ):
     api.add_agents(*AGENTS)
     message_id = cloud.send(json.dumps({"agent_ids": AGENTS, "job": "night"}))
-    crash_until_sqs_gives_up()
+    crash_until_sqs_moves_the_message()
     redrive()
     cloud.drain()
     assert endings(cloud.notifications()) == {(message_id, agent_id): "captured" for agent_id in AGENTS}

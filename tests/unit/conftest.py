@@ -1,4 +1,4 @@
-"""Real clients on wires that lead nowhere: moto behind boto3, `responses` behind requests."""
+"""Real clients without a network: moto behind boto3, `responses` behind requests."""
 
 import io
 import json
@@ -94,7 +94,7 @@ class FailedEntries:
 
 
 class BrokenCalls:
-    """Lets calls of a client end in an error for as long as it stands under the operation's name; counts them all."""
+    """Lets calls of a client end in an error for as long as it is set under the operation's name; counts them all."""
 
     def __init__(self, client):
         self.errors = {}

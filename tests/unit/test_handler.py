@@ -140,7 +140,7 @@ def nothing_is_published_or_kept(sns, sqs, topic_arn, waiting):
 
 
 @pytest.mark.usefixtures("nothing_is_published_or_kept")
-def test_a_record_that_can_neither_be_published_nor_requeued_is_a_failure(invoke):
+def test_a_record_that_cannot_be_published_or_requeued_is_a_failure(invoke):
     ignored = '{"version": "1", "status": "requested", "outcome_id": "x"}'
     answer = invoke(sqs_event(first="one", second=ignored, third="three"))
     assert sorted(failure["itemIdentifier"] for failure in answer["batchItemFailures"]) == ["first", "third"]
@@ -384,7 +384,7 @@ def test_other_reasons_to_call_no_further_are_no_fault_of_the_token(monkeypatch,
 
 
 def saved_queries():
-    """The queries of template.yaml, those of the dashboard included, by where they stand."""
+    """The queries of template.yaml, those of the dashboard included, by where they are."""
     template = translate()
     resources = {name: resolve(template, each) for name, each in template["Resources"].items()}
     queries = {
@@ -413,7 +413,7 @@ def fields_of(query):
 
 @pytest.fixture
 def logged(*, invoke, answers, watched, overdue, output):
-    """What is logged of captures that come to every ending, by field: each value."""
+    """What is logged of captures with every outcome, by field: each value."""
     answers.update(two=404, three=503, overdue=503, done="completed")
     invoke(sqs_event(first="one two three", second=watched("done"), third=overdue))
     lines, _ = output()

@@ -161,7 +161,7 @@ def config_environments() -> dict[str, Any]:
 
 
 class TestTranslation:
-    def test_needs_neither_credentials_nor_a_region_and_leaves_the_environment_alone(self, monkeypatch, tmp_path):
+    def test_needs_no_credentials_and_no_region_and_leaves_the_environment_alone(self, monkeypatch, tmp_path):
         for name in [name for name in os.environ if name.startswith("AWS_")]:
             monkeypatch.delenv(name)
         monkeypatch.setenv("HOME", str(tmp_path))
@@ -260,7 +260,7 @@ class TestQueues:
         for resource in kept.values():
             assert (resource["DeletionPolicy"], resource["UpdateReplacePolicy"]) == ("RetainExceptOnCreate", "Retain")
 
-    def test_what_outlives_the_stack_does_not_stand_in_the_way_of_the_next_one(self, template):
+    def test_what_outlives_the_stack_does_not_block_the_next_one(self, template):
         for resource in template["Resources"].values():
             if "Retain" in resource.get("DeletionPolicy", ""):
                 assert not {"QueueName", "LogGroupName"} & resource["Properties"].keys()

@@ -93,7 +93,7 @@ def unfollowed(service):
 
 @pytest.fixture
 def run(service):
-    """Runs one invocation, and sees to it that anything that came of it adds up."""
+    """Runs one invocation, and checks that its counts add up."""
 
     def run(event, service=service):
         report = service.run(event, request_id="request-id", remaining_millis=lambda: 300_000)
@@ -275,7 +275,7 @@ def test_a_capture_that_cannot_be_published_goes_back_alone_and_is_published_lat
     assert answers.asked == {"one": 1, "two": 1, "three": 2}
 
 
-def test_what_neither_is_published_nor_requeued_keeps_its_record_and_no_other(*, run, topic_entries, queue_entries):
+def test_only_a_record_that_cannot_be_published_or_requeued_is_kept(*, run, topic_entries, queue_entries):
     topic_entries.fail(lambda entry: entry["Subject"] == "requested two", calls=3)
     queue_entries.fail(lambda entry: '"two"' in entry["MessageBody"], is_sender_fault=True)
     report = run(sqs_event(first="one", second="two", third="three"))
@@ -360,7 +360,7 @@ def test_a_worker_that_raises_what_no_one_expected_keeps_its_record_and_no_other
     assert "no one expected this" in log.getvalue()
 
 
-def test_an_error_while_telling_ends_the_invocation_and_loses_no_one(run, sns):
+def test_an_error_while_publishing_ends_the_invocation_and_loses_no_one(run, sns):
     break_calls(sns, "PublishBatch", RuntimeError("no one expected this"))
     with pytest.raises(RuntimeError):
         run(sqs_event(record=" ".join(f"agent-{number}" for number in range(25))))
@@ -884,7 +884,7 @@ def test_a_record_that_comes_again_is_counted_once_and_reports_its_sum_once(run,
     assert counted_as() == {"message": {"requested": 2, "revision": 1}}
 
 
-def test_what_neither_can_be_counted_nor_waits_keeps_its_record(run, unfollowed, table_calls, sqs):
+def test_a_capture_that_cannot_be_counted_or_requeued_keeps_its_record(run, unfollowed, table_calls, sqs):
     table_calls.fail("UpdateItem", "InternalServerError")
     break_calls(sqs, "SendMessageBatch")
     report = run(sqs_event(message="one"), unfollowed)

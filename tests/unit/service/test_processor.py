@@ -627,7 +627,7 @@ def test_turns_that_are_abandoned_open_the_circuit_breaker(processor, capture, w
 
 
 @pytest.mark.parametrize("is_known", [True, False])
-def test_what_cannot_be_published_comes_to_the_same_again(*, wire, processor, capture, watched, now, is_known):
+def test_what_cannot_be_published_has_the_same_outcome_again(*, wire, processor, capture, watched, now, is_known):
     wire.post(URL, status=202 if is_known else 404)
     wire.get(FILE_URL, json={"state": "completed"})
     again = replace(capture, attempts=3, phase=Requesting(now if is_known else None))
