@@ -32,7 +32,12 @@ from agent_log_capture.settings import RotationSettings, Settings
 
 COLD_STARTS = "ColdStarts"
 # With three attempts and the pauses between them, a call takes less than SENDING_SECONDS of worker_pool.py.
-_CONFIG = Config(connect_timeout=2, read_timeout=5, retries={"mode": "standard", "total_max_attempts": 3})
+_CONFIG = Config(
+    connect_timeout=2,
+    read_timeout=5,
+    retries={"mode": "standard", "total_max_attempts": 3},
+    parameter_validation=False,
+)
 
 now = partial(datetime.now, UTC)  # the clock of both functions
 

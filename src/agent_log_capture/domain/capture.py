@@ -106,9 +106,18 @@ class Capture:
         return (self.job and self.job.name) or self.trigger.id
 
     @property
+    def is_recorded(self) -> bool:
+        """Whether its final status is published, and something remains to be done for it."""
+        return isinstance(self.phase, Recorded)
+
+    @property
     def unconfirmed_since(self) -> datetime | None:
         """Since when a request for it may have been served without a response."""
         return self.phase.unconfirmed_since if isinstance(self.phase, Requesting) else None
+
+    def attempted(self) -> "Capture":
+        """Return it with one more attempt."""
+        return replace(self, attempts=self.attempts + 1)
 
     def requesting(self, unconfirmed_since: datetime | None) -> "Capture":
         """Return it as one whose request may have been served since then; the earlier of two times counts."""

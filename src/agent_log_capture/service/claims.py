@@ -1,7 +1,8 @@
 """Claims agents for one invocation, so that one request for a log file is made within the cool-down."""
 
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from http import HTTPStatus
 from itertools import batched
@@ -34,6 +35,7 @@ class Claims:
     """The claims of one invocation; without a `policy` agents are not claimed.
 
     When the table cannot be reached, log files are requested all the same: an alarm is worth a second log file.
+    `save` takes the steps of captures that need no visit, because of the claims that are there.
     """
 
     table: CapturesTable
@@ -41,35 +43,28 @@ class Claims:
     polls: PollPolicy
     now: Callable[[], datetime]
     logger: "Logger"
+    save: Callable[[Step], None]
     _own: dict[tuple[object, ...], Claim] = field(default_factory=dict)
     _settled: list[tuple[Claim, Claim | None]] = field(default_factory=list)
 
-    def claim(self, captures: Sequence[Capture]) -> Iterator[Sequence[Capture] | Step]:
-        """Claim agents, each of which is named once, a hundred at a time.
-
-        Yield the captures that are to be processed, and the steps of those that are not.
-        """
+    def claim(self, captures: Sequence[Capture]) -> Iterator[Sequence[Capture]]:
+        """Claim agents, each of which is named once, a hundred at a time; yield the captures to be processed."""
         if free := [capture for capture in captures if not self._needs_claim(capture)]:
             yield free
         to_claim = [capture for capture in captures if self._needs_claim(capture)]
         for batch in batched(to_claim, CLAIMS_IN_A_TRANSACTION, strict=False):
-            yield from self._claim(batch)
+            yield self._claim(batch)
 
     def rounds(self, captures: Iterable[Capture]) -> list[list[Capture]]:
         """Split captures so that no two of a round claim the same agent: the later ones find what the first left."""
-        rounds: list[list[Capture]] = []
-        named: list[set[tuple[str, str]]] = []
+        rounds: defaultdict[int, list[Capture]] = defaultdict(list)
+        claimed: Counter[tuple[str, str]] = Counter()
         for capture in captures:
             agent = (capture.region, capture.agent_id)
             needs_claim = self._needs_claim(capture)
-            number = next((n for n, agents in enumerate(named) if not (needs_claim and agent in agents)), len(named))
-            if number == len(named):
-                named.append(set())
-                rounds.append([])
-            rounds[number].append(capture)
-            if needs_claim:
-                named[number].add(agent)
-        return rounds
+            rounds[claimed[agent] if needs_claim else 0].append(capture)
+            claimed[agent] += needs_claim
+        return list(rounds.values())
 
     def visited(self, step: Step) -> None:
         """Settle the claim of a capture by its step; the same capture may be polled beside it.
@@ -104,25 +99,26 @@ class Claims:
     def _needs_claim(self, capture: Capture) -> bool:
         return self.policy is not None and not capture.force and isinstance(capture.phase, Requesting)
 
-    def _claim(self, batch: Sequence[Capture]) -> Iterator[Sequence[Capture] | Step]:
+    def _claim(self, batch: Sequence[Capture]) -> Sequence[Capture]:
         """Claim up to a hundred agents: what is found is decided, and the others are claimed again without it."""
         left: dict[Capture, Claim | None] = dict.fromkeys(batch)
+        is_conflict = False
         for number in range(_ROUNDS):
-            self.table.wait(number)
-            found = self._write(left)
-            if found is None:
-                yield [_taken_over(capture, lapsed) for capture, lapsed in left.items()]
-                return
-            captures = list(left)
+            if is_conflict:
+                self.table.wait(number)
+            if not left or (found := self._write(left)) is None:
+                # Where a claim had lapsed, its request may have been served.
+                return [capture.requesting(lapsed.since if lapsed else None) for capture, lapsed in left.items()]
+            captures, is_conflict = list(left), not found
             for capture, claim in ((captures[index], claim) for index, claim in found.items()):
                 del left[capture]
                 if (match := claim.match(capture, self.now())) is ClaimMatch.LAPSED:
                     left[capture] = claim
                 else:
-                    yield self._decided(capture, claim, match)
-            if not left:
-                return
-        yield from (not_tried(capture, _IN_PROGRESS, _IN_PROGRESS_DELAY_SECONDS) for capture in left)
+                    self.save(self._decided(capture, claim, match))
+        for capture in left:
+            self.save(not_tried(capture, _IN_PROGRESS, _IN_PROGRESS_DELAY_SECONDS))
+        return []
 
     def _write(self, left: Mapping[Capture, Claim | None]) -> Mapping[int, Claim] | None:
         """Claim the agents of captures; return None when they are claimed, or the table cannot be reached."""
@@ -144,7 +140,7 @@ class Claims:
         """Return the step of a capture that needs no call, because of the claim that was there."""
         if match is ClaimMatch.LIVE:
             return not_tried(capture, _IN_PROGRESS, _IN_PROGRESS_DELAY_SECONDS)
-        tried = replace(capture, attempts=capture.attempts + 1)
+        tried = capture.attempted()
         if match is ClaimMatch.DUPLICATE:
             return duplicate(tried, claim, at=self.now())
         return self.polls.requested(
@@ -154,8 +150,3 @@ class Claims:
             at=self.now(),
             project_id=claim.project_id,
         )
-
-
-def _taken_over(capture: Capture, lapsed: Claim | None) -> Capture:
-    """Return a capture whose claim was lapsed before as one whose request may have been served."""
-    return capture.requesting(lapsed.since) if lapsed else capture

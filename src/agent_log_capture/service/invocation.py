@@ -1,6 +1,6 @@
 """One invocation: parse the event, process its captures, save the results."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -12,21 +12,32 @@ from agent_log_capture.adapters.captures_table import CapturesTable
 from agent_log_capture.adapters.cloud_backup import CloudBackup
 from agent_log_capture.adapters.outcome_topic import OutcomeTopic
 from agent_log_capture.adapters.token_secret import InvocationToken, TokenSecret
-from agent_log_capture.domain.capture import Capture, Recorded
+from agent_log_capture.domain.capture import Capture
 from agent_log_capture.domain.circuit_breaker import CircuitBreaker
 from agent_log_capture.domain.claim import ClaimPolicy
 from agent_log_capture.domain.events.parser import EventParser, ParsedRecord
 from agent_log_capture.domain.polling import PollPolicy
 from agent_log_capture.domain.retry import RetryPolicy
-from agent_log_capture.domain.step import Step
 from agent_log_capture.service.claims import Claims
 from agent_log_capture.service.job_tracker import JobTracker
 from agent_log_capture.service.processor import Processor
 from agent_log_capture.service.result_writer import InvocationResult, ResultWriter
-from agent_log_capture.service.worker_pool import SENDING_SECONDS, RemainingMillis, TimeLeft, run_tasks
+from agent_log_capture.service.worker_pool import (
+    CALL_SECONDS,
+    SAVING_SECONDS,
+    SENDING_SECONDS,
+    RemainingMillis,
+    TimeLeft,
+    run_tasks,
+)
 
 if TYPE_CHECKING:
     from aws_lambda_powertools import Logger
+
+
+class TooLittleTimeError(Exception):
+    """The function's timeout is too short for a single call: nothing of the event is processed."""
+
 
 # What one invocation processes; the rest is requeued at once, so that other instances work beside it. It is the
 # template's BatchSize times the captures in a message: what was requeued is not requeued again.
@@ -59,17 +70,28 @@ class CaptureService:
         `remaining_millis` returns how much time the invocation has left: it ends well before that. TooLittleTimeError
         when that is not enough for a single call.
         """
-        time_left = TimeLeft(remaining_millis)
-        time_left.check()
-        now = self.now()
+        time_left, now = TimeLeft(remaining_millis), self.now()
+        if not time_left.is_enough(CALL_SECONDS + SAVING_SECONDS):
+            raise TooLittleTimeError(
+                f"the invocation starts with {remaining_millis() / 1000:.1f} s left, and a call to the API "
+                f"needs {CALL_SECONDS + SAVING_SECONDS} s: set the function's Timeout as template.yaml has it"
+            )
         records = self.parser.parse(event, request_id=request_id, now=now)
         for record in records:
             if record.ignored:
                 self.logger.info("ignored", correlation_id=record.trigger.id, detail=record.ignored)
         result = _result(records, now)
         writer = self._writer(result, time_left)
-        writer.reject(records)
-        processor = self._processor()
+        writer.reject([record for record in records if record.rejections])
+        breaker = CircuitBreaker(self.concurrency, self.random)
+        processor = Processor(
+            api=self.api,
+            token=InvocationToken(self.secret, breaker),
+            breaker=breaker,
+            retries=self.retries,
+            polls=self.polls,
+            now=self.now,
+        )
         self._process(_to_process(records, writer), processor, writer, time_left)
         writer.finish(lambda region: processor.activate(region, time_left))
         self._note_api(processor, result)
@@ -79,9 +101,9 @@ class CaptureService:
         self, captures: Sequence[Capture], processor: Processor, writer: ResultWriter, time_left: TimeLeft
     ) -> None:
         """Process captures with all workers, and publish outcomes while others are still being processed."""
-        claims = self._claims(processor, time_left)
+        claims = self._claims(processor, writer, time_left)
         for each_agent_once in claims.rounds(captures):
-            batches = _to_visit(claims.claim(each_agent_once), writer)
+            batches = claims.claim(each_agent_once)
             tasks = run_tasks(batches, processor.process, workers=self.concurrency, time_left=time_left)
             with closing(tasks):
                 for task, future in tasks:
@@ -104,14 +126,7 @@ class CaptureService:
         if failure := result.failure:
             self.logger.warning("the circuit breaker is open", reason=failure.reason, detail=failure.message)
 
-    def _processor(self) -> Processor:
-        breaker = CircuitBreaker(self.concurrency, self.random)
-        token = InvocationToken(self.secret, breaker)
-        return Processor(
-            api=self.api, token=token, breaker=breaker, retries=self.retries, polls=self.polls, now=self.now
-        )
-
-    def _claims(self, processor: Processor, time_left: TimeLeft) -> Claims:
+    def _claims(self, processor: Processor, writer: ResultWriter, time_left: TimeLeft) -> Claims:
         """Return the claims of this invocation; without a token, or with no cool-down, it makes none."""
         project_id = processor.token.try_project_id() if self.cool_down else None
         remaining = timedelta(milliseconds=time_left.remaining_millis())
@@ -123,7 +138,14 @@ class CaptureService:
                 claimed_until=self.now() + remaining + _CLAIM_MARGIN,
                 cool_down=self.cool_down,
             )
-        return Claims(table=self.table, policy=policy, polls=self.polls, now=self.now, logger=self.logger)
+        return Claims(
+            table=self.table,
+            policy=policy,
+            polls=self.polls,
+            now=self.now,
+            logger=self.logger,
+            save=writer.add,
+        )
 
     def _writer(self, result: InvocationResult, time_left: TimeLeft) -> ResultWriter:
         tracker = JobTracker(
@@ -145,7 +167,8 @@ class CaptureService:
 
 
 def _result(records: Sequence[ParsedRecord], now: datetime) -> InvocationResult:
-    asked = [capture for record in records for capture in record.captures if _is_asked(capture)]
+    # What is only recorded is in an earlier result.
+    asked = [capture for record in records for capture in record.captures if not capture.is_recorded]
     rejected = sum(rejection.count for record in records for rejection in record.rejections)
     return InvocationResult(
         asked=len(asked) + rejected,
@@ -162,26 +185,13 @@ def _to_process(records: Sequence[ParsedRecord], writer: ResultWriter) -> Sequen
     asked: list[Capture] = []
     for record in records:
         for capture in record.captures:
-            if writer.is_kept(record.record_id):
+            if record.record_id in writer.result.unsaved:
                 writer.lose(capture, "its record is kept")
             elif record.must_be_requeued(capture):
                 # Requeued at once, in the function's own form: a redrive would lose that it was received before.
                 again.append(capture)
             else:
-                (asked if _is_asked(capture) else recorded).append(capture)
-    writer.requeue_now([*again, *asked[CAPTURES_IN_AN_INVOCATION:]])
-    return [*recorded, *asked[:CAPTURES_IN_AN_INVOCATION]]
-
-
-def _is_asked(capture: Capture) -> bool:
-    """Return whether a capture is still to get its final status."""
-    return not isinstance(capture.phase, Recorded)
-
-
-def _to_visit(claimed: Iterator[Sequence[Capture] | Step], writer: ResultWriter) -> Iterator[Sequence[Capture]]:
-    """Yield the captures that are claimed; what is decided without a visit is saved."""
-    for each in claimed:
-        if isinstance(each, Step):
-            writer.add(each)
-        else:
-            yield each
+                (recorded if capture.is_recorded else asked).append(capture)
+    if again := again + asked[CAPTURES_IN_AN_INVOCATION:]:
+        writer.requeue_now(again)
+    return recorded + asked[:CAPTURES_IN_AN_INVOCATION]

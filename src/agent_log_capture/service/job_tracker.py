@@ -4,7 +4,6 @@ The order of the writes matters; docs/architecture.md gives the rules.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -15,8 +14,7 @@ from agent_log_capture.adapters.captures_table import CapturesTable, TableError
 from agent_log_capture.adapters.outcome_topic import OutcomeTopic
 from agent_log_capture.domain.capture import Capture, Recorded
 from agent_log_capture.domain.job import JobSummary, TriggerPart, fact_of, progress, summary, trigger_part
-from agent_log_capture.domain.outcome import Reason, Status
-from agent_log_capture.domain.step import Step
+from agent_log_capture.domain.outcome import Status
 
 if TYPE_CHECKING:
     from aws_lambda_powertools import Logger
@@ -32,29 +30,19 @@ _AT_LEAST = timedelta(minutes=5)
 
 
 @dataclass(slots=True)
-class _Work:
-    """What there is to record in one job, and what resulted from it."""
+class JobWork:
+    """What there is to record in one job, and what resulted from it.
+
+    `summary` is published if there is one. `unrecorded` are captures that have to be recorded once more: because of
+    an `error`, before which the job's triggers may not be in the table, or because the summary `is_unpublished`.
+    """
 
     job_id: str
     waiting: list[Capture] = field(default_factory=list)
     recorded: list[Capture] = field(default_factory=list)
     unrecorded: Sequence[Capture] = ()
     summary: JobSummary | None = None
-    error: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Tracked:
-    """What resulted from recording.
-
-    `open_jobs` are the jobs whose triggers are in the table. `unrecorded` are captures that have to be recorded once
-    more, because they were not or because the summary of their job was not published; `error` says why.
-    """
-
-    open_jobs: AbstractSet[str] = frozenset()
-    unrecorded: Sequence[Capture] = ()
-    published: Sequence[JobSummary] = ()
-    not_published: int = 0
+    is_unpublished: bool = False
     error: str | None = None
 
 
@@ -72,7 +60,7 @@ class JobTracker:
     now: Callable[[], datetime]
     has_time: Callable[[], bool]
 
-    def track(self, recorded: Iterable[Capture], waiting: Iterable[Capture]) -> Tracked:
+    def track(self, recorded: Iterable[Capture], waiting: Iterable[Capture]) -> Sequence[JobWork]:
         """Record captures that have ended, keep the triggers of those that wait, and publish summaries."""
         works = _by_job(recorded, waiting)
         failures: list[str] = []
@@ -81,32 +69,26 @@ class JobTracker:
         elif works:
             with ThreadPoolExecutor(min(JOBS_AT_ONCE, len(works)), thread_name_prefix="jobs") as pool:
                 list(pool.map(partial(self._record, failures=failures), works))
-        published, not_published = self._publish([work for work in works if work.summary])
-        return Tracked(
-            open_jobs={work.job_id for work in works if not work.error},
-            unrecorded=[capture for work in works for capture in work.unrecorded],
-            published=published,
-            not_published=not_published,
-            error=next((work.error for work in works if work.error), None),
-        )
+        self._publish([work for work in works if work.summary])
+        return works
 
-    def captured_before(self, step: Step) -> Capture | None:
-        """Return the capture as recorded when its log file is gone because it was captured, and then deleted.
+    def captured_before(self, capture: Capture) -> Capture | None:
+        """Return a capture as recorded if its log file, which is gone, was captured before, and then deleted.
 
         An earlier message is delivered once more when the invocation that published `captured` was killed.
         """
-        capture, outcome = step.capture, step.outcome
-        if outcome is None or outcome.reason is not Reason.GONE or capture.job is None:
+        if capture.job is None:
             return None
         captured = replace(capture, phase=Recorded(status=Status.CAPTURED))
         shards = trigger_part(capture, capture.job).shards
-        return captured if self.table.has_fact(capture.job_id, shards, fact_of(captured)) else None
+        was_captured = self._table_in_time().has_fact(capture.job_id, shards, fact_of(captured))
+        return captured if was_captured else None
 
     def is_too_late(self, capture: Capture) -> bool:
         """Return whether recording a capture was retried for the whole window."""
         return self.now() - capture.retry_from >= max(self.window, _AT_LEAST)
 
-    def _record(self, work: _Work, failures: list[str]) -> None:
+    def _record(self, work: JobWork, failures: list[str]) -> None:
         """Record what there is to record in one job; what was not, and may be repeated, is `unrecorded`.
 
         Once the table has failed for one job, it is not tried for the others.
@@ -131,7 +113,7 @@ class JobTracker:
         else:
             work.unrecorded = ()
 
-    def _open(self, work: _Work) -> None:
+    def _open(self, work: JobWork) -> None:
         """Keep the triggers of captures that wait, and note agents whose capture returned by a replay."""
         ended = {capture.trigger for capture in work.recorded}
         for part, _ in _by_trigger(work.waiting):
@@ -163,19 +145,17 @@ class JobTracker:
                 return None if report.is_reported else summary(items, report)
         raise TableError("the job's report changes all the time")
 
-    def _publish(self, works: Sequence[_Work]) -> tuple[Sequence[JobSummary], int]:
+    def _publish(self, works: Sequence[JobWork]) -> None:
         """Publish summaries; a capture of a job whose summary is not published has to be recorded again."""
-        summaries = [work.summary for work in works if work.summary]
-        failed = self.topic.publish_summaries(summaries, self.has_time)
+        failed = self.topic.publish_summaries([work.summary for work in works if work.summary], self.has_time)
         if failed:
             why = next(iter(failed.values()))
             self.logger.error("job summaries were not published", count=len(failed), reason=why)
         for index, work in enumerate(works):
             if index in failed:
-                work.unrecorded = work.recorded[:1]
+                work.unrecorded, work.summary, work.is_unpublished = work.recorded[:1], None, True
             elif work.summary:
                 self._mark(work.summary)
-        return [each for index, each in enumerate(summaries) if index not in failed], len(failed)
 
     def _mark(self, published: JobSummary) -> None:
         self.logger.info(
@@ -201,15 +181,15 @@ class JobTracker:
         return self.table
 
 
-def _by_job(recorded: Iterable[Capture], waiting: Iterable[Capture]) -> Sequence[_Work]:
+def _by_job(recorded: Iterable[Capture], waiting: Iterable[Capture]) -> Sequence[JobWork]:
     """Group what there is to record; captures without a job, and waiting ones of an open trigger, need nothing."""
-    works: dict[str, _Work] = {}
+    works: dict[str, JobWork] = {}
     for capture in recorded:
         if capture.job:
-            works.setdefault(capture.job_id, _Work(capture.job_id)).recorded.append(capture)
+            works.setdefault(capture.job_id, JobWork(capture.job_id)).recorded.append(capture)
     for capture in waiting:
         if capture.job and not capture.job.is_open:
-            works.setdefault(capture.job_id, _Work(capture.job_id)).waiting.append(capture)
+            works.setdefault(capture.job_id, JobWork(capture.job_id)).waiting.append(capture)
     return list(works.values())
 
 

@@ -24,7 +24,7 @@ from agent_log_capture.domain.responses import (
 )
 from agent_log_capture.domain.retry import RetryPolicy
 from agent_log_capture.domain.step import Step, not_tried, rejected
-from agent_log_capture.service.worker_pool import OUT_OF_TIME, Task, TimeLeft
+from agent_log_capture.service.worker_pool import CALL_SECONDS, OUT_OF_TIME, SAVING_SECONDS, Task, TimeLeft
 
 _TOO_LONG = "the API's response took too long; the call was abandoned"
 _REFUSED = (ResponseClass.REFUSED, ResponseClass.REDIRECTED)
@@ -44,9 +44,8 @@ class Processor:
 
     def process(self, task: Task) -> Step:
         """Visit a capture: what its phase requires is done, and the step says what is to be saved."""
-        capture = task.capture
+        capture, task.began_at = task.capture, self.now()
         try:
-            task.begin(self.now())
             match capture.phase:
                 case Requesting(unconfirmed_since):
                     return self._request(task, unconfirmed_since)
@@ -68,14 +67,14 @@ class Processor:
         self.breaker.called(None, failure)
         if isinstance(capture.phase, Polling):
             return self._polled(capture, capture.phase).failed(failure)
-        return self._retry(_tried(capture), failure)
+        return self._retry(capture.attempted(), failure)
 
     def activate(self, region: str, time_left: TimeLeft) -> datetime | None:
         """Activate the project's agents in a region, so that the API knows their status; return when.
 
         None when it failed. A failure is counted and has no other effect: log files are polled all the same.
         """
-        if self.breaker.failure or not time_left.is_enough_for_a_call():
+        if self.breaker.failure or not time_left.is_enough(CALL_SECONDS + SAVING_SECONDS):
             return None
         try:
             response = self._send(partial(self.api.activate_agents, self.token.current(), region))
@@ -90,9 +89,10 @@ class Processor:
     def _request(self, task: Task, unconfirmed_since: datetime | None) -> Step:
         """Request a log file; adopt the one of an earlier request that may have been served."""
         requested_at = self.now()  # before it is sent: no log file that results from it is older
-        tried = _tried(task.capture)
+        tried = task.capture.attempted()
         try:
-            response = self._earlier(task, unconfirmed_since) or self._post(task)
+            earlier = self._earlier(task, unconfirmed_since) if unconfirmed_since else None
+            response = earlier or self._post(task)
         except RetryableError as error:
             return self._retry(tried, error.failure)
         if response.log_file is None and classify(response.http_status) in _REFUSED:
@@ -101,10 +101,8 @@ class Processor:
             tried, response, requested_at=requested_at, at=self.now(), project_id=self.token.project_id
         )
 
-    def _earlier(self, task: Task, since: datetime | None) -> ApiResponse | None:
+    def _earlier(self, task: Task, since: datetime) -> ApiResponse | None:
         """Return the response that names the log file of an earlier request, or refuses to list log files."""
-        if since is None:
-            return None
         response = self._list(task, lambda log_file: is_dated_since(log_file, since))
         return response if response.log_file or classify(response.http_status) in _REFUSED else None
 
@@ -170,7 +168,3 @@ class Processor:
         if is_retryable:
             raise RetryableError(response.failure)
         return response
-
-
-def _tried(capture: Capture) -> Capture:
-    return replace(capture, attempts=capture.attempts + 1)

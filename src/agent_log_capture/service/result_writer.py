@@ -83,9 +83,8 @@ class ResultWriter:
     _recorded: list[Capture] = field(default_factory=list)
     _not_tried: Counter[Failure] = field(default_factory=Counter)
 
-    def reject(self, records: Iterable[ParsedRecord]) -> None:
-        """Send what cannot be read to the dead-letter queue, and publish its rejections."""
-        invalid = [record for record in records if record.rejections]
+    def reject(self, invalid: Sequence[ParsedRecord]) -> None:
+        """Send what cannot be read of records to the dead-letter queue, and publish its rejections."""
         if not invalid:
             return
         letters = [DeadLetter(record.dead_letter or "", record.rejections[0].outcome) for record in invalid]
@@ -99,26 +98,21 @@ class ResultWriter:
         for rejection in rejections:
             self._count(rejection.outcome, rejection.count)
 
-    def is_kept(self, record_id: str | None) -> bool:
-        """Return whether a source is kept, and delivers again all that it holds."""
-        return record_id in self.result.unsaved
-
     def requeue_now(self, captures: Sequence[Capture]) -> None:
         """Requeue captures at once, for other instances."""
-        if not captures:
-            return
         self.result.counts[DEFERRED] += len(captures)
         self._requeue([Step(capture=capture, next=capture) for capture in captures])
 
     def lose(self, capture: Capture, why: str) -> None:
         """Note that nothing is known of a capture: its source must deliver it again."""
-        self.result.counts[DEFERRED] += not isinstance(capture.phase, Recorded)
+        self.result.counts[DEFERRED] += not capture.is_recorded
         self._keep_source(capture.record_id, why)
 
     def add(self, step: Step) -> None:
         """Take a step; outcomes are published ten at a time."""
         try:
-            captured = self.tracker.captured_before(step)
+            is_gone = step.outcome is not None and step.outcome.reason is Reason.GONE
+            captured = self.tracker.captured_before(step.capture) if is_gone else None
         except TableError:
             self._defer(_again(step.capture))
             return
@@ -144,18 +138,18 @@ class ResultWriter:
         self._publish()
         self._record()
         # What a kept source delivers again must not wait in the queue as well.
-        waiting = [step for step in self._waiting if not self.is_kept(step.capture.record_id)]
+        waiting = [step for step in self._waiting if step.capture.record_id not in self.result.unsaved]
         self._requeue(_activated(waiting, activate))
         for failure, count in self._not_tried.items():
             self.logger.info("not tried", count=count, reason=failure.reason, detail=failure.message)
 
     def _keep_source(self, record_id: str | None, why: str) -> None:
-        if not self.is_kept(record_id):
+        if record_id not in self.result.unsaved:
             self.result.unsaved[record_id] = why
             self.logger.error("not saved: the source is kept, and delivers it again", reason=why, record_id=record_id)
 
     def _defer(self, step: Step) -> None:
-        self.result.counts[DEFERRED] += not isinstance(step.capture.phase, Recorded)
+        self.result.counts[DEFERRED] += not step.capture.is_recorded
         self._waiting.append(step)
         if step.failure and step.is_tried:
             self._log("deferred", step.next or step.capture, step.failure, delay_seconds=step.delay_seconds)
@@ -208,20 +202,22 @@ class ResultWriter:
 
     def _record(self) -> None:
         """Record what has ended in its jobs; what is not recorded is requeued or, late, a dead letter."""
-        tracked = self.tracker.track(self._recorded, [step.next for step in self._waiting if step.next])
-        self.result.jobs_done += tracked.published
-        self.result.notifications_published += len(tracked.published)
-        self.result.notifications_failed += tracked.not_published
-        if tracked.error:
-            self.result.not_counted += len(tracked.unrecorded) - tracked.not_published
-            self.logger.error("jobs were not recorded", count=self.result.not_counted, reason=tracked.error)
-        left = [capture for capture in tracked.unrecorded if not self.is_kept(capture.record_id)]
+        works = self.tracker.track(self._recorded, [step.next for step in self._waiting if step.next])
+        self.result.jobs_done += [work.summary for work in works if work.summary]
+        self.result.notifications_published += len(self.result.jobs_done)
+        self.result.notifications_failed += sum(work.is_unpublished for work in works)
+        why = next((work.error for work in works if work.error), None)
+        if why:
+            self.result.not_counted = sum(len(work.unrecorded) for work in works if work.error)
+            self.logger.error("jobs were not recorded", count=self.result.not_counted, reason=why)
+        unrecorded = [capture for work in works for capture in work.unrecorded]
+        left = [capture for capture in unrecorded if capture.record_id not in self.result.unsaved]
         late = [capture for capture in left if self.tracker.is_too_late(capture)]
-        letters = [DeadLetter(_body(capture), _not_counted(capture, tracked.error)) for capture in late]
+        letters = [DeadLetter(_body(capture), _not_counted(capture, why)) for capture in late]
         not_sent = self.queue.send_dead_letters(letters, self.has_time)
         again = [capture for capture in left if capture not in late] + [late[index] for index in not_sent]
-        steps = [*self._waiting, *map(_again, again)]
-        self._waiting = [_opened(step, tracked.open_jobs) for step in steps]
+        open_jobs = {work.job_id for work in works if not work.error}
+        self._waiting = [_opened(step, open_jobs) for step in (*self._waiting, *map(_again, again))]
 
     def _requeue(self, steps: Sequence[Step]) -> None:
         delayed = [(step.next, step.delay_seconds) for step in steps if step.next]

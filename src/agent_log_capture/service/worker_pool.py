@@ -27,10 +27,6 @@ OUT_OF_TIME = Failure(reason=Reason.OUT_OF_TIME, message="the invocation has no 
 type RemainingMillis = Callable[[], int]
 
 
-class TooLittleTimeError(Exception):
-    """The function's timeout is too short for a single call: nothing of the event is processed."""
-
-
 class AbandonedError(BaseException):
     """The task was abandoned, so nothing that it does may have an effect.
 
@@ -48,40 +44,26 @@ class TimeLeft:
         """Return whether so much is left."""
         return self.remaining_millis() >= 1000 * seconds
 
-    def is_enough_for_a_call(self) -> bool:
-        """Return whether a call that starts now ends in time, however long it takes."""
-        return self.is_enough(CALL_SECONDS + SAVING_SECONDS)
 
-    def check(self) -> None:
-        """Raise TooLittleTimeError when an invocation that starts now could only requeue what it was given."""
-        if not self.is_enough_for_a_call():
-            raise TooLittleTimeError(
-                f"the invocation starts with {self.remaining_millis() / 1000:.1f} s left, and a call to the API "
-                f"needs {CALL_SECONDS + SAVING_SECONDS} s: set the function's Timeout as template.yaml has it"
-            )
-
-
+@dataclass(slots=True)
 class Task:
-    """One capture on its way through a worker."""
+    """One capture on its way through a worker, which has it since `began_at`."""
 
-    def __init__(self, capture: Capture, time_left: TimeLeft) -> None:
-        self.capture = capture
-        self.began_at: datetime | None = None
-        self.time_left = time_left
-        self._call_began: float | None = None
-        self._is_abandoned = False
-
-    def begin(self, now: datetime) -> None:
-        """Note when a worker begins; NotTriedError when there is no time for a call."""
-        self._check()
-        self.began_at = now
+    capture: Capture
+    time_left: TimeLeft
+    began_at: datetime | None = None
+    _call_began: float | None = None
+    _is_abandoned: bool = False
 
     def call[T](self, make: Callable[[], T]) -> T:
         """Return what a call returns; NotTriedError when there is no time for it.
 
         AbandonedError, before or after it, when the task was abandoned.
         """
-        self._check()
+        if self._is_abandoned:
+            raise AbandonedError
+        if not self.time_left.is_enough(CALL_SECONDS + SAVING_SECONDS):
+            raise NotTriedError(OUT_OF_TIME, 0)
         self._call_began = time.monotonic()
         try:
             return make()
@@ -99,12 +81,6 @@ class Task:
     def abandon(self) -> None:
         """Wait no longer for it: once its worker returns from its call, it does nothing further."""
         self._is_abandoned = True
-
-    def _check(self) -> None:
-        if self._is_abandoned:
-            raise AbandonedError
-        if not self.time_left.is_enough_for_a_call():
-            raise NotTriedError(OUT_OF_TIME, 0)
 
 
 def run_tasks[R](

@@ -34,7 +34,7 @@ def an_invocation(captures_table, now, logger):
             cool_down=timedelta(seconds=600),
         )
         table = replace(captures_table, now=lambda: at)
-        built = Claims(table=table, policy=policy, polls=POLLS, now=lambda: at, logger=logger)
+        built = Claims(table=table, policy=policy, polls=POLLS, now=lambda: at, logger=logger, save=[].append)
         return replace(built, **changes)
 
     return build
@@ -47,10 +47,9 @@ def an_agent(a_capture):
 
 def claimed(claims, *captures):
     """Return what is to be processed, and the steps of the rest."""
-    yielded = list(claims.claim(captures))
-    return [each for batch in yielded if not isinstance(batch, Step) for each in batch], [
-        each for each in yielded if isinstance(each, Step)
-    ]
+    steps = []
+    claims.save = steps.append
+    return [capture for batch in claims.claim(captures) for capture in batch], steps
 
 
 def accepted(capture, now):

@@ -1,6 +1,7 @@
 from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 from botocore.exceptions import ClientError
@@ -64,6 +65,17 @@ def summaries(published):
 @pytest.fixture
 def counts_of(summaries):
     return lambda: [(revision, counts) for revision, _, counts in summaries()]
+
+
+def result_of(works):
+    """Return what all jobs together resulted in."""
+    return SimpleNamespace(
+        open_jobs={work.job_id for work in works if not work.error},
+        unrecorded=[capture for work in works for capture in work.unrecorded],
+        published=[work.summary for work in works if work.summary],
+        not_published=sum(work.is_unpublished for work in works),
+        error=next((work.error for work in works if work.error), None),
+    )
 
 
 class Calls:
@@ -138,14 +150,14 @@ def calls(dynamodb, sns):
 
 
 def test_the_first_capture_that_waits_opens_its_trigger_and_nothing_else(tracker, waits, calls, items):
-    tracked = tracker.track([], [waits()])
+    tracked = result_of(tracker.track([], [waits()]))
     assert (calls.made, tracked.open_jobs) == (["count ended"], {"a-message"})
     assert [(item["ended"], item["look_at"]) for item in items("JOB#")] == [("0", "2")]
 
 
 def test_a_trigger_that_is_open_is_not_opened_again(tracker, waits, calls):
     opened = waits(job=Job(name=None, asked=2, is_open=True))
-    assert tracker.track([], [opened]).open_jobs == set()
+    assert tracker.track([], [opened]) == []
     assert calls.made == []
 
 
@@ -168,12 +180,12 @@ def test_a_job_of_which_something_is_lacking_is_not_read_and_not_reported(tracke
 def test_the_last_capture_of_a_job_reads_it_reports_it_publishes_and_marks_it(tracker, ended, calls, counts_of):
     tracker.track([ended("one")], [])
     calls.reset()
-    tracked = tracker.track([ended("two", EXPIRED)], [])
+    tracked = result_of(tracker.track([ended("two", EXPIRED)], []))
     assert calls.made == ["facts", "count ended", "read", "read", "report", "publish", "mark"]
     assert counts_of() == [(1, {CAPTURED: 1, EXPIRED: 1})]
     [done] = tracked.published
     assert (done.job_id, done.revision, done.asked) == ("a-message", 1, 2)
-    assert replace(tracked, published=()) == replace(tracked, open_jobs={"a-message"}, unrecorded=[], published=())
+    assert (tracked.open_jobs, tracked.unrecorded) == ({"a-message"}, [])
     assert (tracked.not_published, tracked.error) == (0, None)
 
 
@@ -220,7 +232,7 @@ def test_values_that_could_not_be_read_are_in_the_summary(tracker, ended, counts
 
 def test_several_jobs_are_recorded_at_the_same_time(tracker, ended, counts_of):
     triggers = [Trigger(TriggerType.SQS, f"message-{number}") for number in range(20)]
-    tracked = tracker.track([ended(asked=1, trigger=trigger) for trigger in triggers], [])
+    tracked = result_of(tracker.track([ended(asked=1, trigger=trigger) for trigger in triggers], []))
     assert tracked.open_jobs == {trigger.id for trigger in triggers}
     assert counts_of() == [(1, {CAPTURED: 1})] * 20
 
@@ -382,7 +394,7 @@ def test_a_report_that_changes_all_the_time_is_recorded_later(tracker, ended, dy
             captures_table.change_version("a-message")
 
     dynamodb.meta.events.register("provide-client-params.dynamodb.UpdateItem", change)
-    tracked = tracker.track([ended("one"), ended("two")], [])
+    tracked = result_of(tracker.track([ended("one"), ended("two")], []))
     assert (tracked.error, tracked.unrecorded) == ("the job's report changes all the time", [ended("one")])
     assert pauses == [0.1, 0.2, 0.3, 0.4]
 
@@ -394,12 +406,12 @@ def test_a_summary_that_is_not_published_is_published_later_with_the_same_revisi
     tracker, ended, topic_entries, summaries
 ):
     topic_entries.fail(lambda _: True, calls=3)
-    tracked = tracker.track([ended("one"), ended("two")], [])
+    tracked = result_of(tracker.track([ended("one"), ended("two")], []))
     assert (tracked.unrecorded, tracked.published, tracked.not_published) == ([ended("one")], [], 1)
     assert (tracked.error, tracked.open_jobs, summaries()) == (None, {"a-message"}, [])
     [first] = [entry["Message"] for entry in topic_entries.calls[0]]
 
-    again = tracker.track(tracked.unrecorded, [])
+    again = result_of(tracker.track(tracked.unrecorded, []))
     assert (again.unrecorded, len(again.published)) == ([], 1)
     assert summaries() == [(1, again.published[0].outcome_id, {CAPTURED: 2})]
     assert again.published[0].outcome_id in first
@@ -408,7 +420,7 @@ def test_a_summary_that_is_not_published_is_published_later_with_the_same_revisi
 def test_one_summary_of_several_that_is_not_published_is_recorded_again(tracker, ended, topic_entries):
     topic_entries.fail(lambda entry: "another-message" in entry["Message"], calls=3)
     captures = [ended(asked=1), ended(asked=1, trigger=OTHER)]
-    tracked = tracker.track(captures, [])
+    tracked = result_of(tracker.track(captures, []))
     assert tracked.unrecorded == captures[1:]
     assert [done.job_id for done in tracked.published] == ["a-message"]
 
@@ -417,24 +429,24 @@ def test_one_summary_of_several_that_is_not_published_is_recorded_again(tracker,
 def test_what_is_not_written_is_unrecorded_as_a_whole(tracker, ended, waits, table_calls, operation):
     table_calls.fail(operation, "InternalServerError")
     captures = [ended("one"), ended("two")]
-    tracked = tracker.track(captures, [waits("one", trigger=OTHER)])
+    tracked = result_of(tracker.track(captures, [waits("one", trigger=OTHER)]))
     assert tracked.unrecorded == captures
     assert "a-message" not in tracked.open_jobs
     assert "InternalServerError" in tracked.error
     table_calls.errors.clear()
-    assert len(tracker.track(tracked.unrecorded, []).published) == 1
+    assert len(result_of(tracker.track(tracked.unrecorded, [])).published) == 1
 
 
 def test_a_trigger_that_is_not_opened_is_no_open_job(tracker, waits, table_calls):
     table_calls.fail("UpdateItem", "InternalServerError")
-    tracked = tracker.track([], [waits()])
+    tracked = result_of(tracker.track([], [waits()]))
     assert (tracked.open_jobs, tracked.unrecorded) == (set(), [])
     assert "InternalServerError" in tracked.error
 
 
 def test_of_a_job_that_cannot_be_read_one_capture_is_recorded_again(tracker, ended, table_calls, counts_of):
     table_calls.fail("Query", "InternalServerError")
-    tracked = tracker.track([ended("one"), ended("two")], [])
+    tracked = result_of(tracker.track([ended("one"), ended("two")], []))
     assert tracked.unrecorded == [ended("one")]
     table_calls.errors.clear()
     tracker.track(tracked.unrecorded, [])
@@ -449,7 +461,7 @@ def test_a_summary_that_is_not_marked_is_published_again_with_the_same_id(tracke
             raise errors.pop()
 
     dynamodb.meta.events.register("provide-client-params.dynamodb.UpdateItem", fail)
-    tracked = tracker.track([ended(asked=1)], [])
+    tracked = result_of(tracker.track([ended(asked=1)], []))
     assert (len(tracked.published), tracked.unrecorded, tracked.error) == (1, [], None)
     assert "a job summary was not marked" in log.getvalue()
     tracker.track([ended(asked=1)], [])
@@ -464,7 +476,7 @@ def test_when_time_runs_out_the_rest_is_recorded_later_and_the_summary_is_right(
     left = iter([True] * enough_for)
     hurried = replace(tracker, has_time=lambda: next(left, False))
     captures = [ended("one"), ended("two")]
-    tracked = hurried.track(captures, [])
+    tracked = result_of(hurried.track(captures, []))
     assert bool(tracked.unrecorded) == (not tracked.published)
     assert len(topic_entries.calls) == len(tracked.published)
     assert bool(tracked.error) == (enough_for < 4)  # with 4, only the summary is not published
@@ -489,4 +501,4 @@ def test_a_reason_and_a_log_file_are_kept_with_the_fact(tracker, ended, items, n
     [fact] = [item for item in items("JOB#") if item["sk"].endswith("#expired")]
     assert (fact["reason"], fact["log_file_id"]) == ("gone", "a-log-file")
     polling = Polling(log_file_id=None, requested_at=now)
-    assert tracker.track([], [replace(ended(), phase=polling)]).open_jobs == {"a-message"}
+    assert result_of(tracker.track([], [replace(ended(), phase=polling)])).open_jobs == {"a-message"}

@@ -613,7 +613,7 @@ def test_an_abandoned_task_makes_no_call(wire, processor, capture):
 
 def test_a_look_that_is_abandoned_was_a_look(processor, watched):
     task = a_task(watched)
-    task.begin(watched.phase.requested_at)
+    task.began_at = watched.phase.requested_at
     result = processor.abandoned(task)
     assert (result.capture, result.failure.reason) == (watched, Reason.TEMPORARY)
 
@@ -621,7 +621,7 @@ def test_a_look_that_is_abandoned_was_a_look(processor, watched):
 def test_turns_that_are_abandoned_open_the_circuit_breaker(processor, capture, watched):
     for each in [capture, *[watched] * WORKERS]:
         task = a_task(each)
-        task.begin(capture.asked_at)
+        task.began_at = capture.asked_at
         processor.abandoned(task)
     assert not process(processor, capture).is_tried
 

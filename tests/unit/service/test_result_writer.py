@@ -1,7 +1,7 @@
 """A capture whose final status is published, and that needs one more step, such as a call to the API."""
 
 import json
-from dataclasses import fields, replace
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -11,7 +11,8 @@ from agent_log_capture.domain import queue_message
 from agent_log_capture.domain.capture import Job, Polling, Recorded
 from agent_log_capture.domain.outcome import Status, Trigger, TriggerType
 from agent_log_capture.domain.step import Step
-from agent_log_capture.service.invocation import CaptureService, InvocationResult
+from agent_log_capture.service import invocation
+from agent_log_capture.service.invocation import InvocationResult
 from agent_log_capture.service.job_tracker import JobTracker
 from agent_log_capture.service.processor import Processor
 from agent_log_capture.service.result_writer import ResultWriter
@@ -35,17 +36,6 @@ class DeletingProcessor(Processor):
         return step
 
 
-class DeletingService(CaptureService):
-    """The service with one more call after a final status."""
-
-    def _processor(self):
-        return as_a(DeletingProcessor, super()._processor())
-
-
-def as_a(kind, plain):
-    return kind(**{each.name: getattr(plain, each.name) for each in fields(plain)})
-
-
 @pytest.fixture
 def polling(a_capture, now):
     """The last capture of its job, whose log file is uploaded."""
@@ -67,8 +57,10 @@ def deleted(wire):
 
 
 @pytest.fixture
-def service(capture_service, deleted):  # noqa: ARG001 (it answers the service's calls)
-    return as_a(DeletingService, capture_service)
+def service(capture_service, deleted, monkeypatch):  # noqa: ARG001 (it answers the service's calls)
+    """The service with one more call after a final status."""
+    monkeypatch.setattr(invocation, "Processor", DeletingProcessor)
+    return capture_service
 
 
 @pytest.fixture

@@ -168,10 +168,8 @@ def test_an_abandoned_task_cannot_be_taken_for_a_failure():
 def test_a_call_needs_its_own_time_and_the_time_to_save(spare_millis):
     millis = 1000 * (CALL_SECONDS + SAVING_SECONDS) + spare_millis
     task = a_task(TimeLeft(lambda: millis))
-    for step in (lambda: task.begin(NOW), lambda: task.call(lambda: "answered")):
-        if spare_millis < 0:
-            with pytest.raises(NotTriedError):
-                step()
-        else:
-            step()
-    assert (task.began_at is None) == (spare_millis < 0)
+    if spare_millis < 0:
+        with pytest.raises(NotTriedError):
+            task.call(lambda: "answered")
+    else:
+        assert task.call(lambda: "answered") == "answered"
