@@ -77,7 +77,6 @@ class ResultWriter:
     tracker: JobTracker
     result: InvocationResult
     has_time: HasTime
-    _dead: list[Step] = field(default_factory=list)
     _to_publish: list[Step] = field(default_factory=list)
     _waiting: list[Step] = field(default_factory=list)
     _recorded: list[Capture] = field(default_factory=list)
@@ -119,10 +118,6 @@ class ResultWriter:
         if captured:
             self.result.counts[Status.CAPTURED] += 1
             self._recorded.append(captured)
-        elif step.is_dead_letter:
-            self._dead.append(step)
-            if len(self._dead) == MAX_ENTRIES:
-                self._send_dead_letters()
         elif step.outcome:
             self._to_publish.append(step)
             if len(self._to_publish) == MAX_ENTRIES:
@@ -134,7 +129,6 @@ class ResultWriter:
 
     def finish(self, activate: Activate) -> None:
         """Save what is left. Captures are requeued last: nothing else may be lost with them."""
-        self._send_dead_letters()
         self._publish()
         self._record()
         # What a kept source delivers again must not wait in the queue as well.
@@ -156,24 +150,19 @@ class ResultWriter:
         elif step.failure:
             self._not_tried[step.failure] += 1
 
-    def _send_dead_letters(self) -> None:
-        """Send captures whose retry window is over to the dead-letter queue; what is there is published."""
-        steps, self._dead = self._dead, []
-        if not steps:
-            return
-        letters = [DeadLetter(_body(step.capture), step.outcome) for step in steps if step.outcome]
+    def _sent(self, dead: Sequence[Step]) -> Sequence[Step]:
+        """Send captures whose retry window is over to the dead-letter queue; those that are not sent are requeued."""
+        letters = [DeadLetter(_body(step.capture), step.outcome) for step in dead if step.outcome]
         not_sent = self.queue.send_dead_letters(letters, self.has_time)
-        for index, step in enumerate(steps):
-            if index in not_sent:
-                self._defer(_again(step.capture))
-            else:
-                self._to_publish.append(step)
-        if len(self._to_publish) >= MAX_ENTRIES:
-            self._publish()
+        for index in not_sent:
+            self._defer(_again(dead[index].capture))
+        return [step for index, step in enumerate(dead) if index not in not_sent]
 
     def _publish(self) -> None:
         """Publish the outcomes of steps; a capture whose outcome is not published is requeued."""
         steps, self._to_publish = self._to_publish, []
+        if dead := [step for step in steps if step.is_dead_letter]:
+            steps = [*self._sent(dead), *(step for step in steps if not step.is_dead_letter)]
         failed = self._publish_outcomes([step.outcome for step in steps if step.outcome])
         for index, step in enumerate(steps):
             if index in failed and not step.is_dead_letter:
@@ -262,15 +251,15 @@ def _activated(steps: Sequence[Step], activate: Activate) -> Sequence[Step]:
     """Activate the agents that need it, once for each region, and note in their captures when."""
     regions = {step.capture.region for step in steps if step.needs_activation}
     activated_at = {region: activate(region) for region in sorted(regions)}
-    return [_noted(step, activated_at.get(step.capture.region)) for step in steps]
-
-
-def _noted(step: Step, activated_at: datetime | None) -> Step:
-    capture = step.next
-    if not step.needs_activation or activated_at is None or capture is None or not isinstance(capture.phase, Polling):
-        return step
-    phase = replace(capture.phase, activated_at=activated_at, activations=capture.phase.activations + 1)
-    return replace(step, next=replace(capture, phase=phase))
+    noted = []
+    for step in steps:
+        at, capture = activated_at.get(step.capture.region), step.next
+        if step.needs_activation and at and capture and isinstance(capture.phase, Polling):
+            phase = replace(capture.phase, activated_at=at, activations=capture.phase.activations + 1)
+            noted.append(replace(step, next=replace(capture, phase=phase)))
+        else:
+            noted.append(step)
+    return noted
 
 
 def _not_counted(capture: Capture, why: str | None) -> Outcome:
