@@ -174,7 +174,9 @@ def test_an_agent_that_another_invocation_has_claimed_is_requeued_as_it_is(an_in
     assert (step.failure.reason, step.delay_seconds) == (Reason.IN_PROGRESS, 30)
 
 
-def test_a_lapsed_claim_is_taken_over_and_its_request_may_have_been_served(an_invocation, an_agent, now, items):
+def test_a_lapsed_claim_is_taken_over_at_once_and_its_request_may_have_been_served(
+    *, an_invocation, an_agent, now, items, pauses
+):
     claimed(an_invocation(), an_agent("one"))
     taker = an_invocation(331)
     assert claimed(taker, an_agent("one", trigger=OTHER)) == (
@@ -184,6 +186,7 @@ def test_a_lapsed_claim_is_taken_over_and_its_request_may_have_been_served(an_in
     [item] = items("AGENT#")
     assert (item["claim"], item["trigger_id"]) == (taker.policy.claim_id, OTHER.id)
     assert item["since"] == "2026-11-23T03:12:40.985Z"
+    assert pauses == []
 
 
 def test_the_earliest_time_is_kept_from_one_take_over_to_the_next(an_invocation, an_agent, now):
