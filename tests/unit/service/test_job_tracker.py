@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 from botocore.exceptions import ClientError
 
+from agent_log_capture.adapters.captures_table import TableError
 from agent_log_capture.domain.capture import Job, Polling, Recorded
 from agent_log_capture.domain.outcome import Reason, Status, Trigger, TriggerType
 from agent_log_capture.service.job_tracker import JobTracker
@@ -502,3 +503,9 @@ def test_a_reason_and_a_log_file_are_kept_with_the_fact(tracker, ended, items, n
     assert (fact["reason"], fact["log_file_id"]) == ("gone", "a-log-file")
     polling = Polling(log_file_id=None, requested_at=now)
     assert result_of(tracker.track([], [replace(ended(), phase=polling)])).open_jobs == {"a-message"}
+
+
+def test_without_time_left_it_is_not_read_whether_a_log_file_was_captured(tracker, waits, table_calls):
+    with pytest.raises(TableError, match="no time left"):
+        replace(tracker, has_time=lambda: False).captured_before(waits())
+    assert not table_calls.calls
