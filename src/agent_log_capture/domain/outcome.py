@@ -14,7 +14,6 @@ TRIGGER_NAME_CHARACTERS = 256
 _OUTCOME_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://agent-log-capture/outcome")
 # The `rel` of the link that the API signs; its query says in Unix time until when it works.
 SIGNED_LINK = "logfile_temp_url"
-_OBJECT_LINK = "logfile"
 _UNIX_TIME_DIGITS = 11  # up to the year 5138; a longer number is not a time
 
 
@@ -110,12 +109,7 @@ class LogFile:
     @property
     def download_url(self) -> str | None:
         """The signed link: anyone who has it can download the log file until it expires."""
-        return self._link(SIGNED_LINK)
-
-    @property
-    def object_url(self) -> str | None:
-        """The log file's address in Cloud Files, which requires a token."""
-        return self._link(_OBJECT_LINK)
+        return self.link(SIGNED_LINK)
 
     @property
     def download_expires_at(self) -> datetime | None:
@@ -133,7 +127,8 @@ class LogFile:
         links = [dict(link) for link in self.links]
         return fields | {"links": links, "download_url": self.download_url, "download_expires_at": expires_at}
 
-    def _link(self, rel: str) -> str | None:
+    def link(self, rel: str) -> str | None:
+        """Return the first link of a kind; `logfile` is the address in Cloud Files, which requires a token."""
         return next((link["href"] for link in self.links if link.get("rel") == rel), None)
 
 

@@ -96,7 +96,7 @@ TEXTS: Mapping[tuple[object, ...], Text] = {
         "No action is needed: the notifications of the first request report the result. To request another log file "
         'during the cool-down, send an event with "force": true.',
     ),
-    (Status.REJECTED,): _unreadable("The event, or a part of it, is invalid. No log file was requested for it."),
+    (Status.REJECTED,): _unreadable("Part of the event is invalid. No log file was requested for that part."),
     (Status.REJECTED, Reason.REFUSED): _rejected(
         "The API refused the request for the agent's log file; it is not retried.",
         "Fix the cause that the reason describes",
@@ -169,12 +169,7 @@ _SOURCES = {
 def text_of(outcome: Outcome) -> Text:
     """Return the text for an outcome, with its facts."""
     log_file, status, reason = outcome.log_file or LogFile(), outcome.status, outcome.reason
-    details = (
-        _HAS_LINK if log_file.download_url else None,
-        log_file.state,
-        outcome.http_status,
-        outcome.trigger.type,
-    )
+    details = (log_file.download_url and _HAS_LINK, log_file.state, outcome.http_status, outcome.trigger.type)
     keys = [*((status, reason, detail) for detail in details), (status, reason), (status,)]
     text = next(TEXTS[key] for key in keys if key in TEXTS)
     has_code = outcome.http_status and status in {Status.REJECTED, Status.FAILED}
@@ -185,7 +180,7 @@ def text_of(outcome: Outcome) -> Text:
         "Reason": reason and f"{outcome.message or reason}{code}",
         "Project": outcome.project_id,
         "Log file": log_file.id or log_file.location,
-        "Stored at": log_file.object_url,
+        "Stored at": log_file.link("logfile"),
         "Received at": readable(outcome.asked_at),
         "Attempts": str(outcome.attempts) if outcome.attempts > 1 else None,
         "Outcome ID": outcome.outcome_id,
