@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime
 from itertools import islice
 from types import NoneType
@@ -135,7 +135,7 @@ class AgentFinder:
         if begins_like_json(text):
             self._reject(at, Reason.INVALID_JSON, "the text begins like JSON and is not JSON", text, shown(text))
             return
-        words = self._counted(split(text))
+        words = self._words(text)
         ids = sum(has_digit(word) for word in words if is_agent_id(word))
         others = [word for word in words if is_agent_id(word) and not has_digit(word)]
         if not ids or len(others) > ids:
@@ -153,8 +153,7 @@ class AgentFinder:
         if self._values_left < 0:
             return
         content, count = parse_json(value), len(self._findings)
-        if content is not value:
-            at = at._replace(depth=at.depth + 1)
+        at = at if content is value else at._replace(depth=at.depth + 1)
         if isinstance(content, (dict, list)) and at.depth > MAX_DEPTH:
             self._reject(at, Reason.TOO_DEEP, f"deeper than {MAX_DEPTH} levels: not looked at below", content)
         elif isinstance(content, dict):
@@ -166,7 +165,7 @@ class AgentFinder:
             self._list(content, at._replace(key="") if is_item else at)
         elif isinstance(content, str) and at.key and not is_item:
             self._values_left += 1  # its words count instead
-            for word in self._counted(split(content)):
+            for word in self._words(content):
                 self._id(word, at)
         if at.key and len(self._findings) == count and (is_item or not isinstance(content, (str, list, NoneType))):
             self._id(content, at)
@@ -178,7 +177,7 @@ class AgentFinder:
         if recognized.ignored:
             self._findings.append(Ignored(recognized.trigger, recognized.ignored))
         elif recognized.body == CAPTURES:
-            for item in self._counted(fields[CAPTURES]):
+            for item in islice(fields[CAPTURES], max(self._values_left, 0) + 1):
                 try:
                     self._findings.append(from_json(item, self._now))
                 except ValueError:  # not written by this function, so it is read like any event
@@ -189,14 +188,11 @@ class AgentFinder:
             self._fields(fields, at._replace(trigger=recognized.trigger))
 
     def _list(self, items: list[Any], at: _Place) -> None:
-        # The pairs of a list belong together like the fields of an object.
-        raw = {
-            _normal(name): item[key]
-            for item in items
-            if isinstance(item, dict) and not at.key
-            for key in _NAME_KEYS
-            if key in item and (name := _pair_name(item, key, _OPTION_RULES))
-        }
+        raw = {}  # the pairs of a list belong together like the fields of an object
+        for pair in (item for item in items if isinstance(item, dict)):
+            for key in _NAME_KEYS:
+                if key in pair and (name := _pair_name(pair, key, _OPTION_RULES)):
+                    raw[_normal(name)] = pair[key]
         inner = at._replace(depth=at.depth + 1, options=_options(raw) if raw else at.options)
         for item in items:
             self._visit(item, inner, is_item=True)
@@ -228,11 +224,11 @@ class AgentFinder:
     def _reject(self, at: _Place, reason: Reason, message: str, value: object, shown_as: str = "") -> None:
         self._findings.append(InvalidValue(at.trigger, reason, message, value, shown_as, at.options))
 
-    def _counted[T](self, values: Iterable[T]) -> list[T]:
-        """Count values, and return as many as may be read, or one more: then the event is rejected as a whole."""
-        counted = list(islice(values, max(self._values_left, 0) + 1))
-        self._values_left -= len(counted)
-        return counted
+    def _words(self, text: str) -> list[str]:
+        """Return and count the words of a text: as many as may be read, or one more, which rejects the event."""
+        words = list(islice(split(text), max(self._values_left, 0) + 1))
+        self._values_left -= len(words)
+        return words
 
 
 def _options(raw: Mapping[str, Any]) -> Options:
@@ -300,10 +296,11 @@ def has_digit(word: str) -> bool:
 
 def shown(value: object) -> str:
     """Return `value` as a person should read it in an error: on one line, and short."""
+    if isinstance(value, str):
+        return f"'{printable(value, _SHOWN_CHARACTERS)}'"
     if isinstance(value, (dict, list)):
         return "an object" if isinstance(value, dict) else "a list"
-    text = printable(value if isinstance(value, str) else json.dumps(value), _SHOWN_CHARACTERS)
-    return f"'{text}'" if isinstance(value, str) else text
+    return printable(json.dumps(value), _SHOWN_CHARACTERS)
 
 
 def _normal(key: str) -> str:

@@ -91,7 +91,7 @@ def _alarm(fields: Mapping[str, Any], outer: Trigger) -> Recognized | None:
     trigger = _trigger(TriggerType.ALARM, f"{arn}@{time}{suffix}", outer, name)
     if state != "ALARM":
         return Recognized(trigger, ignored=f"the alarm's state is {printable(state, 40)}, not ALARM")
-    if value_at(data, "alarmContributor") or fields.get("detail-type") == _CONTRIBUTOR_CHANGE:
+    if series or fields.get("detail-type") == _CONTRIBUTOR_CHANGE:
         return Recognized(trigger)
     if _is_over_many_series(data):
         return Recognized(trigger, ignored=_WHOLE_ALARM)
@@ -102,14 +102,12 @@ def _alarm(fields: Mapping[str, Any], outer: Trigger) -> Recognized | None:
 
 def _from_sns(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Return an alarm's data from SNS in the form of its Lambda action."""
-    get = fields.get
-    state = {"value": get("NewStateValue"), "timestamp": get("StateChangeTime"), "reason": get("NewStateReason")}
-    series = {"id": get("AlarmContributorId")} if get("AlarmContributorId") else None
+    keys = {"value": "NewStateValue", "timestamp": "StateChangeTime", "reason": "NewStateReason"}
     return {
-        "alarmName": get("AlarmName"),
-        "state": state,
-        "alarmContributor": series,
-        "configuration": get("Trigger"),
+        "alarmName": fields.get("AlarmName"),
+        "state": {name: fields.get(key) for name, key in keys.items()},
+        "alarmContributor": {"id": fields.get("AlarmContributorId")},
+        "configuration": fields.get("Trigger"),
     }
 
 

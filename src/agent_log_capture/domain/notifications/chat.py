@@ -5,7 +5,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from agent_log_capture.domain.notifications.email import Text, link_label
+from agent_log_capture.domain.notifications.email import Text
 from agent_log_capture.domain.printable import printable
 
 # https://docs.aws.amazon.com/chatbot/latest/adminguide/custom-notifs.html: a description has at most 8,000
@@ -31,9 +31,9 @@ def to_chat(notification: Mapping[str, Any], text: Text) -> dict[str, Any]:
     context = {name: notification[name] for name in _CONTEXT if notification.get(name)}
     trigger, source = notification["trigger"], text.facts["Requested by"] or ""
     lines = [f"{label}: {_quoted(fact)}" for label, fact in text.facts.items() if fact and label not in _MAIL_ONLY]
-    if link := text.log_file.download_url:
-        is_plain = _PLAIN_LINK.fullmatch(link)
-        lines.append(f"{link_label(text.log_file)} <{link}>" if is_plain else _LINK_ELSEWHERE)
+    if text.link:
+        is_plain = _PLAIN_LINK.fullmatch(text.link)
+        lines.append(f"{text.link_label} <{text.link}>" if is_plain else _LINK_ELSEWHERE)
     return {
         "version": "1.0",
         "source": "custom",

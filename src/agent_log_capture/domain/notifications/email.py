@@ -5,7 +5,16 @@ from collections.abc import Mapping
 from functools import cache
 from typing import NamedTuple
 
-from agent_log_capture.domain.outcome import LogFile, Outcome, Reason, Status, Trigger, TriggerType, readable
+from agent_log_capture.domain.outcome import (
+    SIGNED_LINK,
+    LogFile,
+    Outcome,
+    Reason,
+    Status,
+    Trigger,
+    TriggerType,
+    readable,
+)
 from agent_log_capture.domain.printable import printable
 
 _SUBJECT_CHARACTERS = 100  # the most that SNS accepts
@@ -20,13 +29,14 @@ class Text(NamedTuple):
     """What happened, what to do next (one step a line), the command for it, and the facts by label.
 
     The first three never come from an event or a response. Facts may: they are one printable line each, and None if
-    there is nothing to show. `log_file` is the one whose signed link is shown.
+    there is nothing to show. `link` is the signed one, with a label that says when it expires.
     """
 
     headline: str
     next_steps: str
     command: str | None = None
-    log_file: LogFile = LogFile()
+    link: str | None = None
+    link_label: str = ""
     facts: Mapping[str, str | None] = {}
 
 
@@ -169,7 +179,9 @@ _SOURCES = {
 def text_of(outcome: Outcome) -> Text:
     """Return the text for an outcome, with its facts."""
     log_file, status, reason = outcome.log_file or LogFile(), outcome.status, outcome.reason
-    details = (log_file.download_url and _HAS_LINK, log_file.state, outcome.http_status, outcome.trigger.type)
+    link, expires_at = log_file.link(SIGNED_LINK), log_file.download_expires_at
+    expiry = f"expires {readable(expires_at)}" if expires_at else "expiry time unknown"
+    details = (link and _HAS_LINK, log_file.state, outcome.http_status, outcome.trigger.type)
     keys = [*((status, reason, detail) for detail in details), (status, reason), (status,)]
     text = next(TEXTS[key] for key in keys if key in TEXTS)
     has_code = outcome.http_status and status in {Status.REJECTED, Status.FAILED}
@@ -186,18 +198,12 @@ def text_of(outcome: Outcome) -> Text:
         "Outcome ID": outcome.outcome_id,
     }
     command = text.command and text.command.format(agent_id=outcome.agent_id, region=outcome.region)
-    return text._replace(command=command, log_file=log_file, facts=facts)
+    return text._replace(command=command, link=link, link_label=f"Download link ({expiry}):", facts=facts)
 
 
 def source_of(trigger: Trigger) -> str:
     """Return the kind of a trigger, and its name or ID."""
     return f"{_SOURCES[trigger.type]} {trigger.name or trigger.id}"
-
-
-def link_label(log_file: LogFile) -> str:
-    """Return the label of a signed link, with the time when it expires if the link says so."""
-    expires_at = log_file.download_expires_at
-    return f"Download link ({f'expires {readable(expires_at)}' if expires_at else 'expiry time unknown'}):"
 
 
 def subject_line(text: str, tail: str = "") -> str:
@@ -218,12 +224,11 @@ def to_email(text: Text) -> str:
             # Indented, so that text from outside cannot look like a fact of its own.
             line = textwrap.fill(line, _COLUMNS, subsequent_indent=" " * _LABEL_COLUMNS, break_on_hyphens=False)
         lines += [line] if fact else []
-    link = text.log_file.download_url
     parts = [
         text.headline,
         "\n".join(_wrapped(step, _COLUMNS) for step in text.next_steps.splitlines()),
         text.command and f"    {text.command}",
-        link and f"{link_label(text.log_file)}\n{link}",  # on a line of its own, which mail programs make clickable
+        text.link and f"{text.link_label}\n{text.link}",  # on a line of its own, which mail programs make clickable
         "\n".join(lines),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from agent_log_capture.domain.notifications.email import text_of, to_email
 from agent_log_capture.domain.notifications.notification import sns_message
-from agent_log_capture.domain.outcome import Outcome, Trigger, TriggerType
+from agent_log_capture.domain.outcome import SIGNED_LINK, Outcome, Trigger, TriggerType
 from agent_log_capture.domain.printable import printable
 from tests.unit.domain.notifications.samples import AGENT, CAPTURED, MAILS, OBJECT, REJECTED, SAMPLES
 
@@ -43,7 +43,7 @@ def test_no_text_from_outside_begins_a_line(text):
 
 def test_the_download_link_is_on_a_line_of_its_own_below_its_expiry():
     lines = mail(CAPTURED).splitlines()
-    link = lines.index(CAPTURED.log_file.download_url)
+    link = lines.index(CAPTURED.log_file.link(SIGNED_LINK))
     assert lines[link - 1] == "Download link (expires 2026-11-24 03:14 UTC):"
     assert f"Stored at:    {OBJECT}" in lines
 
