@@ -18,6 +18,8 @@ _NEXT_STEPS = {
 
 def to_json(summary: JobSummary) -> dict[str, Any]:
     """Return the notification that subscribers read, version 1."""
+    agents = "agent" if summary.asked == 1 else "agents"
+    counts = ", ".join(f"{count} {status}" for status, count in _counts(summary).items())
     return {
         "version": VERSION,
         "status": JOB_DONE,
@@ -26,7 +28,7 @@ def to_json(summary: JobSummary) -> dict[str, Any]:
         "asked": summary.asked,
         **{status.value: summary.counts.get(status, 0) for status in FINAL_STATUSES},
         "seconds": round((summary.at - summary.asked_at).total_seconds(), 3),
-        "message": message(summary),
+        "message": f"{summary.asked:,} {agents}: {counts}",
         "trigger": summary.trigger.to_json(),
         "asked_at": timestamp(summary.asked_at),
         "at": timestamp(summary.at),
@@ -40,13 +42,6 @@ def sns_message(summary: JobSummary, *, has_chat: bool = False) -> dict[str, Any
     tail = f" - {summary.counts.get(Status.CAPTURED, 0)} of {summary.asked} captured"
     subject = subject_line(f"{JOB_DONE} {summary.job_id}", tail)
     return to_sns(to_json(summary), subject, text_of(summary), has_chat=has_chat)
-
-
-def message(summary: JobSummary) -> str:
-    """Return the summary as a sentence, without the statuses that no agent has."""
-    agents = "agent" if summary.asked == 1 else "agents"
-    counts = ", ".join(f"{count} {status}" for status, count in _counts(summary).items())
-    return f"{summary.asked:,} {agents}: {counts}"
 
 
 def text_of(summary: JobSummary) -> Text:
