@@ -115,8 +115,7 @@ def _is_over_many_series(data: object) -> bool:
     metrics = _configured(value_at(data, "configuration"), "metrics")
     # What is not returned is the input of another expression, which may make one time series of many.
     returned = [each for each in metrics if _configured(each, "returnData")] if isinstance(metrics, list) else []
-    expressions = [_configured(each, "expression") for each in returned]
-    is_grouped = any(isinstance(text, str) and _GROUPED.search(text) for text in expressions)
+    is_grouped = any(_GROUPED.search(str(_configured(each, "expression"))) for each in returned)
     reason = value_at(data, "state", "reason")
     return is_grouped or (isinstance(reason, str) and _COUNT_OF_SERIES.match(reason) is not None)
 
