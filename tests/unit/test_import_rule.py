@@ -9,7 +9,13 @@ SRC = Path(__file__).parents[2] / "src"
 PACKAGE = "agent_log_capture"
 PURE = (
     *("collections", "dataclasses", "datetime", "enum", "itertools", "json", "re", "textwrap", "typing", "uuid"),
-    *("email.utils.parsedate_to_datetime", "http.HTTPStatus", "math.ceil", "urllib.parse.parse_qs"),
+    *(
+        "email.utils.parsedate_to_datetime",
+        "http.HTTPStatus",
+        "math.ceil",
+        "urllib.parse.parse_qs",
+        "urllib.parse.quote",
+    ),
     *(
         "functools.cache",
         "contextlib.contextmanager",
@@ -17,6 +23,8 @@ PURE = (
         "hashlib",
         "threading.Lock",
         "types.NoneType",
+        "urllib.parse.parse_qs",
+        "urllib.parse.quote",
     ),
     PACKAGE,
 )

@@ -14,8 +14,7 @@ from agent_log_capture.domain import responses
 from agent_log_capture.domain.auth_token import AuthToken
 from agent_log_capture.domain.capture import Capture, is_agent_id
 from agent_log_capture.domain.outcome import SIGNED_LINK, LogFile, Reason
-from agent_log_capture.domain.printable import printable
-from agent_log_capture.domain.redaction import redact, redacted
+from agent_log_capture.domain.printable import printable, redact, redacted
 from agent_log_capture.domain.responses import ApiResponse, Failure, RetryableError
 
 # A notification stays below the 256 KiB that SNS carries, however long the API's texts are.

@@ -12,9 +12,8 @@ from urllib.parse import parse_qs
 TRIGGER_ID_CHARACTERS = 512
 TRIGGER_NAME_CHARACTERS = 256
 _OUTCOME_NAMESPACE = uuid.uuid5(uuid.NAMESPACE_URL, "https://agent-log-capture/outcome")
-# The `rel` of the link that the API signs; its query says in Unix time until when it works.
+# The `rel` of the signed link: anyone who has it can download the log file until the Unix time in its query.
 SIGNED_LINK = "logfile_temp_url"
-_OBJECT_LINK = "logfile"
 _UNIX_TIME_DIGITS = 11  # up to the year 5138; a longer number is not a time
 
 
@@ -108,19 +107,9 @@ class LogFile:
         return self.state in {"requested", "started"}
 
     @property
-    def download_url(self) -> str | None:
-        """The signed link: anyone who has it can download the log file until it expires."""
-        return self._link(SIGNED_LINK)
-
-    @property
-    def object_url(self) -> str | None:
-        """The log file's address in Cloud Files, which requires a token."""
-        return self._link(_OBJECT_LINK)
-
-    @property
     def download_expires_at(self) -> datetime | None:
         """When the signed link expires; None when its query does not say so."""
-        query = (self.download_url or "").partition("?")[2]
+        query = (self.link(SIGNED_LINK) or "").partition("?")[2]
         expires = next(iter(parse_qs(query).get("temp_url_expires", [])), "")
         if not (expires.isascii() and expires.isdigit()) or len(expires) > _UNIX_TIME_DIGITS:
             return None
@@ -131,9 +120,10 @@ class LogFile:
         expires_at = self.download_expires_at and timestamp(self.download_expires_at)
         fields = {name: getattr(self, name) for name in ("id", "date", "state", "location")}
         links = [dict(link) for link in self.links]
-        return fields | {"links": links, "download_url": self.download_url, "download_expires_at": expires_at}
+        return fields | {"links": links, "download_url": self.link(SIGNED_LINK), "download_expires_at": expires_at}
 
-    def _link(self, rel: str) -> str | None:
+    def link(self, rel: str) -> str | None:
+        """Return the first link of a kind; `logfile` is the address in Cloud Files, which requires a token."""
         return next((link["href"] for link in self.links if link.get("rel") == rel), None)
 
 

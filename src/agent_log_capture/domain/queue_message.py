@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 from agent_log_capture.domain.capture import (
     JOB_NAME_CHARACTERS,
@@ -32,7 +32,7 @@ _EARLIEST = datetime(2020, 1, 1, tzinfo=UTC)
 # The clocks of two instances differ by less; a retry window that starts later would never end.
 _CLOCK_SKEW = timedelta(hours=1)
 
-# Reads a value at a time; ValueError when it is invalid.
+# Reads a value at a time; ValueError, or another error of `from_json`, if it is invalid.
 type _Read = Callable[[Any, datetime], Any]
 
 
@@ -58,64 +58,48 @@ def to_dead_letter(capture: Capture) -> dict[str, Any]:
 
 def from_json(value: object, now: datetime) -> Capture:
     """Read what `to_json` or `to_dead_letter` returned, a missing time as `now`; ValueError for anything else."""
-    fields = _object(value, _CAPTURE, now)
-    return Capture(job=fields.pop("part_of_job"), **fields)
+    try:
+        fields = _object(value, _CAPTURE, now)
+        return Capture(job=fields.pop("part_of_job"), **fields)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError("not a capture") from error
 
 
 def _plain(value: object) -> object:
     return timestamp(value) if isinstance(value, datetime) else value
 
 
-def _object(value: object, readers: Mapping[str, _Read], now: datetime) -> dict[str, Any]:
+def _object(value: Any, readers: Mapping[str, _Read], now: datetime) -> dict[str, Any]:  # noqa: ANN401
     """Read the fields of an object; a further key may name other agents, which must not be lost."""
-    if not isinstance(value, dict) or not value.keys() <= readers.keys():
+    if value.keys() - readers.keys():
         raise ValueError(f"not an object of {', '.join(readers)}")
-    fields = {}
-    for name, read in readers.items():
-        try:
-            fields[name] = read(value.get(name), now)
-        except (ValueError, TypeError, KeyError) as error:
-            raise ValueError(f"{name}: {error}") from None
-    return fields
+    return {name: read(value.get(name), now) for name, read in readers.items()}
 
 
-def _text(value: object, _: datetime, limit: int = TRIGGER_ID_CHARACTERS) -> str:
-    if not isinstance(value, str) or not value or value != printable(value, limit):
-        raise ValueError(f"not a line of 1 to {limit} characters")
-    return value
+def _if(is_valid: Callable[[Any], bool]) -> _Read:
+    """Return a reader of values that stay as they are."""
+
+    def read(value: object, _: datetime) -> object:
+        if not is_valid(value):
+            raise ValueError("a value is invalid")
+        return value
+
+    return read
 
 
-def _log_file_id(value: object, now: datetime) -> str:
-    if not is_agent_id(_text(value, now)):
-        raise ValueError("not the ID of a log file")
-    return str(value)
-
-
-def _count(value: object, _: datetime) -> int:
-    if type(value) is not int or not 0 <= value <= _HIGHEST_COUNT:
-        raise ValueError("not a count")
-    return value
-
-
-def _flag(value: object, _: datetime) -> bool:
-    if type(value) is not bool:
-        raise ValueError("not true or false")
-    return value
-
-
-def _moment(value: object, now: datetime) -> datetime:
-    moment = datetime.fromisoformat(_text(value, now))
-    if moment.utcoffset() != timedelta(0) or not _EARLIEST <= moment <= now + _CLOCK_SKEW:
-        raise ValueError("not a time in UTC, or before 2020 or in the future")
-    return moment
+def _line(limit: int) -> _Read:
+    return _if(lambda value: isinstance(value, str) and value != "" and value == printable(value, limit))
 
 
 def _optional(read: _Read) -> _Read:
     return lambda value, now: None if value is None else read(value, now)
 
 
-def _moment_or_now(value: object, now: datetime) -> datetime:
-    return now if value is None else _moment(value, now)
+def _moment(value: Any, now: datetime) -> datetime:  # noqa: ANN401
+    moment = now if value is None else datetime.fromisoformat(value)
+    if moment.utcoffset() != timedelta(0) or not _EARLIEST <= moment <= now + _CLOCK_SKEW:
+        raise ValueError("not a time in UTC, or before 2020 or in the future")
+    return moment
 
 
 def _job(value: object, now: datetime) -> Job:
@@ -125,46 +109,46 @@ def _job(value: object, now: datetime) -> Job:
     return job
 
 
-def _phase(value: object, now: datetime) -> Phase:
-    for phase, readers in _PHASES.items():
-        if isinstance(value, dict) and value.get("name") == phase.__name__.lower():
-            return phase(**_object({name: value[name] for name in value if name != "name"}, readers, now))
-    raise ValueError("not a phase")
+def _phase(value: Any, now: datetime) -> Phase:  # noqa: ANN401
+    phase = _PHASES[value["name"]]
+    readers = {name: _PHASE_FIELDS[name] for name in phase.__slots__}
+    fields = _object({name: value[name] for name in value if name != "name"}, readers, now)
+    return cast("Phase", phase(**fields))
 
 
+_count = _if(lambda value: type(value) is int and 0 <= value <= _HIGHEST_COUNT)
+_flag = _if(lambda value: type(value) is bool)
+_id = _if(lambda value: isinstance(value, str) and is_agent_id(value))
 _TRIGGER: Mapping[str, _Read] = {
-    "type": lambda value, now: TriggerType(_text(value, now)),
-    "id": _text,
-    "name": _optional(lambda value, now: _text(value, now, TRIGGER_NAME_CHARACTERS)),
+    "type": lambda value, _: TriggerType(value),
+    "id": _line(TRIGGER_ID_CHARACTERS),
+    "name": _optional(_line(TRIGGER_NAME_CHARACTERS)),
 }
 _JOB: Mapping[str, _Read] = {
-    "name": _optional(lambda value, now: _text(value, now, JOB_NAME_CHARACTERS)),
+    "name": _optional(_line(JOB_NAME_CHARACTERS)),
     "asked": _count,
     "rejected": _count,
     "is_open": _flag,
 }
-_PHASES: Mapping[Callable[..., Phase], Mapping[str, _Read]] = {
-    Requesting: {"unconfirmed_since": _optional(_moment)},
-    Polling: {
-        "log_file_id": _optional(_log_file_id),
-        "requested_at": _moment_or_now,
-        "is_missing": _flag,
-        "activated_at": _optional(_moment),
-        "activations": _count,
-        "is_presence_known": _flag,
-    },
-    Recorded: {
-        "status": lambda value, now: _FINAL[_text(value, now)],
-        "reason": _optional(lambda value, now: Reason(_text(value, now))),
-        "log_file_id": _optional(_log_file_id),
-    },
+_PHASES: Mapping[str, Any] = {phase.__name__.lower(): phase for phase in (Requesting, Polling, Recorded)}
+# Of all phases: a field means the same in each.
+_PHASE_FIELDS: Mapping[str, _Read] = {
+    "unconfirmed_since": _optional(_moment),
+    "log_file_id": _optional(_id),
+    "requested_at": _moment,
+    "is_missing": _flag,
+    "activated_at": _optional(_moment),
+    "activations": _count,
+    "is_presence_known": _flag,
+    "status": lambda value, _: _FINAL[value],
+    "reason": _optional(lambda value, _: Reason(value)),
 }
 _CAPTURE: Mapping[str, _Read] = {
-    "agent_id": _text,
-    "region": _text,
+    "agent_id": _id,
+    "region": _id,  # and one of the six, which `Capture` checks
     "trigger": lambda value, now: Trigger(**_object(value, _TRIGGER, now)),
-    "asked_at": _moment_or_now,
-    "retry_from": _moment_or_now,
+    "asked_at": _moment,
+    "retry_from": _moment,
     "attempts": _count,
     "replays": _count,
     "force": _flag,

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_log_capture.domain.outcome import LogFile, readable, timestamp
+from agent_log_capture.domain.outcome import SIGNED_LINK, LogFile, readable, timestamp
 
 NOW = datetime(2026, 11, 23, 3, 12, 40, tzinfo=UTC)
 
@@ -50,7 +50,7 @@ def test_the_signed_link_is_the_one_to_download_from():
 @pytest.mark.parametrize("rel", ["logfile", "self", "LOGFILE_TEMP_URL", ""])
 def test_no_other_link_is(rel):
     log_file = LogFile(links=({"rel": rel, "href": "https://x?temp_url_sig=0&temp_url_expires=1323479485"},))
-    assert (log_file.download_url, log_file.download_expires_at) == (None, None)
+    assert (log_file.link(SIGNED_LINK), log_file.download_expires_at) == (None, None)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_no_other_link_is(rel):
 )
 def test_the_expiry_of_the_signed_link_is_read_from_its_query(query, expires):
     log_file = signed(query)
-    assert log_file.download_url.endswith(query)
+    assert log_file.link(SIGNED_LINK).endswith(query)
     assert log_file.download_expires_at == (None if expires is None else datetime.fromtimestamp(expires, UTC))
 
 

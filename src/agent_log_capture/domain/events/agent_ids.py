@@ -2,14 +2,14 @@
 
 import json
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime
+from itertools import islice
 from types import NoneType
 from typing import Any, NamedTuple
 
 from agent_log_capture.domain.capture import JOB_NAME_CHARACTERS, REGIONS, Capture, is_agent_id
-from agent_log_capture.domain.events.envelopes import OWN_NOTIFICATION, Recognized, recognize
+from agent_log_capture.domain.events.envelopes import CAPTURES, OWN_NOTIFICATION, Recognized, recognize
 from agent_log_capture.domain.outcome import Reason, Trigger
 from agent_log_capture.domain.printable import printable
 from agent_log_capture.domain.queue_message import from_json
@@ -19,10 +19,14 @@ MAX_DEPTH = 64
 # Of all records of one invocation. The 6 MB that Lambda takes at most are 170,000 agent IDs as the API makes them;
 # this many take at most half of the memory that the function has by default (tests/unit/test_memory.py).
 MAX_VALUES = 200_000
-# The last invalid one is reported: rather the job than the region.
-_OPTIONS = ("force", "region", "job")
-# The keys that pairs have for their value and for their name.
-_PAIR_KEYS = (("value", "name"), ("value", "key"), ("Value", "Name"), ("Value", "Key"))
+# Of several invalid options, the last is reported.
+_OPTION_RULES = {
+    "force": "true or false",
+    "region": f"one of {' '.join(sorted(REGIONS))}",
+    "job": f"a line of 1 to {JOB_NAME_CHARACTERS} printable characters",
+}
+# Of a pair, for the key of its value: the keys that its name may have.
+_NAME_KEYS = {"value": ("name", "key"), "Value": ("Name", "Key")}
 # Python may refuse to read longer integers.
 _DECODER = json.JSONDecoder(parse_int=lambda digits: digits if digits[640:] else int(digits))
 _AROUND_JSON = re.compile(r"[\ufeff \t\r\n]*")
@@ -84,10 +88,6 @@ class _Place(NamedTuple):
     options: Options = Options()
 
 
-class _TooManyValuesError(Exception):
-    """The invocation has more values than there is memory for."""
-
-
 class AgentFinder:
     """Finds agent IDs in the records of one invocation, which count together towards `MAX_VALUES`."""
 
@@ -101,45 +101,41 @@ class AgentFinder:
 
     def find(self, event: object) -> list[Finding]:
         """Return what an event says, in its order: at least one finding."""
-        self._findings = []
-        values_left = self._values_left
-        try:
-            with self._message(event, Recognized(self._manual)):
-                self._body(event, _Place(self._manual))
-        except _TooManyValuesError:
+        self._findings, values_left = [], self._values_left
+        self._message(event, event, Recognized(self._manual))
+        if self._values_left < 0:
             self._values_left = values_left  # nothing of this event is used
             rule = f"more than {MAX_VALUES:,} values came at once"
-            return [InvalidValue(self._innermost.trigger, Reason.TOO_LARGE, rule)]
+            self._findings = [InvalidValue(self._innermost.trigger, Reason.TOO_LARGE, rule)]
         return self._findings
 
-    @contextmanager
-    def _message(self, message: object, recognized: Recognized) -> Iterator[None]:
-        """Reject a message if nothing is found while it is read."""
+    def _message(self, message: object, body: object, recognized: Recognized, depth: int = 0) -> None:
+        """Read an event, or the body and then the attributes of a message; reject it if nothing is found.
+
+        A body may be a plain text, or a list of IDs that no key names.
+        """
         self._innermost, self._prose = recognized, ""
-        count = len(self._findings)
-        yield
+        at, count, content = _Place(recognized.trigger, depth), len(self._findings), parse_json(body)
+        if isinstance(content, str):
+            self._text(content, at._replace(key="text"))
+        else:
+            is_list = isinstance(content, list) and any(isinstance(item, str) for item in content)
+            self._visit(body, at._replace(key="list") if is_list else at)
+        if recognized.body and isinstance(message, dict):
+            is_own = any(getattr(each, "because", "") == OWN_NOTIFICATION for each in self._findings[count:])
+            # The attributes of a forwarded notification name its agent again.
+            self._fields({} if is_own else {key: message[key] for key in message if key != recognized.body}, at)
         if len(self._findings) == count:
             trigger, because = self._innermost.trigger, self._innermost.ignored_if_empty
             nothing = InvalidValue(trigger, Reason.NO_AGENT_ID, "the event holds no agent ID", message, self._prose)
             self._findings.append(Ignored(trigger, because) if because else nothing)
 
-    def _body(self, value: object, at: _Place) -> None:
-        """Read an event or the body of a message, which may be a plain text or a list of IDs that no key names."""
-        content = parse_json(value)
-        if isinstance(content, list) and any(isinstance(item, str) for item in content):
-            self._visit(content, at._replace(key="list"))
-        elif not isinstance(content, str):
-            self._visit(value, at)
-        elif begins_like_json(content):
-            self._reject(
-                at, Reason.INVALID_JSON, "the text begins like JSON and is not JSON", content, shown(content)
-            )
-        else:
-            self._text(content, at._replace(key="text"))
-
     def _text(self, text: str, at: _Place) -> None:
         """Read a plain text: a list of IDs, a list that has a heading, or prose."""
-        words = [self._counted(word) for word in split(text)]
+        if begins_like_json(text):
+            self._reject(at, Reason.INVALID_JSON, "the text begins like JSON and is not JSON", text, shown(text))
+            return
+        words = self._words(text)
         ids = sum(has_digit(word) for word in words if is_agent_id(word))
         others = [word for word in words if is_agent_id(word) and not has_digit(word)]
         if not ids or len(others) > ids:
@@ -153,70 +149,67 @@ class AgentFinder:
 
     def _visit(self, value: object, at: _Place, *, is_item: bool = False) -> None:
         """Read any value; an item of a list is one agent ID, any other text may be several."""
-        content = parse_json(self._counted(value))
-        if content is not value:
-            at = at._replace(depth=at.depth + 1)
-        count = len(self._findings)
+        self._values_left -= 1
+        if self._values_left < 0:
+            return
+        content, count = parse_json(value), len(self._findings)
+        at = at if content is value else at._replace(depth=at.depth + 1)
         if isinstance(content, (dict, list)) and at.depth > MAX_DEPTH:
             self._reject(at, Reason.TOO_DEEP, f"deeper than {MAX_DEPTH} levels: not looked at below", content)
         elif isinstance(content, dict):
-            self._object(content, at)
+            if recognized := recognize(content, at.trigger):
+                self._envelope(content, recognized, at)
+            else:
+                self._fields(content, at)
         elif isinstance(content, list):
             self._list(content, at._replace(key="") if is_item else at)
         elif isinstance(content, str) and at.key and not is_item:
             self._values_left += 1  # its words count instead
-            for word in split(content):
-                self._id(self._counted(word), at)
+            for word in self._words(content):
+                self._id(word, at)
         if at.key and len(self._findings) == count and (is_item or not isinstance(content, (str, list, NoneType))):
             self._id(content, at)
 
-    def _list(self, items: list[Any], at: _Place) -> None:
-        # The pairs of a list belong together like the fields of an object.
-        pairs = (pair[:2] for item in items for pair in _pairs(item))
-        inner = at._replace(depth=at.depth + 1, options=at.options if at.key else _read_options(pairs))
-        for item in items:
-            self._visit(item, inner, is_item=True)
-
-    def _object(self, fields: dict[str, Any], at: _Place) -> None:
-        recognized = recognize(fields, at.trigger)
+    def _envelope(self, fields: dict[str, Any], recognized: Recognized, at: _Place) -> None:
+        """Read an event or a message."""
         if recognized.trigger is not at.trigger:
             self._innermost = recognized
         if recognized.ignored:
             self._findings.append(Ignored(recognized.trigger, recognized.ignored))
+        elif recognized.body == CAPTURES:
+            for item in islice(fields[CAPTURES], max(self._values_left, 0) + 1):
+                try:
+                    self._findings.append(from_json(item, self._now))
+                except ValueError:  # not written by this function, so it is read like any event
+                    self._message(item, item, Recognized(at.trigger), at.depth + 1)
         elif recognized.body:
-            at, count = _Place(recognized.trigger, at.depth + 1), len(self._findings)
-            with self._message(fields, recognized):
-                self._body(fields.get(recognized.body), at)
-                # The attributes of a forwarded notification name its agent again.
-                if all(getattr(each, "because", "") != OWN_NOTIFICATION for each in self._findings[count:]):
-                    self._fields({key: value for key, value in fields.items() if key != recognized.body}, at)
-        elif fields.keys() == {"captures"} and isinstance(fields["captures"], list):
-            self._captures(fields["captures"], _Place(at.trigger, at.depth + 1))
+            self._message(fields, fields.get(recognized.body), recognized, at.depth + 1)
         else:
             self._fields(fields, at._replace(trigger=recognized.trigger))
 
-    def _captures(self, items: list[Any], at: _Place) -> None:
-        """Read a message that this function wrote; what it did not write is read like any event."""
+    def _list(self, items: list[Any], at: _Place) -> None:
+        raw = {}  # the pairs of a list belong together like the fields of an object
+        for pair in (item for item in items if isinstance(item, dict)):
+            for key in _NAME_KEYS:
+                if key in pair and (name := _pair_name(pair, key, _OPTION_RULES)):
+                    raw[_normal(name)] = pair[key]
+        inner = at._replace(depth=at.depth + 1, options=_options(raw) if raw else at.options)
         for item in items:
-            try:
-                self._findings.append(from_json(self._counted(item), self._now))
-            except ValueError:
-                with self._message(item, Recognized(at.trigger)):
-                    self._visit(item, at)
+            self._visit(item, inner, is_item=True)
 
     def _fields(self, fields: dict[str, Any], at: _Place) -> None:
-        options = _read_options(fields.items())
-        pairs = {value_key: name for name, _, value_key in _pairs(fields) if _normal(name) in self._keys}
+        raw = {name: value for key, value in fields.items() if (name := _normal(key)) in _OPTION_RULES}
+        options = _options(raw) if raw else Options()
         inner = _Place(at.trigger, at.depth + 1)
         for key, value in fields.items():
-            if name := pairs.get(key):
-                self._visit(value, inner._replace(key=name, options=options if options.raw else at.options))
+            place = inner
+            if key in _NAME_KEYS and (name := _pair_name(fields, key, self._keys)):
+                place = inner._replace(key=name, options=options if raw else at.options)
             elif _normal(key) in self._keys:
-                self._visit(value, inner._replace(key=key, options=options))
+                place = inner._replace(key=key, options=options)
             elif at.key and _is_attribute_value(key, value):
-                self._visit(value, inner._replace(key=at.key, options=at.options))
-            else:
-                self._visit(value, inner)
+                place = inner._replace(key=at.key, options=at.options)
+            self._visit(value, place)
 
     def _id(self, value: object, at: _Place) -> None:
         agent_id = value.strip().strip(_AROUND_AN_ID) if isinstance(value, str) else ""
@@ -231,54 +224,37 @@ class AgentFinder:
     def _reject(self, at: _Place, reason: Reason, message: str, value: object, shown_as: str = "") -> None:
         self._findings.append(InvalidValue(at.trigger, reason, message, value, shown_as, at.options))
 
-    def _counted[T](self, value: T) -> T:
-        self._values_left -= 1
-        if self._values_left < 0:
-            raise _TooManyValuesError
-        return value
+    def _words(self, text: str) -> list[str]:
+        """Return and count the words of a text: as many as may be read, or one more, which rejects the event."""
+        words = list(islice(split(text), max(self._values_left, 0) + 1))
+        self._values_left -= len(words)
+        return words
 
 
-def _read_options(fields: Iterable[tuple[str, Any]]) -> Options:
-    raw = {name: value for key, value in fields if (name := _normal(key)) in _OPTIONS}
-    if not raw:
-        return Options()
+def _options(raw: Mapping[str, Any]) -> Options:
     options: dict[str, Any] = {"raw": raw}
-    for name in sorted(raw, key=_OPTIONS.index):
-        value = raw[name]
+    for name, rule in _OPTION_RULES.items():
+        value = raw.get(name)
         if isinstance(value, dict):
             value = next((text for key, text in value.items() if _is_attribute_value(key, text)), value)
-        try:
-            options[name] = _option(name, value.strip() if isinstance(value, str) else value)
-        except ValueError as rule:
-            options["error"] = Reason(f"invalid_{name}"), f"{name} {shown(value)} is not {rule}"
+        match name, value.strip() if isinstance(value, str) else value:
+            case _, None:
+                pass
+            case "force", bool() | str() as text if str(text).lower() in {"false", "true"}:
+                options[name] = str(text).lower() == "true"
+            case "region", str(text) if text.upper() in REGIONS or _AWS_REGION.fullmatch(text):
+                options[name] = text.upper() if text.upper() in REGIONS else None
+            case "job", str(text) if text and text == printable(text, JOB_NAME_CHARACTERS):
+                options[name] = text
+            case _:
+                options["error"] = Reason(f"invalid_{name}"), f"{name} {shown(value)} is not {rule}"
     return Options(**options)
 
 
-def _option(name: str, value: object) -> object:
-    """Return the value of an option; ValueError says what it is not."""
-    match name, value:
-        case _, None:
-            return False if name == "force" else None
-        case "force", bool() | str() if str(value).lower() in {"false", "true"}:
-            return str(value).lower() == "true"
-        case "force", _:
-            raise ValueError("true or false")
-        case "region", str() if _AWS_REGION.fullmatch(value):
-            return None
-        case "region", str() if value.upper() in REGIONS:
-            return value.upper()
-        case "region", _:
-            raise ValueError(f"one of {' '.join(sorted(REGIONS))}")
-        case _, str() if value and value == printable(value, JOB_NAME_CHARACTERS):
-            return value
-    raise ValueError(f"a line of 1 to {JOB_NAME_CHARACTERS} printable characters")
-
-
-def _pairs(value: object) -> Iterator[tuple[str, Any, str]]:
-    """Return the name, the value and the value's key of each pair that an object is."""
-    for value_key, name_key in _PAIR_KEYS:
-        if isinstance(value, dict) and value_key in value and isinstance(value.get(name_key), str):
-            yield value[name_key], value[value_key], value_key
+def _pair_name(fields: Mapping[str, Any], value_key: str, names: Collection[str]) -> str:
+    """Return the name of the pair whose value is at `value_key`, if it is one of `names`."""
+    found = (fields.get(key) for key in _NAME_KEYS[value_key])
+    return next((name for name in found if isinstance(name, str) and _normal(name) in names), "")
 
 
 def _is_attribute_value(key: str, value: object) -> bool:
@@ -291,7 +267,7 @@ def parse_json(value: object) -> object:
 
     Of a key that is there twice the last value counts. An integer of thousands of digits is returned as a text.
     """
-    if not isinstance(value, str) or not begins_like_json(value):
+    if not isinstance(value, str) or not _BEGINS_LIKE_JSON.match(value):
         return value
     values, end = [], 0
     try:

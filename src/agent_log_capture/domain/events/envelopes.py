@@ -8,10 +8,9 @@ from agent_log_capture.domain.outcome import TRIGGER_ID_CHARACTERS, TRIGGER_NAME
 from agent_log_capture.domain.printable import printable
 
 OWN_NOTIFICATION = "it is a notification that this function published"
-_NOTIFICATION_KEYS = ("version", "status", "outcome_id")
-_ALARM_CHANGE = "CloudWatch Alarm State Change"
+CAPTURES = "captures"
 _CONTRIBUTOR_CHANGE = "CloudWatch Alarm Contributor State Change"
-_CONFIGURATION_CHANGE = "CloudWatch Alarm Configuration Change"
+_ALARM_CHANGES = ("CloudWatch Alarm State Change", _CONTRIBUTOR_CHANGE)
 _WHOLE_ALARM = "it is an alarm over many time series as a whole: each of them has an event of its own"
 _GROUPED = re.compile(r"\bGROUP\s+BY\b", re.IGNORECASE)
 # The reason for the state of an alarm as a whole: "Alarms evaluating multiple time series" and "Log alarms" in the
@@ -28,18 +27,36 @@ class Recognized(NamedTuple):
     ignored_if_empty: str | None = None
 
 
-def recognize(fields: Mapping[str, Any], outer: Trigger) -> Recognized:
-    """Recognize an object; one that is not an event or a message belongs to the trigger around it, `outer`."""
-    if all(isinstance(fields.get(key), str) for key in _NOTIFICATION_KEYS):
-        return Recognized(outer, ignored=OWN_NOTIFICATION)
-    return _alarm(fields, outer) or _message_or_event(fields, outer)
+def recognize(fields: Mapping[str, Any], outer: Trigger) -> Recognized | None:
+    """Recognize an event or a message; None for any other object, which belongs to the trigger around it, `outer`."""
+    recognized = None
+    match fields:
+        case {"version": str(), "status": str(), "outcome_id": str()}:
+            recognized = Recognized(outer, ignored=OWN_NOTIFICATION)
+        case {"captures": list()} if len(fields) == 1:
+            recognized = Recognized(outer, body=CAPTURES)
+        case {"detail-type": _} | {"NewStateValue": _} | {"alarmData": _} if alarm := _alarm(fields, outer):
+            recognized = alarm
+        case {"eventSource": "aws:sqs"}:
+            recognized = Recognized(_trigger(TriggerType.SQS, fields.get("messageId"), outer), body="body")
+        case {"MessageId": str(), "Message": str()} if "TopicArn" in fields or fields.get("Type") == "Notification":
+            recognized = Recognized(_trigger(TriggerType.SNS, fields["MessageId"], outer), body="Message")
+        case {"requestPayload": _}:  # what Lambda sends to a destination of an invocation
+            request_id = value_at(fields, "requestContext", "requestId")
+            recognized = Recognized(_trigger(TriggerType.MANUAL, request_id, outer))
+        case {"id": str(), "source": str(), "detail-type": str(kind)}:
+            is_configured = kind == "CloudWatch Alarm Configuration Change"
+            ignored = "the alarm was configured, it did not fire" if is_configured else None
+            recognized = Recognized(_trigger(TriggerType.EVENTBRIDGE, fields["id"], outer), ignored=ignored)
+    return recognized
 
 
 def is_sqs_event(event: object) -> TypeGuard[dict[str, Any]]:
     """Return whether Lambda reads `event` from a queue, and expects `batchItemFailures` in the response."""
-    records = value_at(event, "Records")
-    sources = [value_at(record, "eventSource") for record in records] if isinstance(records, list) else []
-    return sources != [] and all(source == "aws:sqs" for source in sources)
+    match event:
+        case {"Records": [_, *_] as records}:
+            return all(value_at(record, "eventSource") == "aws:sqs" for record in records)
+    return False
 
 
 def value_at(value: object, *path: str) -> Any:  # noqa: ANN401 (any JSON value)
@@ -56,23 +73,15 @@ def _trigger(kind: TriggerType, trigger_id: object, outer: Trigger, name: str | 
     return Trigger(kind, printable(trigger_id, TRIGGER_ID_CHARACTERS), name)
 
 
-def _message_or_event(fields: Mapping[str, Any], outer: Trigger) -> Recognized:
-    if fields.get("eventSource") == "aws:sqs":
-        return Recognized(_trigger(TriggerType.SQS, fields.get("messageId"), outer), body="body")
-    is_message = all(isinstance(fields.get(key), str) for key in ("MessageId", "Message"))
-    if is_message and ("TopicArn" in fields or fields.get("Type") == "Notification"):
-        return Recognized(_trigger(TriggerType.SNS, fields["MessageId"], outer), body="Message")
-    if "requestPayload" in fields:  # what Lambda sends to a destination of an invocation
-        return Recognized(_trigger(TriggerType.MANUAL, value_at(fields, "requestContext", "requestId"), outer))
-    if not all(isinstance(fields.get(key), str) for key in ("id", "source", "detail-type")):
-        return Recognized(outer)
-    ignored = "the alarm was configured, it did not fire" if fields["detail-type"] == _CONFIGURATION_CHANGE else None
-    return Recognized(_trigger(TriggerType.EVENTBRIDGE, fields["id"], outer), ignored=ignored)
-
-
 def _alarm(fields: Mapping[str, Any], outer: Trigger) -> Recognized | None:
     """Recognize a change of an alarm's state or of one of its time series; it is the same trigger by all routes."""
-    data, arn = _alarm_data(fields)
+    match fields:
+        case {"detail-type": kind, "detail": data, "resources": [arn, *_]} if kind in _ALARM_CHANGES:
+            pass
+        case {"NewStateValue": _}:
+            data, arn = _from_sns(fields), fields.get("AlarmArn")
+        case _:
+            data, arn = fields.get("alarmData"), fields.get("alarmArn")
     name = value_at(data, "alarmName")
     state, time = (value_at(data, "state", key) for key in ("value", "timestamp"))
     if not all(isinstance(text, str) and text for text in (name, arn, state, time)):
@@ -82,7 +91,7 @@ def _alarm(fields: Mapping[str, Any], outer: Trigger) -> Recognized | None:
     trigger = _trigger(TriggerType.ALARM, f"{arn}@{time}{suffix}", outer, name)
     if state != "ALARM":
         return Recognized(trigger, ignored=f"the alarm's state is {printable(state, 40)}, not ALARM")
-    if value_at(data, "alarmContributor") or fields.get("detail-type") == _CONTRIBUTOR_CHANGE:
+    if series or fields.get("detail-type") == _CONTRIBUTOR_CHANGE:
         return Recognized(trigger)
     if _is_over_many_series(data):
         return Recognized(trigger, ignored=_WHOLE_ALARM)
@@ -91,29 +100,22 @@ def _alarm(fields: Mapping[str, Any], outer: Trigger) -> Recognized | None:
     return Recognized(trigger, ignored_if_empty=_WHOLE_ALARM if has_query else None)
 
 
-def _alarm_data(fields: Mapping[str, Any]) -> tuple[object, object]:
-    """Return an alarm's data, in the form of its Lambda action, and its ARN."""
-    if fields.get("detail-type") in (_ALARM_CHANGE, _CONTRIBUTOR_CHANGE):
-        resources = fields.get("resources")
-        return fields.get("detail"), resources[0] if isinstance(resources, list) and resources else None
-    if "NewStateValue" not in fields:
-        return fields.get("alarmData"), fields.get("alarmArn")
-    get = fields.get
-    state = {"value": get("NewStateValue"), "timestamp": get("StateChangeTime"), "reason": get("NewStateReason")}
+def _from_sns(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an alarm's data from SNS in the form of its Lambda action."""
+    keys = {"value": "NewStateValue", "timestamp": "StateChangeTime", "reason": "NewStateReason"}
     return {
-        "alarmName": get("AlarmName"),
-        "state": state,
-        "alarmContributor": {"id": series} if (series := get("AlarmContributorId")) else None,
-        "configuration": get("Trigger"),
-    }, get("AlarmArn")
+        "alarmName": fields.get("AlarmName"),
+        "state": {name: fields.get(key) for name, key in keys.items()},
+        "alarmContributor": {"id": fields.get("AlarmContributorId")},
+        "configuration": fields.get("Trigger"),
+    }
 
 
 def _is_over_many_series(data: object) -> bool:
     metrics = _configured(value_at(data, "configuration"), "metrics")
     # What is not returned is the input of another expression, which may make one time series of many.
     returned = [each for each in metrics if _configured(each, "returnData")] if isinstance(metrics, list) else []
-    expressions = [_configured(each, "expression") for each in returned]
-    is_grouped = any(isinstance(text, str) and _GROUPED.search(text) for text in expressions)
+    is_grouped = any(_GROUPED.search(str(_configured(each, "expression"))) for each in returned)
     reason = value_at(data, "state", "reason")
     return is_grouped or (isinstance(reason, str) and _COUNT_OF_SERIES.match(reason) is not None)
 

@@ -3,10 +3,10 @@
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from itertools import batched, chain, groupby, islice
+from itertools import batched, chain, groupby
 from typing import Any
 
 from agent_log_capture.domain.capture import Capture, Job, Requesting
@@ -50,15 +50,7 @@ class ParsedRecord:
     def must_be_requeued(self, capture: Capture) -> bool:
         """Return whether an earlier delivery may have requested the log file, and only SQS knows it."""
         # SQS forgets the first delivery of a message, and its ID, when the message is redriven.
-        if self.first_received_at is None or not isinstance(capture.phase, Requesting):
-            return False
-        return capture.unconfirmed_since == self.first_received_at
-
-
-def _received(capture: Capture, record_id: str | None, first: datetime | None) -> Capture:
-    """Note the record of a capture, and that an earlier delivery may have requested its log file."""
-    capture = replace(capture, record_id=record_id)
-    return capture.requesting(first) if first and isinstance(capture.phase, Requesting) else capture
+        return self.first_received_at is not None and capture.unconfirmed_since == self.first_received_at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,37 +63,36 @@ class EventParser:
     def parse(self, event: object, *, request_id: str, now: datetime) -> list[ParsedRecord]:
         """Parse any event, with each agent once for each trigger, in the event's order. Raises nothing."""
         finder = AgentFinder(self.agent_id_keys, Trigger(TriggerType.MANUAL, request_id), now)
+        records = event["Records"] if is_sqs_event(event) else [event]
         seen: set[object] = set()
-        if not is_sqs_event(event):
-            return [self._parse_record(event, finder, seen, now, is_sqs=False)]
-        return [self._parse_record(record, finder, seen, now, is_sqs=True) for record in event["Records"]]
+        return [self._record(record, finder, seen, now, is_sqs=record is not event) for record in records]
 
-    def _parse_record(
+    def _record(
         self, record: object, finder: AgentFinder, seen: set[object], now: datetime, *, is_sqs: bool
     ) -> ParsedRecord:
-        first_received_at = _first_received_at(record, now) if is_sqs else None
+        first = _first_received_at(record, now) if is_sqs else None
         message_id = value_at(record, "messageId") if is_sqs else None
         record_id = message_id if isinstance(message_id, str) else None
         findings = finder.find(record)
         invalid = [each for each in findings if isinstance(each, InvalidValue)]
-        captures = self._captures(findings, invalid, now)
-        new = [_received(each, record_id, first_received_at) for key, each in captures.items() if key not in seen]
-        seen.update(captures)
+        found = self._captures(findings, invalid, now)
+        captures = [replace(capture, record_id=record_id) for key, capture in found.items() if key not in seen]
+        if first:  # an earlier delivery may have requested the log files
+            captures = [each.requesting(first) if isinstance(each.phase, Requesting) else each for each in captures]
+        seen.update(found)
         reasons = (each.because for each in findings if isinstance(each, Ignored))
-        forms = _forms(record) if is_sqs else [record]
         return ParsedRecord(
             trigger=findings[0].trigger,
             record_id=record_id,
-            captures=new,
-            rejections=list(_rejections(invalid, now)),
-            dead_letter=_dead_letter(forms, invalid, is_whole=not captures) if invalid else None,
-            ignored=None if new or invalid else next(reasons, "another record names the same agents"),
-            first_received_at=first_received_at,
+            captures=captures,
+            rejections=_rejections(invalid, now) if invalid else [],
+            dead_letter=_dead_letter(record, invalid, is_sqs=is_sqs, is_whole=not found) if invalid else None,
+            ignored=None if captures or invalid else next(reasons, "another record names the same agents"),
+            first_received_at=first,
         )
 
     def _captures(self, findings: list[Finding], invalid: list[InvalidValue], now: datetime) -> dict[Any, Capture]:
         """Return new captures, and those that waited in the queue; invalid values count in the job beside them."""
-        waiting = {each.key: each for each in findings if isinstance(each, Capture)}
         found: dict[tuple[Any, ...], Found] = {}
         for each in findings:
             if isinstance(each, Found):
@@ -110,19 +101,13 @@ class EventParser:
         rejected = Counter((each.trigger, each.options.job) for each in invalid)
         asked = rejected + Counter((each.trigger, each.options.job) for each in found.values())
         jobs = {key: Job(name=key[1], asked=count, rejected=rejected[key]) for key, count in asked.items()}
-        new = {
-            key: Capture(
-                agent_id=agent_id,
-                region=key[2],
-                trigger=trigger,
-                asked_at=now,
-                retry_from=now,
-                force=options.force,
-                job=jobs[trigger, options.job],
+        captures = {}
+        for key, (trigger, agent_id, options) in found.items():
+            force, job = options.force, jobs[trigger, options.job]
+            captures[key] = Capture(
+                agent_id=agent_id, region=key[2], trigger=trigger, asked_at=now, retry_from=now, force=force, job=job
             )
-            for key, (trigger, agent_id, options) in found.items()
-        }
-        return new | waiting
+        return captures | {each.key: each for each in findings if isinstance(each, Capture)}
 
 
 def _first_received_at(record: object, now: datetime) -> datetime | None:
@@ -134,55 +119,41 @@ def _first_received_at(record: object, now: datetime) -> datetime | None:
     return moment if count > 1 and timedelta() <= now - moment <= timedelta(days=14) else None
 
 
-def _forms(record: object) -> list[object]:
-    """Return what to keep of a whole SQS record: its body, at best with the attributes that others gave it."""
-    fields = {name: value_at(record, name) for name in ("eventSource", "messageId", "body", "messageAttributes")}
-    attributes = fields["messageAttributes"]
-    has_others = isinstance(attributes, dict) and not attributes.keys() <= _OWN_ATTRIBUTES
-    return [fields, fields["body"]] if has_others else [fields["body"]]
-
-
-def _rejections(invalid: Sequence[InvalidValue], now: datetime) -> Iterator[Rejection]:
-    """Report values together that are invalid for the same reason."""
-    for part, values in enumerate(_groups(invalid)):
+def _rejections(invalid: Sequence[InvalidValue], now: datetime) -> list[Rejection]:
+    """Report values together that are invalid for the same reason, and last the values of all further groups."""
+    alike: defaultdict[tuple[object, ...], list[InvalidValue]] = defaultdict(list)
+    for each in invalid:
+        alike[each.trigger, each.reason, each.message, each.options.job].append(each)
+    sizes = ((values, _VALUES_IN_A_NOTIFICATION if values[0].shown else len(values)) for values in alike.values())
+    groups = [list(some) for values, size in sizes for some in batched(values, size, strict=False)]
+    groups[_MOST_NOTIFICATIONS:] = filter(None, [list(chain.from_iterable(groups[_MOST_NOTIFICATIONS:]))])
+    rejections = []
+    for part, values in enumerate(groups):
         first, names = values[0], ", ".join(each.shown for each in values if each.shown)
         message = f"{first.message}: {names}" if names else first.message
         if part == _MOST_NOTIFICATIONS:
             message = f"{len(values):,} further values are rejected; the dead letter holds them"
-        outcome = Outcome(
-            status=Status.REJECTED,
-            trigger=first.trigger,
-            asked_at=now,
-            at=now,
-            reason=first.reason,
-            message=message,
-            part=part,
-            job=first.options.job,
-        )
-        yield Rejection(outcome=outcome, count=len(values))
+        outcome = Outcome(status=Status.REJECTED, trigger=first.trigger, asked_at=now, at=now, reason=first.reason)
+        outcome = replace(outcome, message=message, part=part, job=first.options.job)
+        rejections.append(Rejection(outcome=outcome, count=len(values)))
+    return rejections
 
 
-def _groups(invalid: Sequence[InvalidValue]) -> Iterator[Sequence[InvalidValue]]:
-    """Return values that are invalid for the same reason, and last the values of all further groups together."""
-    alike: defaultdict[tuple[object, ...], list[InvalidValue]] = defaultdict(list)
-    for each in invalid:
-        alike[each.trigger, each.reason, each.message, each.options.job].append(each)
-    groups = chain.from_iterable(
-        batched(values, _VALUES_IN_A_NOTIFICATION if values[0].shown else len(values), strict=False)
-        for values in alike.values()
-    )
-    yield from islice(groups, _MOST_NOTIFICATIONS)
-    if rest := list(chain.from_iterable(groups)):
-        yield rest
-
-
-def _dead_letter(forms: list[object], invalid: Sequence[InvalidValue], *, is_whole: bool) -> str:
+def _dead_letter(record: object, invalid: Sequence[InvalidValue], *, is_sqs: bool, is_whole: bool) -> str:
     """Return the whole event, or only the invalid values if it has captures, in the first form that SQS can carry."""
-    # The options of an object once, however long they are.
-    objects = groupby(invalid, lambda each: id(each.options) if each.options.raw else None)
-    groups = [list(values) for _, values in objects]
-    rejected = [{"agent_ids": [each.value for each in values], **values[0].options.raw} for values in groups]
-    letters = [_text(form) for form in (forms if is_whole else [{"rejected": rejected}, *forms])]
+    forms = [record]
+    if is_sqs:
+        fields = {name: value_at(record, name) for name in ("eventSource", "messageId", "body", "messageAttributes")}
+        attributes = fields["messageAttributes"]
+        has_others = isinstance(attributes, dict) and not attributes.keys() <= _OWN_ATTRIBUTES
+        forms = [fields, fields["body"]] if has_others else [fields["body"]]
+    if not is_whole:
+        # The options of an object once, however long they are.
+        objects = groupby(invalid, lambda each: id(each.options) if each.options.raw else None)
+        groups = [list(values) for _, values in objects]
+        rejected = [{"agent_ids": [each.value for each in values], **values[0].options.raw} for values in groups]
+        forms = [{"rejected": rejected}, *forms]
+    letters = [_text(form) for form in forms]
     fits = (each for each in letters if 0 < len(each.encode(errors="surrogatepass")) <= _MOST_DEAD_LETTER_BYTES)
     return next(fits, letters[-1] or "{}")
 

@@ -5,7 +5,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from agent_log_capture.domain.notifications.texts import Text, expiry_of
+from agent_log_capture.domain.notifications.email import Text
 from agent_log_capture.domain.printable import printable
 
 # https://docs.aws.amazon.com/chatbot/latest/adminguide/custom-notifs.html: a description has at most 8,000
@@ -23,13 +23,17 @@ _CONTEXT = ("version", "status", "reason", "agent_id", "project_id", "region", "
 _LOOK_ALIKES = str.maketrans({"`": "'", "<": "\u2039", ">": "\u203a", "&": "\uff06", "@": "\uff20"})
 # The part of RFC 3986 that both chats read as nothing but a part of the link.
 _PLAIN_LINK = re.compile(r"https://[A-Za-z0-9][A-Za-z0-9._~:/?#&+,;=%-]*", re.ASCII)
+_LINK_ELSEWHERE = "Download link: see the mail or the JSON; it contains characters that a chat may misread"
 
 
 def to_chat(notification: Mapping[str, Any], text: Text) -> dict[str, Any]:
     """Return the custom notification: all of a trigger are in one thread, and facts are in code spans."""
     context = {name: notification[name] for name in _CONTEXT if notification.get(name)}
     trigger, source = notification["trigger"], text.facts["Requested by"] or ""
-    facts = [f"{label}: {_quoted(fact)}" for label, fact in text.facts.items() if fact and label not in _MAIL_ONLY]
+    lines = [f"{label}: {_quoted(fact)}" for label, fact in text.facts.items() if fact and label not in _MAIL_ONLY]
+    if text.link:
+        is_plain = _PLAIN_LINK.fullmatch(text.link)
+        lines.append(f"{text.link_label} <{text.link}>" if is_plain else _LINK_ELSEWHERE)
     return {
         "version": "1.0",
         "source": "custom",
@@ -37,7 +41,7 @@ def to_chat(notification: Mapping[str, Any], text: Text) -> dict[str, Any]:
         "content": {
             "textType": "client-markdown",
             "title": text.headline,
-            "description": "\n".join([*facts, *_download(text)]),
+            "description": "\n".join(lines),
             "nextSteps": [*text.next_steps.splitlines(), *([f"`{text.command}`"] if text.command else [])],
             "keywords": [context[name] for name in ("status", "region") if name in context],
         },
@@ -49,15 +53,6 @@ def to_chat(notification: Mapping[str, Any], text: Text) -> dict[str, Any]:
             "additionalContext": context | {"trigger_type": trigger["type"]},
         },
     }
-
-
-def _download(text: Text) -> list[str]:
-    link = text.log_file.download_url
-    if link is None:
-        return []
-    if not _PLAIN_LINK.fullmatch(link):
-        return ["Download link: see the mail or the JSON; it contains characters that a chat may misread"]
-    return [f"Download link ({expiry_of(text.log_file)}): <{link}>"]
 
 
 def _quoted(text: str, limit: int = _FACT_CHARACTERS) -> str:

@@ -3,9 +3,8 @@
 from typing import Any
 
 from agent_log_capture.domain.job import JobSummary
-from agent_log_capture.domain.notifications.email import subject_line
+from agent_log_capture.domain.notifications.email import Text, source_of, subject_line
 from agent_log_capture.domain.notifications.notification import VERSION, to_sns
-from agent_log_capture.domain.notifications.texts import Text, source_of
 from agent_log_capture.domain.outcome import FINAL_STATUSES, Status, readable, timestamp
 
 JOB_DONE = "job_done"
@@ -19,6 +18,8 @@ _NEXT_STEPS = {
 
 def to_json(summary: JobSummary) -> dict[str, Any]:
     """Return the notification that subscribers read, version 1."""
+    agents = "agent" if summary.asked == 1 else "agents"
+    counts = ", ".join(f"{count} {status}" for status, count in _counts(summary).items())
     return {
         "version": VERSION,
         "status": JOB_DONE,
@@ -27,7 +28,7 @@ def to_json(summary: JobSummary) -> dict[str, Any]:
         "asked": summary.asked,
         **{status.value: summary.counts.get(status, 0) for status in FINAL_STATUSES},
         "seconds": round((summary.at - summary.asked_at).total_seconds(), 3),
-        "message": message(summary),
+        "message": f"{summary.asked:,} {agents}: {counts}",
         "trigger": summary.trigger.to_json(),
         "asked_at": timestamp(summary.asked_at),
         "at": timestamp(summary.at),
@@ -37,21 +38,10 @@ def to_json(summary: JobSummary) -> dict[str, Any]:
 
 def sns_message(summary: JobSummary, *, has_chat: bool = False) -> dict[str, Any]:
     """Return the parameters of `Publish` for a job summary, without the topic; `has_chat` as for outcomes."""
-    return to_sns(to_json(summary), subject(summary), text_of(summary), has_chat=has_chat)
-
-
-def message(summary: JobSummary) -> str:
-    """Return the summary as a sentence, without the statuses that no agent has."""
-    agents = "agent" if summary.asked == 1 else "agents"
-    return (
-        f"{summary.asked:,} {agents}: {', '.join(f'{count} {status}' for status, count in _counts(summary).items())}"
-    )
-
-
-def subject(summary: JobSummary) -> str:
-    """Return the subject, which always ends with the counts: a long job ID is cut."""
+    # The counts are always shown: a long job ID is cut.
     tail = f" - {summary.counts.get(Status.CAPTURED, 0)} of {summary.asked} captured"
-    return subject_line(f"{JOB_DONE} {summary.job_id}", tail)
+    subject = subject_line(f"{JOB_DONE} {summary.job_id}", tail)
+    return to_sns(to_json(summary), subject, text_of(summary), has_chat=has_chat)
 
 
 def text_of(summary: JobSummary) -> Text:

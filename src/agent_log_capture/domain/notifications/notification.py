@@ -5,8 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from agent_log_capture.domain.notifications.chat import to_chat
-from agent_log_capture.domain.notifications.email import subject, to_email
-from agent_log_capture.domain.notifications.texts import Text, text_of
+from agent_log_capture.domain.notifications.email import Text, subject_line, text_of, to_email
 from agent_log_capture.domain.outcome import Outcome, timestamp
 
 VERSION = "1"
@@ -38,7 +37,9 @@ def sns_message(outcome: Outcome, *, has_chat: bool = False) -> dict[str, Any]:
 
     With `has_chat`, https subscribers receive the form for Amazon Q Developer instead of the JSON.
     """
-    return to_sns(to_json(outcome), subject(outcome), text_of(outcome), has_chat=has_chat)
+    alarm = f" - {outcome.trigger.name}" if outcome.trigger.name else ""
+    subject = subject_line(f"{outcome.status} {outcome.agent_id or '(no agent)'}{alarm}")
+    return to_sns(to_json(outcome), subject, text_of(outcome), has_chat=has_chat)
 
 
 def to_sns(notification: Mapping[str, Any], subject: str, text: Text, *, has_chat: bool) -> dict[str, Any]:
@@ -46,16 +47,9 @@ def to_sns(notification: Mapping[str, Any], subject: str, text: Text, *, has_cha
     bodies = {"default": json.dumps(notification, ensure_ascii=False), "email": to_email(text)}
     if has_chat:
         bodies["https"] = json.dumps(to_chat(notification, text), ensure_ascii=False)
-    return {
-        "Message": json.dumps(bodies, ensure_ascii=False),
-        "MessageStructure": "json",
-        "Subject": subject,
-        "MessageAttributes": _attributes(notification),
-    }
-
-
-def _attributes(notification: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what filter policies can use; SNS refuses empty values."""
+    # What filter policies can use; SNS refuses empty values.
     values = {name: notification.get(name) for name in ("status", "agent_id", "project_id", "region")}
     values["trigger_type"] = notification["trigger"]["type"]
-    return {name: {"DataType": "String", "StringValue": value} for name, value in values.items() if value}
+    attributes = {name: {"DataType": "String", "StringValue": value} for name, value in values.items() if value}
+    message = json.dumps(bodies, ensure_ascii=False)
+    return {"Message": message, "MessageStructure": "json", "Subject": subject, "MessageAttributes": attributes}

@@ -187,13 +187,17 @@ MAILS = SAMPLES | {
     ),
     "unreadable-alarm": unreadable(Reason.NO_AGENT_ID, "the event holds no agent ID", BY_ALARM),
     "unreadable-without-agent": unreadable(Reason.NO_AGENT_ID, "the event holds no agent ID", BY_EVENT),
-    "unreadable-region": unreadable(Reason.INVALID_REGION, "region is not DFW, ORD, IAD, LON, SYD or HKG: 'Dallas'"),
+    "unreadable-region": unreadable(
+        Reason.INVALID_REGION, "region 'Dallas' is not one of DFW HKG IAD LON ORD SYD: 'web-01'"
+    ),
     "unreadable-force": unreadable(Reason.INVALID_FORCE, "force 'perhaps' is not true or false: 'web-01'"),
-    "unreadable-job": unreadable(Reason.INVALID_JOB, "job is not a line of 1 to 128 characters: 'web-01'"),
+    "unreadable-job": unreadable(
+        Reason.INVALID_JOB, "job '' is not a line of 1 to 128 printable characters: 'web-01'"
+    ),
     "unreadable-json": unreadable(
         Reason.INVALID_JSON, 'the text begins like JSON and is not JSON: \'{"agent_ids": ["web-01"\''
     ),
-    "unreadable-too-deep": unreadable(Reason.TOO_DEEP, "deeper than 64 levels: not read below"),
+    "unreadable-too-deep": unreadable(Reason.TOO_DEEP, "deeper than 64 levels: not looked at below"),
     "unreadable-too-large": unreadable(Reason.TOO_LARGE, "more than 200,000 values came at once"),
     "failed-not-connected": failed(Reason.NOT_CONNECTED, "ConnectTimeout: dfw.backup.api.rackspacecloud.com:443"),
     "failed-unconfirmed": failed(Reason.UNCONFIRMED, "ReadTimeout: dfw.backup.api.rackspacecloud.com:443"),

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_log_capture.domain.notifications import chat
+from agent_log_capture.domain.notifications.email import text_of
 from agent_log_capture.domain.notifications.notification import to_json
-from agent_log_capture.domain.notifications.texts import text_of
 from agent_log_capture.domain.outcome import LogFile, Reason, Status, Trigger, TriggerType
 from agent_log_capture.domain.printable import printable
 from tests.unit.domain.notifications import samples

@@ -4,15 +4,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_log_capture.domain.notifications.email import subject, to_email
-from agent_log_capture.domain.notifications.texts import text_of
-from agent_log_capture.domain.outcome import Outcome, Trigger, TriggerType
+from agent_log_capture.domain.notifications.email import text_of, to_email
+from agent_log_capture.domain.notifications.notification import sns_message
+from agent_log_capture.domain.outcome import SIGNED_LINK, Outcome, Trigger, TriggerType
 from agent_log_capture.domain.printable import printable
 from tests.unit.domain.notifications.samples import AGENT, CAPTURED, MAILS, OBJECT, REJECTED, SAMPLES
 
 
 def mail(outcome: Outcome) -> str:
     return to_email(text_of(outcome))
+
+
+def subject_of(outcome: Outcome) -> str:
+    return sns_message(outcome)["Subject"]
 
 
 @pytest.mark.parametrize("name", MAILS)
@@ -39,7 +43,7 @@ def test_no_text_from_outside_begins_a_line(text):
 
 def test_the_download_link_is_on_a_line_of_its_own_below_its_expiry():
     lines = mail(CAPTURED).splitlines()
-    link = lines.index(CAPTURED.log_file.download_url)
+    link = lines.index(CAPTURED.log_file.link(SIGNED_LINK))
     assert lines[link - 1] == "Download link (expires 2026-11-24 03:14 UTC):"
     assert f"Stored at:    {OBJECT}" in lines
 
@@ -56,7 +60,7 @@ def test_the_command_is_indented_on_a_line_of_its_own():
 
 @given(name=st.none() | st.text(), agent_id=st.none() | st.from_regex(r"[A-Za-z0-9_-]{1,128}", fullmatch=True))
 def test_a_subject_is_printable_ascii_with_the_status_and_the_agent_first(name, agent_id):
-    text = subject(replace(REJECTED, agent_id=agent_id, trigger=Trigger(TriggerType.ALARM, "an-alarm", name)))
+    text = subject_of(replace(REJECTED, agent_id=agent_id, trigger=Trigger(TriggerType.ALARM, "an-alarm", name)))
     assert len(text) <= 100
     assert text.isascii()
     assert text.isprintable()
@@ -64,5 +68,5 @@ def test_a_subject_is_printable_ascii_with_the_status_and_the_agent_first(name, 
 
 
 def test_a_long_alarm_name_is_cut_in_the_subject():
-    text = subject(replace(REJECTED, trigger=Trigger(TriggerType.ALARM, "an-alarm", "ü\n" * 200)))
+    text = subject_of(replace(REJECTED, trigger=Trigger(TriggerType.ALARM, "an-alarm", "ü\n" * 200)))
     assert text == f"rejected {AGENT} - {'? ' * 25}?"

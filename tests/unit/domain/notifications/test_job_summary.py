@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent_log_capture.domain.notifications.email import to_email
-from agent_log_capture.domain.notifications.job_summary import message, sns_message, subject, text_of, to_json
+from agent_log_capture.domain.notifications.job_summary import sns_message, text_of, to_json
 from agent_log_capture.domain.outcome import FINAL_STATUSES, Status, Trigger, TriggerType
 from agent_log_capture.domain.printable import printable
 from tests.unit.domain.notifications.samples import JOB_DONE, bodies
@@ -41,8 +41,8 @@ def test_the_counts_add_up_to_asked(counts, job_id):
 
 
 def test_the_message_leaves_out_statuses_that_no_agent_has():
-    assert message(JOB_DONE) == "5,000 agents: 4,812 captured, 131 expired, 57 rejected"
-    assert message(replace(JOB_DONE, counts={Status.FAILED: 1})) == "1 agent: 1 failed"
+    assert to_json(JOB_DONE)["message"] == "5,000 agents: 4,812 captured, 131 expired, 57 rejected"
+    assert to_json(replace(JOB_DONE, counts={Status.FAILED: 1}))["message"] == "1 agent: 1 failed"
 
 
 def test_a_revision_that_is_published_twice_has_one_id():
@@ -55,7 +55,7 @@ def test_a_revision_that_is_published_twice_has_one_id():
 @given(counts=COUNTS, job_id=JOB_IDS)
 def test_a_subject_is_printable_ascii_and_ends_with_the_counts(counts, job_id):
     summary = replace(JOB_DONE, counts=counts, job_id=job_id)
-    text = subject(summary)
+    text = sns_message(summary)["Subject"]
     assert len(text) <= 100
     assert text.isascii()
     assert text.isprintable()

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from agent_log_capture.domain.notifications.texts import TEXTS, text_of
+from agent_log_capture.domain.notifications.email import TEXTS, text_of
 from agent_log_capture.domain.outcome import LogFile, Reason, Status
 from tests.unit.domain.notifications.samples import AGENT, CAPTURED, EXPIRED, MAILS, REJECTED
 
@@ -13,7 +13,12 @@ COVERED_BY_STATUS = {
     Reason.AGENT_OFFLINE: Status.WAITING,
     Reason.COOL_DOWN: Status.DUPLICATE,
     Reason.TEMPORARY: Status.FAILED,
-    Reason.REFUSED: Status.REJECTED,
+    Reason.INVALID_AGENT_ID: Status.REJECTED,
+    Reason.INVALID_REGION: Status.REJECTED,
+    Reason.INVALID_FORCE: Status.REJECTED,
+    Reason.INVALID_JOB: Status.REJECTED,
+    Reason.INVALID_JSON: Status.REJECTED,
+    Reason.TOO_DEEP: Status.REJECTED,
     Reason.NOT_UPLOADED: Status.EXPIRED,
 }
 
