@@ -31,8 +31,8 @@ from agent_log_capture.service.token_rotation import TokenRotation
 from agent_log_capture.settings import RotationSettings, Settings
 
 COLD_STARTS = "ColdStarts"
-# With three attempts and the pauses between them, a call takes less than SENDING_SECONDS of worker_pool.py. The clients
-# of the tests validate parameters; the service does it too, and doing it here costs a tenth of an invocation's CPU time.
+# With three attempts and the pauses between them, a call takes less than SENDING_SECONDS of worker_pool.py.
+# The services validate parameters, and so do the clients of the tests: here it would take a tenth of the CPU time.
 _CONFIG = Config(
     connect_timeout=2,
     read_timeout=5,

@@ -9,13 +9,7 @@ SRC = Path(__file__).parents[2] / "src"
 PACKAGE = "agent_log_capture"
 PURE = (
     *("collections", "dataclasses", "datetime", "enum", "itertools", "json", "re", "textwrap", "typing", "uuid"),
-    *(
-        "email.utils.parsedate_to_datetime",
-        "http.HTTPStatus",
-        "math.ceil",
-        "urllib.parse.parse_qs",
-        "urllib.parse.quote",
-    ),
+    *("email.utils.parsedate_to_datetime", "http.HTTPStatus", "math.ceil", "urllib.parse.parse_qs"),
     *(
         "functools.cache",
         "contextlib.contextmanager",
@@ -23,8 +17,6 @@ PURE = (
         "hashlib",
         "threading.Lock",
         "types.NoneType",
-        "urllib.parse.parse_qs",
-        "urllib.parse.quote",
     ),
     PACKAGE,
 )
