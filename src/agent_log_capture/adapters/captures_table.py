@@ -177,12 +177,9 @@ class CapturesTable:
         return _plain(self._retried(self.client.update_item, **parameters).get("Attributes", {}))
 
     def _query(self, partition: str, sort_key: str | None = None) -> list[dict[str, Any]]:
-        parameters: dict[str, Any] = {
-            "TableName": self.table,
-            "KeyConditionExpression": "pk = :pk AND sk = :sk" if sort_key else "pk = :pk",
-            "ExpressionAttributeValues": _item({":pk": partition, ":sk": sort_key}),
-            "ConsistentRead": True,
-        }
+        parameters: dict[str, Any] = {"TableName": self.table, "ConsistentRead": True}
+        parameters["KeyConditionExpression"] = "pk = :pk AND sk = :sk" if sort_key else "pk = :pk"
+        parameters["ExpressionAttributeValues"] = _item({":pk": partition, ":sk": sort_key})
         found: list[dict[str, Any]] = []
         # Not by a paginator: what botocore needs for one is not packed (src/pack.py).
         while True:
@@ -264,16 +261,12 @@ def _fact_values(job_id: str, shards: int, fact: Fact) -> dict[str, Any]:
 
 
 def _fact(values: Mapping[str, Any]) -> Fact:
-    region, agent_id, trigger_key, replays, status = values["sk"].split("#")
-    return Fact(
-        agent_id=agent_id,
-        region=region,
-        trigger_key=trigger_key,
-        replays=int(replays),
-        status=None if status == _PENDING else Status(status),
-        reason=Reason(values["reason"]) if "reason" in values else None,
-        log_file_id=values.get("log_file_id"),
-    )
+    names = ("region", "agent_id", "trigger_key", "replays", "status")
+    read = {**values, **dict(zip(names, values["sk"].split("#"), strict=True))}
+    read["replays"] = int(read["replays"])
+    read["status"] = None if read["status"] == _PENDING else Status(read["status"])
+    read["reason"] = Reason(read["reason"]) if "reason" in read else None
+    return _read(Fact, read)
 
 
 def _report(values: Mapping[str, Any]) -> Report:
