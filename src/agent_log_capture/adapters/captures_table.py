@@ -288,7 +288,7 @@ def _partition(job_id: str) -> str:
 
 
 def _item(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return values as DynamoDB's attributes: times as texts, and without those that are None."""
+    """Return values as DynamoDB's attributes: times as texts, None left out."""
     texts = {name: timestamp(value) if isinstance(value, datetime) else value for name, value in values.items()}
     return {name: _SERIALIZER.serialize(value) for name, value in texts.items() if value is not None}
 
