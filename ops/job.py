@@ -1,8 +1,6 @@
 """`job`: what happened to each agent of a job."""
 
 import csv
-import random
-import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,8 +23,6 @@ def job(stack: Stack, job_id: str, *, path: Path | None) -> int:
         table=stack.output("CapturesTableName"),
         keep=timedelta(0),
         now=lambda: datetime.now(UTC),
-        random=random.random,
-        pause=time.sleep,
     )
     try:
         items = table.read_job(job_id)

@@ -43,22 +43,8 @@ COMMON_FILES = ("_retry.json", "partitions.json", "sdk-default-configuration.jso
 SERVICE_FILES = ("service-2.*", "endpoint-rule-set-1.*")
 
 
-class PackError(Exception):
-    """The functions cannot be packed; the message says why."""
-
-
-def main() -> int:
-    """Pack into the folder that the command line names; return the exit code."""
-    try:
-        pack(Path(sys.argv[1]))
-    except PackError as error:
-        print(f"pack.py: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
 def pack(artifact: Path) -> None:
-    """Fill an empty folder with a function; PackError when that fails."""
+    """Fill an empty folder with a function; SystemExit when that fails."""
     check_python(sys.implementation.name, sys.version_info[:2])
     install(artifact)
     shutil.copytree(SOURCE / PACKAGE, artifact / PACKAGE, ignore=shutil.ignore_patterns("__pycache__"))
@@ -71,14 +57,14 @@ def pack(artifact: Path) -> None:
 
 
 def check_python(implementation: str, version: tuple[int, ...]) -> None:
-    """PackError unless this Python makes the bytecode that the functions' runtime reads."""
+    """SystemExit unless this Python makes the bytecode that the functions' runtime reads."""
     if (implementation, version) != ("cpython", PYTHON):
         needed, found = (".".join(map(str, each)) for each in (PYTHON, version))
-        raise PackError(f"CPython {needed} is needed, as on Lambda; this is {implementation} {found}")
+        raise SystemExit(f"pack.py: CPython {needed} is needed, as on Lambda; this is {implementation} {found}")
 
 
 def install(artifact: Path) -> None:
-    """Install the packages that requirements.txt pins, by their hashes; PackError when pip fails.
+    """Install the packages that requirements.txt pins, by their hashes; SystemExit when pip fails.
 
     A dependency without a pure Python wheel fails: it needs the functions' own platform, manylinux2014_aarch64.
     """
@@ -87,14 +73,14 @@ def install(artifact: Path) -> None:
     command += ["--platform", "any", "--implementation", "cp", "--python-version", ".".join(map(str, PYTHON))]
     command += ["--require-hashes", "--requirement", str(SOURCE / "requirements.txt")]
     if subprocess.run(command, check=False).returncode:  # noqa: S603 (no part of it is external input)
-        raise PackError("pip could not install requirements.txt; see its message above")
+        raise SystemExit("pack.py: pip could not install requirements.txt; see its message above")
 
 
 def remove(artifact: Path) -> None:
     """Remove the parts of packages that are never used."""
-    unused = [path for pattern in REMOVED for path in artifact.glob(pattern)]
     utilities = artifact.glob("aws_lambda_powertools/utilities/*/")
-    for path in (*unused, *(path for path in utilities if path.name not in UTILITIES)):
+    unused = [path for path in utilities if path.name not in UTILITIES]
+    for path in (*unused, *(path for pattern in REMOVED for path in artifact.glob(pattern))):
         if path.is_dir():
             shutil.rmtree(path)
         else:
@@ -102,7 +88,7 @@ def remove(artifact: Path) -> None:
 
 
 def reduce_data(data: Path, services: Collection[str]) -> None:
-    """Reduce botocore's data to what clients of these services read; PackError for an unknown service.
+    """Reduce botocore's data to what clients of these services read; SystemExit for an unknown service.
 
     For its first client botocore lists every folder and parses every endpoint: most of the time that it takes.
     """
@@ -111,7 +97,7 @@ def reduce_data(data: Path, services: Collection[str]) -> None:
     for service in services:
         versions = [path.parent for path in data.glob(f"{service}/*/service-2.json*")]
         if not versions:
-            raise PackError(f"botocore has no service {service}")
+            raise SystemExit(f"pack.py: botocore has no service {service}")
         version = max(versions)
         for path in (path for pattern in SERVICE_FILES for path in version.glob(pattern)):
             kept[f"{service}/{version.name}/{path.name.removesuffix('.gz')}"] = _without_documentation(_read(path))
@@ -143,22 +129,16 @@ def _without_documentation(node: Any) -> Any:  # noqa: ANN401 (any JSON)
 
 
 def add_bytecode(artifact: Path) -> None:
-    """Compile every source to bytecode that Python uses without a check; PackError when one cannot be compiled.
+    """Compile every source to bytecode that Python uses without a check; SystemExit when one cannot be compiled.
 
     In a function's zip every file is dated 1980, so Python would reject bytecode that is checked by date.
     """
-    is_compiled = compileall.compile_dir(
-        artifact,
-        quiet=1,
-        force=True,
-        stripdir=str(artifact),
-        prependdir=LAMBDA_FOLDER,
-        optimize=0,
-        invalidation_mode=PycInvalidationMode.UNCHECKED_HASH,
-    )
-    if not is_compiled:
-        raise PackError("a source could not be compiled; see the message above")
+    mode, folder = PycInvalidationMode.UNCHECKED_HASH, str(artifact)
+    if not compileall.compile_dir(
+        artifact, quiet=1, force=True, stripdir=folder, prependdir=LAMBDA_FOLDER, optimize=0, invalidation_mode=mode
+    ):
+        raise SystemExit("pack.py: a source could not be compiled; see the message above")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    pack(Path(sys.argv[1]))

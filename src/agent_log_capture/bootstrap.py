@@ -4,7 +4,6 @@ import gc
 import logging
 import os
 import random
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -78,14 +77,7 @@ def capture_function() -> Function[CaptureService]:
         secret=TokenSecret(client("secretsmanager"), secret_arn, project_id, is_rotated=is_rotated),
         queue=CaptureQueue(client("sqs"), settings.capture_queue_url, settings.dead_letter_queue_url),
         topic=OutcomeTopic(client("sns"), settings.outcome_topic_arn, has_chat=settings.chat_messages),
-        table=CapturesTable(
-            client=client("dynamodb"),
-            table=settings.captures_table,
-            keep=keep,
-            now=now,
-            random=random.random,
-            pause=time.sleep,
-        ),
+        table=CapturesTable(client=client("dynamodb"), table=settings.captures_table, keep=keep, now=now),
         retries=RetryPolicy(window_seconds=window_seconds, random=random.random),
         polls=PollPolicy(deadline_seconds=deadline_seconds, grace_seconds=window_seconds),
         cool_down=timedelta(seconds=settings.cool_down_seconds),

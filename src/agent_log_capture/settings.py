@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, fields
 from functools import partial
 from typing import Self
 
-from agent_log_capture.domain.auth_token import is_project_id
+from agent_log_capture.domain.auth_token import PROJECT_ID
 from agent_log_capture.domain.capture import REGIONS
 
 _LONGEST_SECONDS = 604_800  # a week, as in the template; SQS keeps what waits for two
@@ -55,7 +55,7 @@ def _region(name: str, value: str) -> str:
 
 
 def _project_id(name: str, value: str) -> str | None:
-    if value and not is_project_id(value):
+    if value and not PROJECT_ID.fullmatch(value):
         raise SettingError(f"{name} must be a project ID, and is '{value}'")
     return value or None
 

@@ -1,7 +1,5 @@
 import csv
 import json
-import random
-import time
 from datetime import UTC, datetime, timedelta
 
 import boto3
@@ -51,8 +49,6 @@ def write(stack):
             table="captures",
             keep=timedelta(days=1),
             now=lambda: NOW,
-            random=random.random,
-            pause=time.sleep,
         )
         table.write_facts(job_id, PART.shards, facts)
         table.add_ended(job_id, PART, len(facts))

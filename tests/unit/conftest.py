@@ -261,8 +261,7 @@ def captures_table(dynamodb, table_calls, now, pauses):  # noqa: ARG001 (the tab
         table=TABLE,
         keep=timedelta(days=20),
         now=lambda: now,
-        random=lambda: 1.0,
-        pause=pauses.append,
+        wait=lambda seconds: pauses.append(seconds) if seconds else None,
     )
 
 

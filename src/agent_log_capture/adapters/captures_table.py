@@ -2,14 +2,18 @@
 
 import hashlib
 import json
-import math
+import random
 import re
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from itertools import batched
+from math import ceil
 from typing import TYPE_CHECKING, Any
 
+from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 from botocore.exceptions import BotoCoreError, ClientError
 
 from agent_log_capture.domain.claim import Claim
@@ -29,17 +33,21 @@ _CONFLICTS = {
     *("ThrottlingError", "ThrottlingException", "RequestLimitExceeded"),
     *("ProvisionedThroughputExceeded", "ProvisionedThroughputExceededException"),
 }
+_CONDITION_FAILED = {"ConditionalCheckFailed", "ConditionalCheckFailedException"}
 _A_DAY = timedelta(days=1)
 _JOB_ID_BYTES = 600  # with it, the longest fact is smaller than 1 KB: one write unit
-_MESSAGE_CHARACTERS = 500
 _PENDING = "pending"  # in place of the status of an agent that waits after a replay
 _TIMES = {"since", "claimed_until", "accepted_at", "asked_at", "done_at"}
-
-type Item = Mapping[str, Any]
+_SERIALIZER, _DESERIALIZER = TypeSerializer(), TypeDeserializer()
 
 
 class TableError(Exception):
     """The table cannot be read or written now, or it is not known whether it was; both may be repeated safely."""
+
+
+def wait_at_random(seconds: float) -> None:
+    """Wait for a random part of a time, so that those who met a conflict do not meet again."""
+    time.sleep(seconds * random.random())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,15 +61,23 @@ class CapturesTable:
     table: str
     keep: timedelta
     now: Callable[[], datetime]
-    random: Callable[[], float]
-    pause: Callable[[float], None]
+    wait: Callable[[float], None] = wait_at_random
 
     def claim(self, claims: Sequence[tuple[Claim, Claim | None]]) -> Mapping[int, Claim] | None:
         """Write up to 100 claims, all or none; each may take over the lapsed claim beside it.
 
         Return None when they are written, otherwise by index those that were there. Without any, try again later.
         """
-        puts: list[Any] = [self._claim_put(claim, lapsed) for claim, lapsed in claims]
+        puts: list[Any] = []
+        for claim, lapsed in claims:
+            values: dict[str, Any] = {":now": ceil(self.now().timestamp())}
+            condition = "attribute_not_exists(pk) OR expires <= :now"
+            if lapsed:
+                condition = "claim = :claim AND claimed_until = :until AND attribute_not_exists(accepted_at)"
+                values = {":claim": lapsed.claim_id, ":until": lapsed.claimed_until}
+            put = {"TableName": self.table, "Item": _claim_item(claim), "ConditionExpression": condition}
+            put |= {"ExpressionAttributeValues": _item(values), "ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
+            puts.append(put)
         try:
             if len(puts) == 1:
                 self.client.put_item(**puts[0])
@@ -69,33 +85,32 @@ class CapturesTable:
                 # The client gives the transaction a token: its own retry of one that was served is the same one.
                 self.client.transact_write_items(TransactItems=[{"Put": put} for put in puts])
         except (BotoCoreError, ClientError) as error:
-            codes, items = _refused(error)
-            if not codes <= _CONFLICTS:
-                raise TableError(f"{type(error).__name__}: {error}"[:_MESSAGE_CHARACTERS]) from error
-            return {index: _claim(item) for index, item in items.items()}
+            return _claims_there(error)
         return None
 
     def settle(self, kept: Iterable[Claim], deleted: Iterable[Claim]) -> None:
         """Replace claims by what is left of them, and delete those of which nothing is left."""
         puts = [{"PutRequest": {"Item": _claim_item(claim)}} for claim in kept]
-        self._write(puts + [{"DeleteRequest": {"Key": _claim_key(claim)}} for claim in deleted])
+        keys = [{"pk": item["pk"], "sk": item["sk"]} for item in map(_claim_item, deleted)]
+        self._write(puts + [{"DeleteRequest": {"Key": key}} for key in keys])
 
     def write_facts(self, job_id: str, shards: int, facts: Iterable[Fact]) -> None:
         """Write what happened to agents; a fact that is there already stays as it is."""
-        items = [_fact_item(job_id, shards, fact) | _item(expires=self._expires()) for fact in facts]
-        by_key = {(item["pk"]["S"], item["sk"]["S"]): item for item in items}
-        self._write([{"PutRequest": {"Item": item}} for item in by_key.values()])
+        expires = self._expires()
+        items = [_fact_values(job_id, shards, fact) | {"expires": expires} for fact in facts]
+        by_key = {(item["pk"], item["sk"]): item for item in items}
+        self._write([{"PutRequest": {"Item": _item(item)}} for item in by_key.values()])
 
     def has_fact(self, job_id: str, shards: int, fact: Fact) -> bool:
         """Return whether a fact was written."""
-        item = _plain(_fact_item(job_id, shards, fact))
+        item = _fact_values(job_id, shards, fact)
         return bool(self._query(item["pk"], item["sk"]))
 
     def add_ended(self, job_id: str, part: TriggerPart, ended: int) -> bool:
         """Count final statuses of a trigger, which is kept when it is new; return whether to read the facts."""
-        kept = {name: getattr(part, name) for name in ("asked", "rejected", "asked_at", "shards")}
+        names = ("asked", "rejected", "asked_at", "shards")
+        kept = _trigger_values(part.trigger) | {name: getattr(part, name) for name in names}
         kept |= {"look_at": part.asked - part.rejected, "expires": self._expires(timedelta(0))}
-        kept |= _trigger_fields(part.trigger)
         sets = ", ".join(f"#{name} = if_not_exists(#{name}, :{name})" for name in kept)
         item = self._update(job_id, f"TRIGGER#{part.key}", f"SET {sets} ADD #ended :ended", **kept, ended=ended)
         return bool(item["ended"] >= item["look_at"])
@@ -114,7 +129,7 @@ class CapturesTable:
         """Return a job's report and triggers. The report is read first: it is no newer than the triggers."""
         items = self._query(_partition(job_id))
         report = next((_report(item) for item in items if item["sk"] == "REPORT"), Report())
-        now = _seconds(self.now())
+        now = ceil(self.now().timestamp())
         parts = [_read(TriggerPart, item) for item in items if item["sk"] != "REPORT" and item["expires"] > now]
         return JobItems(job_id=job_id, report=report, parts=parts)
 
@@ -142,26 +157,8 @@ class CapturesTable:
         values = {"true": True, "revision": revision}
         self._update(job_id, "REPORT", "SET #is_reported = :true", "#revision = :revision", **values)
 
-    def wait(self, seconds: float) -> None:
-        """Wait for a random part of a time; not at all for 0 s."""
-        if seconds:
-            self.pause(seconds * self.random())
-
-    def _claim_put(self, claim: Claim, lapsed: Claim | None) -> dict[str, Any]:
-        condition, values = "attribute_not_exists(pk) OR expires <= :now", _item(**{":now": _seconds(self.now())})
-        if lapsed:
-            condition = "claim = :claim AND claimed_until = :until AND attribute_not_exists(accepted_at)"
-            values = _item(**{":claim": lapsed.claim_id, ":until": lapsed.claimed_until})
-        return {
-            "TableName": self.table,
-            "Item": _claim_item(claim),
-            "ConditionExpression": condition,
-            "ExpressionAttributeValues": values,
-            "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
-        }
-
     def _expires(self, later: timedelta = _A_DAY) -> int:
-        return _seconds(self.now() + self.keep + later)
+        return ceil((self.now() + self.keep + later).timestamp())
 
     def _update(
         self, job_id: str, sort_key: str, update: str, condition: str = "", **values: object
@@ -169,26 +166,20 @@ class CapturesTable:
         """Update an item of a job; return it as it is afterwards, empty when the condition does not hold."""
         parameters: dict[str, Any] = {
             "TableName": self.table,
-            "Key": _item(pk=_partition(job_id), sk=sort_key),
+            "Key": _item({"pk": _partition(job_id), "sk": sort_key}),
             "UpdateExpression": update,
             "ExpressionAttributeNames": {name: name[1:] for name in re.findall(r"#\w+", f"{update} {condition}")},
-            "ExpressionAttributeValues": {f":{name}": _attribute(value) for name, value in values.items()},
+            "ExpressionAttributeValues": _item({f":{name}": value for name, value in values.items()}),
             "ReturnValues": "ALL_NEW",
         }
         if condition:
             parameters["ConditionExpression"] = condition
-        try:
-            return _plain(self._retried(self.client.update_item, **parameters)["Attributes"])
-        except self.client.exceptions.ConditionalCheckFailedException:
-            return {}
+        return _plain(self._retried(self.client.update_item, **parameters).get("Attributes", {}))
 
     def _query(self, partition: str, sort_key: str | None = None) -> list[dict[str, Any]]:
-        parameters: dict[str, Any] = {
-            "TableName": self.table,
-            "KeyConditionExpression": "pk = :pk AND sk = :sk" if sort_key else "pk = :pk",
-            "ExpressionAttributeValues": _item(**{":pk": partition, ":sk": sort_key}),
-            "ConsistentRead": True,
-        }
+        parameters: dict[str, Any] = {"TableName": self.table, "ConsistentRead": True}
+        parameters["KeyConditionExpression"] = "pk = :pk AND sk = :sk" if sort_key else "pk = :pk"
+        parameters["ExpressionAttributeValues"] = _item({":pk": partition, ":sk": sort_key})
         found: list[dict[str, Any]] = []
         # Not by a paginator: what botocore needs for one is not packed (src/pack.py).
         while True:
@@ -211,52 +202,46 @@ class CapturesTable:
             if left:
                 raise TableError(f"{len(left)} items were not processed")
 
-    def _retried[T](self, call: Callable[..., T], **parameters: object) -> T:
-        """Make a call, and again where it met a transaction; a condition that does not hold is the caller's."""
+    def _retried(self, call: Callable[..., Any], **parameters: object) -> dict[str, Any]:
+        """Make a call, and again where it met a transaction; return an empty response where a condition fails."""
         why: BotoCoreError | ClientError | None = None
         for seconds in _PAUSES_SECONDS:
             self.wait(seconds)
             try:
-                return call(**parameters)
-            except self.client.exceptions.ConditionalCheckFailedException:
-                raise
+                return dict(call(**parameters))
             except (BotoCoreError, ClientError) as error:
                 why = error
+                if _code(error) in _CONDITION_FAILED:
+                    return {}
                 if _code(error) not in _CONFLICTS:
                     break
-        raise TableError(f"{type(why).__name__}: {why}"[:_MESSAGE_CHARACTERS]) from why
+        raise TableError(f"{type(why).__name__}: {why}") from why
 
 
 def _code(error: Exception) -> str:
     return error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
 
 
-def _refused(error: Exception) -> tuple[set[str], dict[int, Item]]:
-    """Return for what reasons claims were not written, and what was there instead by index."""
-    code, answer = _code(error), getattr(error, "response", {})
-    if code == "ConditionalCheckFailedException":
-        return set(), {0: answer["Item"]} if "Item" in answer else {}
-    if code != "TransactionCanceledException":
-        return {code}, {}
-    reasons = answer.get("CancellationReasons", [])
-    codes = {reason["Code"] for reason in reasons} - {"None", "ConditionalCheckFailed"}
-    return codes, {index: reason["Item"] for index, reason in enumerate(reasons) if reason.get("Item")}
-
-
-def _claim_key(claim: Claim) -> dict[str, Any]:
-    return _item(pk="#".join(("AGENT", *claim.key)), sk="CLAIM")
+def _claims_there(error: BotoCoreError | ClientError) -> dict[int, Claim]:
+    """Return by index the claims because of which others were not written; TableError where that is not why."""
+    answer: Any = error.response if isinstance(error, ClientError) else {}
+    # A transaction has a reason for each of its items, a single put is its only one.
+    reasons = answer.get("CancellationReasons") or [answer | {"Code": _code(error)}]
+    if not {reason["Code"] for reason in reasons} <= {"None", *_CONDITION_FAILED, *_CONFLICTS}:
+        raise TableError(f"{type(error).__name__}: {error}") from error
+    return {index: _claim(reason["Item"]) for index, reason in enumerate(reasons) if reason.get("Item")}
 
 
 def _claim_item(claim: Claim) -> dict[str, Any]:
     names = ("replays", "since", "claimed_until", "accepted_at", "http_status")
-    values = _trigger_fields(claim.trigger) | {name: getattr(claim, name) for name in names}
-    state = "accepted" if claim.accepted_at else "claimed"
-    log_file = claim.log_file and json.dumps(claim.log_file.to_json())
-    own = _item(**values, state=state, claim=claim.claim_id, log_file=log_file, expires=_seconds(claim.expires))
-    return _claim_key(claim) | own
+    values = _trigger_values(claim.trigger) | {name: getattr(claim, name) for name in names}
+    values |= {"pk": f"AGENT#{claim.project_id}#{claim.region}#{claim.agent_id}", "sk": "CLAIM"}
+    values |= {"state": "accepted" if claim.accepted_at else "claimed", "claim": claim.claim_id}
+    values["log_file"] = claim.log_file and json.dumps(claim.log_file.to_json())
+    return _item(values | {"expires": ceil(claim.expires.timestamp())})
 
 
-def _claim(item: Item) -> Claim:
+def _claim(item: Mapping[str, Any]) -> Claim:
     values = _plain(item)
     _, project_id, region, agent_id = values["pk"].split("#")
     values |= {"project_id": project_id, "region": region, "agent_id": agent_id, "claim_id": values["claim"]}
@@ -267,28 +252,29 @@ def _claim(item: Item) -> Claim:
     return _read(Claim, values)
 
 
-def _fact_item(job_id: str, shards: int, fact: Fact) -> dict[str, Any]:
+def _fact_values(job_id: str, shards: int, fact: Fact) -> dict[str, Any]:
     # The same agent is always in the same shard; hash() differs from one process to the next.
     shard = sum(fact.agent_id.encode()) % shards
     sort_key = (fact.region, fact.agent_id, fact.trigger_key, str(fact.replays), fact.status or _PENDING)
-    partition = f"{_partition(job_id)}#{shard}"
-    return _item(pk=partition, sk="#".join(sort_key), reason=fact.reason, log_file_id=fact.log_file_id)
+    key = {"pk": f"{_partition(job_id)}#{shard}", "sk": "#".join(sort_key)}
+    return key | {"reason": fact.reason, "log_file_id": fact.log_file_id}
 
 
 def _fact(values: Mapping[str, Any]) -> Fact:
-    region, agent_id, trigger_key, replays, status = values["sk"].split("#")
-    read: dict[str, Any] = {"agent_id": agent_id, "region": region, "trigger_key": trigger_key}
-    read |= {"replays": int(replays), "status": None if status == _PENDING else Status(status)}
-    read |= {"reason": Reason(values["reason"])} if "reason" in values else {}
-    return _read(Fact, {**values, **read})
+    names = ("region", "agent_id", "trigger_key", "replays", "status")
+    read = {**values, **dict(zip(names, values["sk"].split("#"), strict=True))}
+    read["replays"] = int(read["replays"])
+    read["status"] = None if read["status"] == _PENDING else Status(read["status"])
+    read["reason"] = Reason(read["reason"]) if "reason" in read else None
+    return _read(Fact, read)
 
 
 def _report(values: Mapping[str, Any]) -> Report:
-    counts = {Status(name): count for name, count in values.get("counts", {}).items()}
+    counts = {Status(name): int(count) for name, count in values.get("counts", {}).items()}
     return _read(Report, {**values, "counts": counts or None})
 
 
-def _trigger_fields(trigger: Trigger) -> dict[str, Any]:
+def _trigger_values(trigger: Trigger) -> dict[str, Any]:
     return {f"trigger_{name}": value for name, value in trigger.to_json().items() if value is not None}
 
 
@@ -301,33 +287,20 @@ def _partition(job_id: str) -> str:
     return f"JOB#{escaped}"
 
 
-def _item(**values: object) -> dict[str, Any]:
-    return {name: _attribute(value) for name, value in values.items() if value is not None}
+def _item(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values as DynamoDB's attributes: times as texts, None left out."""
+    texts = {name: timestamp(value) if isinstance(value, datetime) else value for name, value in values.items()}
+    return {name: _SERIALIZER.serialize(value) for name, value in texts.items() if value is not None}
 
 
-def _attribute(value: object) -> dict[str, Any]:
-    match value:
-        case bool():
-            return {"BOOL": value}
-        case int():
-            return {"N": str(value)}
-        case Mapping():
-            return {"M": {str(name): _attribute(each) for name, each in value.items()}}
-        case datetime():
-            return {"S": timestamp(value)}
-    return {"S": str(value)}
-
-
-def _plain(item: Item) -> dict[str, Any]:
+def _plain(item: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values of an item by name; the fields of a trigger are one, `trigger`."""
-    values: dict[str, Any] = {}
-    for name, attribute in item.items():
-        [(kind, value)] = attribute.items()
-        if kind == "N":
-            value = int(value)
-        elif kind == "M":
-            value = _plain(value)
-        values[name] = datetime.fromisoformat(value) if name in _TIMES else value
+    values = {name: _DESERIALIZER.deserialize(attribute) for name, attribute in item.items()}
+    for name, value in values.items():
+        if name in _TIMES:
+            values[name] = datetime.fromisoformat(value)
+        elif isinstance(value, Decimal):
+            values[name] = int(value)
     if "trigger_id" in values:
         trigger_type = TriggerType(values["trigger_type"])
         values["trigger"] = Trigger(trigger_type, values["trigger_id"], values.get("trigger_name"))
@@ -338,7 +311,3 @@ def _read[T](kind: type[T], values: Mapping[str, Any]) -> T:
     """Return a dataclass whose fields are the values of the same names; those that are missing have their default."""
     names = [each.name for each in fields(kind)]  # type: ignore[arg-type]  # a dataclass
     return kind(**{name: values[name] for name in names if name in values})
-
-
-def _seconds(moment: datetime) -> int:
-    return math.ceil(moment.timestamp())

@@ -1,11 +1,10 @@
 """The Cloud Backup API v2."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from itertools import islice
 from typing import Any
-from urllib.parse import quote, unquote, urljoin, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit
 
 import requests
 
@@ -55,18 +54,19 @@ class CloudBackup:
         """Read whether an agent is online; the response's `is_online` is None when the API does not say."""
         response, fields = self._call("GET", token, capture.region, "agents", capture.agent_id, "status")
         is_online = fields.get("online")
-        is_known = _is_accepted(response) and isinstance(is_online, bool)
-        return replace(self._response(response, fields), is_online=is_online if is_known else None)
+        return self._response(response, fields, is_online=is_online if isinstance(is_online, bool) else None)
 
     def find_log_file(self, token: AuthToken, capture: Capture, is_wanted: Callable[[LogFile], bool]) -> ApiResponse:
         """List an agent's log files; the response's log file is the latest that is wanted, None without one."""
         response, fields = self._call("GET", token, capture.region, "agents", capture.agent_id, "logfiles")
-        listed = fields.get("logfiles")
-        if _is_accepted(response) and not isinstance(listed, list):
+        answer, listed = self._response(response, fields), fields.get("logfiles")
+        if responses.classify(answer.http_status) is not responses.ResponseClass.ACCEPTED:
+            return answer
+        if not isinstance(listed, list):
             raise RetryableError(Failure(reason=Reason.TEMPORARY, message="the list of log files could not be read"))
-        log_files = map(self._log_file, _objects(listed))
+        log_files = [self._log_file(each) for each in listed if isinstance(each, dict)]
         latest = max(filter(is_wanted, log_files), key=lambda log_file: log_file.date or "", default=None)
-        return self._response(response, fields, latest)
+        return replace(answer, log_file=latest)
 
     def activate_agents(self, token: AuthToken, region: str) -> ApiResponse:
         """Make all agents of the project in a region send heartbeats for a minute: `read_status` needs them."""
@@ -81,11 +81,12 @@ class CloudBackup:
         self, method: str, token: AuthToken, region: str, *path: str, body: object = None
     ) -> tuple[requests.Response, dict[str, Any]]:
         """Return the response and the JSON object in it."""
-        api, segments = self.url.replace("{region}", region.lower()), map(_segment, (token.project_id, *path))
-        url, sent_at = "/".join((api, "v2", *segments)), self.now()
+        # Each part is an ID that was checked when it came in: none has to be escaped.
+        path = (self.url.replace("{region}", region.lower()), "v2", token.project_id, *path)
+        url, sent_at = "/".join(path), self.now()
         try:
             headers = {"X-Auth-Token": token.value}
-            response, received = http_session.exchange(self.session, method, url, headers=headers, json=body)
+            response, fields = http_session.exchange(self.session, method, url, headers=headers, json=body)
         except http_session.NoResponseError as error:
             failure = Failure(reason=Reason.TEMPORARY, message=str(error))
             if isinstance(error, http_session.NotConnectedError):
@@ -94,52 +95,47 @@ class CloudBackup:
                 failure = replace(failure, reason=Reason.UNCONFIRMED, unconfirmed_since=sent_at)
             raise RetryableError(failure) from error
         # A response may repeat the request; what is read of it is published and logged.
-        fields = http_session.json_object(received)
         redact(fields, token.value)
         return response, fields
 
     def _response(
-        self, response: requests.Response, fields: Mapping[str, Any], log_file: LogFile | None = None
+        self,
+        response: requests.Response,
+        fields: Mapping[str, Any],
+        log_file: LogFile | None = None,
+        *,
+        is_online: bool | None = None,
     ) -> ApiResponse:
+        """Return a response; what it says of a log file and an agent counts only if the API has accepted the call."""
+        is_accepted = responses.classify(response.status_code) is responses.ResponseClass.ACCEPTED
         return ApiResponse(
             http_status=response.status_code,
             message=http_session.error_message(fields),
-            log_file=log_file if _is_accepted(response) else None,
+            log_file=log_file if is_accepted else None,
             retry_after_seconds=responses.retry_after_seconds(response.headers.get("Retry-After"), self.now()),
+            is_online=is_online if is_accepted else None,
         )
 
     def _log_file(self, fields: Mapping[str, Any]) -> LogFile:
         """Read a log file; what is missing or of the wrong type is left out."""
-        log_file_id = _text(fields.get("id"))
+        log_file_id, listed = _text(fields.get("id")), fields.get("links")
+        links: list[Mapping[str, str]] = []
+        for link in listed if isinstance(listed, list) else ():
+            if not isinstance(link, dict) or not (href := _text(link.get("href"))):
+                continue
+            rel = _text(link.get("rel"), _WORD_CHARACTERS)
+            if self.keeps_signed_links or not (rel == SIGNED_LINK or _SIGNATURE in href):
+                links.append({"rel": rel, "href": href} if rel else {"href": href})
         return LogFile(
             id=log_file_id if log_file_id and is_agent_id(log_file_id) else None,
             date=_text(fields.get("date"), _WORD_CHARACTERS),
             state=_text(fields.get("state"), _WORD_CHARACTERS),
-            links=tuple(islice(self._links(fields.get("links")), _MAX_LINKS)),
+            links=tuple(links[:_MAX_LINKS]),
         )
-
-    def _links(self, links: object) -> Iterator[Mapping[str, str]]:
-        for link in _objects(links):
-            href, rel = _text(link.get("href")), _text(link.get("rel"), _WORD_CHARACTERS)
-            if href and (self.keeps_signed_links or not (rel == SIGNED_LINK or _SIGNATURE in href)):
-                yield {"rel": rel, "href": href} if rel else {"href": href}
-
-
-def _is_accepted(response: requests.Response) -> bool:
-    return responses.classify(response.status_code) is responses.ResponseClass.ACCEPTED
-
-
-def _objects(values: object) -> Iterator[Mapping[str, Any]]:
-    return (value for value in values if isinstance(value, dict)) if isinstance(values, list) else iter(())
 
 
 def _text(value: object, limit: int = _ADDRESS_CHARACTERS) -> str | None:
     return printable(value, limit) if isinstance(value, str) and value else None
-
-
-def _segment(text: str) -> str:
-    """Return a text as one segment of a path; requests and urllib3 unescape dots, and resolve `..`."""
-    return "%252E" * len(text) if text in {".", ".."} else quote(text, safe="", errors="replace")
 
 
 def _read_location(response: requests.Response, token: AuthToken) -> tuple[str | None, str | None]:

@@ -68,8 +68,8 @@ def build_session(connections: int) -> requests.Session:
 
 def exchange(
     session: requests.Session, method: str, url: str, *, headers: Mapping[str, str] | None = None, json: object = None
-) -> tuple[requests.Response, bytes]:
-    """Send one request; return the response, whose status may be any, and at most 1 MiB of its body.
+) -> tuple[requests.Response, dict[str, Any]]:
+    """Send one request; return the response, whose status may be any, and the JSON object in it.
 
     NoResponseError if there is no response.
     """
@@ -110,8 +110,8 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
             yield from _causes(cause)
 
 
-def _read(response: requests.Response) -> bytes:
-    """Return at most 1 MiB of the body; if it breaks off, what was received.
+def _read(response: requests.Response) -> dict[str, Any]:
+    """Return the JSON object in the first 1 MiB of the body; an empty one if it breaks off, or holds something else.
 
     The status line already decides: a 202 whose body is lost is an accepted request.
     """
@@ -120,16 +120,10 @@ def _read(response: requests.Response) -> bytes:
     with suppress(HTTPError, OverflowError):
         while len(body) < MAX_BODY_BYTES and (part := response.raw.read1(_READ_BYTES, decode_content=False)):
             body += part
-    return bytes(body[:MAX_BODY_BYTES])
-
-
-def json_object(body: bytes) -> dict[str, Any]:
-    """Return the JSON object that a body holds; an empty one if it holds something else."""
-    try:
-        fields = json.loads(body)
-    except (ValueError, RecursionError):
-        return {}
-    return fields if isinstance(fields, dict) else {}
+    with suppress(ValueError, RecursionError):
+        fields = json.loads(body[:MAX_BODY_BYTES])
+        return fields if isinstance(fields, dict) else {}
+    return {}
 
 
 def error_message(fields: Mapping[str, Any]) -> str | None:

@@ -7,7 +7,7 @@ from http import HTTPStatus
 
 import requests
 
-from agent_log_capture.adapters.http_session import NoResponseError, exchange, json_object
+from agent_log_capture.adapters.http_session import NoResponseError, exchange
 from agent_log_capture.domain.auth_token import AuthToken, Credentials
 from agent_log_capture.domain.printable import printable
 
@@ -32,17 +32,17 @@ class Identity:
         key = {"username": credentials.username, "apiKey": credentials.api_key}
         request = {"auth": {"RAX-KSKEY:apiKeyCredentials": key}}
         try:
-            response, body = exchange(self.session, "POST", f"{self.url}/v2.0/tokens", json=request)
+            response, fields = exchange(self.session, "POST", f"{self.url}/v2.0/tokens", json=request)
         except NoResponseError as error:
             raise IdentityError(f"Identity does not answer: {error}") from error
         if response.status_code != HTTPStatus.OK:
             raise _refusal(response.status_code, credentials.username)
-        match json_object(body).get("access"):
+        match fields.get("access"):
             case {"token": {"id": str(value), "expires": str(expires), "tenant": {"id": str(project_id)}}}:
                 with suppress(ValueError, OverflowError):  # TokenFormatError is a ValueError
                     moment = datetime.fromisoformat(expires)
                     expires_at = moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
-                    return AuthToken.checked(value, project_id), expires_at
+                    return AuthToken(value, project_id), expires_at
         raise IdentityError("Identity's answer has no token, expiry and project ID that can be used")
 
 

@@ -73,6 +73,7 @@ class TokenSecret:
         return "its rotation was asked for"
 
 
+@dataclass(slots=True)
 class InvocationToken:
     """The auth token as the workers of one invocation share it; `project_id` is that of the last token.
 
@@ -80,13 +81,12 @@ class InvocationToken:
     for all. The circuit breaker opens when there is no token that the API accepts then.
     """
 
-    def __init__(self, secret: TokenSecret, breaker: CircuitBreaker) -> None:
-        self.project_id: str | None = None
-        self._secret = secret
-        self._breaker = breaker
-        self._lock = Lock()
-        self._token: AuthToken | TokenError | None = None
-        self._is_renewed = False
+    secret: TokenSecret
+    breaker: CircuitBreaker
+    project_id: str | None = field(default=None, init=False)
+    _lock: Lock = field(default_factory=Lock, init=False)
+    _token: AuthToken | TokenError | None = field(default=None, init=False)
+    _is_renewed: bool = field(default=False, init=False)
 
     def try_project_id(self) -> str | None:
         """Return the token's project; None when there is no token, which the first worker reports."""
@@ -97,7 +97,7 @@ class InvocationToken:
     def current(self) -> AuthToken:
         """Return the token; TokenError when there is no token, NotTriedError when the circuit breaker is open."""
         with self._lock:
-            self._breaker.check()
+            self.breaker.check()
             return self._checked(self._read())
 
     def renewed(self, refused: AuthToken) -> AuthToken:
@@ -107,14 +107,14 @@ class InvocationToken:
                 self._is_renewed = True
                 self._read(is_fresh=True)
             if self._token == refused:
-                problem = f"holds a token that the API refuses; {self._secret.ask_for_rotation()}"
-                self._token = TokenError(Reason.TOKEN_REFUSED, self._secret.arn, problem)
+                problem = f"holds a token that the API refuses; {self.secret.ask_for_rotation()}"
+                self._token = TokenError(Reason.TOKEN_REFUSED, self.secret.arn, problem)
             return self._checked(self._read())
 
     def _read(self, *, is_fresh: bool = False) -> AuthToken | TokenError:
         if self._token is None or is_fresh:
             try:
-                self._token = self._secret.read(is_fresh=is_fresh)
+                self._token = self.secret.read(is_fresh=is_fresh)
                 self.project_id = self._token.project_id
             except TokenError as error:
                 self._token = error
@@ -122,7 +122,7 @@ class InvocationToken:
 
     def _checked(self, token: AuthToken | TokenError) -> AuthToken:
         if isinstance(token, TokenError):
-            self._breaker.open(token.failure)
+            self.breaker.open(token.failure)
             raise token.with_traceback(None)
         return token
 

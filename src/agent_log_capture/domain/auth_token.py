@@ -5,11 +5,11 @@ import re
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Self
+from typing import Any
 
 # Visible ASCII: a header that holds it cannot change the request.
 _TOKEN = re.compile(r"[\x21-\x7e]{1,8192}")
-_PROJECT_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
+PROJECT_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 # The fields that a rotation writes. All others are a person's, and stay.
 _WRITTEN = dict.fromkeys(("token", "expires_at", "project_id"))
 _ADVICE = "; put JSON with 'username' and 'api_key' into it"
@@ -21,20 +21,17 @@ class TokenFormatError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class AuthToken:
-    """An auth token and its project; it never shows its value."""
+    """An auth token and its project, as a request can carry them; it never shows its value."""
 
     value: str = field(repr=False)
     project_id: str
 
-    @classmethod
-    def checked(cls, value: str, project_id: str) -> Self:
-        """Return the token if a request can carry it and its project; TokenFormatError otherwise."""
-        if not _TOKEN.fullmatch(value):
+    def __post_init__(self) -> None:
+        if not _TOKEN.fullmatch(self.value):
             problem = "has a 'token' with characters that an HTTP header cannot carry, or a very long one"
             raise TokenFormatError(problem)
-        if not is_project_id(project_id):
+        if not PROJECT_ID.fullmatch(self.project_id):
             raise TokenFormatError("has a 'project_id' that is not a text of letters, digits, _ and -")
-        return cls(value, project_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +40,6 @@ class Credentials:
 
     username: str
     api_key: str = field(repr=False)
-
-
-def is_project_id(text: str) -> bool:
-    """Return whether a text is a project ID, which is safe to put into a URL."""
-    return bool(_PROJECT_ID.fullmatch(text))
 
 
 def parse_auth_token(secret: object, default_project_id: str | None) -> AuthToken:
@@ -59,7 +51,7 @@ def parse_auth_token(secret: object, default_project_id: str | None) -> AuthToke
     token = _text(fields, "token")
     if fields.get("project_id") is None:
         fields["project_id"] = default_project_id
-    return AuthToken.checked(token, _text(fields, "project_id", ", and CLOUD_BACKUP_PROJECT_ID is not set"))
+    return AuthToken(token, _text(fields, "project_id", ", and CLOUD_BACKUP_PROJECT_ID is not set"))
 
 
 def parse_credentials(secret: object) -> Credentials:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from threading import Lock
 
 from agent_log_capture.domain.responses import NO_RESPONSE, RESPONSE_CLASSES, Failure, NotTriedError
@@ -10,6 +11,7 @@ from agent_log_capture.domain.retry import MAX_DELAY_SECONDS
 MIN_DELAY_SECONDS = 60
 
 
+@dataclass(slots=True)
 class CircuitBreaker:
     """Opens for the rest of an invocation when there is no token, or retryable failures do not end.
 
@@ -17,13 +19,12 @@ class CircuitBreaker:
     60 to 120 s, or as long as the API asked for; `random` returns a number from 0 to 1. `responses` counts calls.
     """
 
-    def __init__(self, workers: int, random: Callable[[], float]) -> None:
-        self._workers = workers
-        self._random = random
-        self._lock = Lock()
-        self._failures_in_a_row = 0
-        self._error: NotTriedError | None = None
-        self.responses: Counter[str] = Counter()
+    workers: int
+    random: Callable[[], float]
+    responses: Counter[str] = field(default_factory=Counter, init=False)
+    _lock: Lock = field(default_factory=Lock, init=False)
+    _failures_in_a_row: int = field(default=0, init=False)
+    _error: NotTriedError | None = field(default=None, init=False)
 
     @property
     def failure(self) -> Failure | None:
@@ -41,7 +42,7 @@ class CircuitBreaker:
         with self._lock:
             self.responses[name if name in RESPONSE_CLASSES else NO_RESPONSE] += 1
             self._failures_in_a_row = self._failures_in_a_row + 1 if failure else 0
-            is_too_many = self._failures_in_a_row > self._workers
+            is_too_many = self._failures_in_a_row > self.workers
         if failure and is_too_many:
             self.open(failure)
 
@@ -49,5 +50,5 @@ class CircuitBreaker:
         """Make no further calls; the first failure that opens it is the one that counts."""
         with self._lock:
             if self._error is None:
-                delay = max(MIN_DELAY_SECONDS * (1 + self._random()), failure.retry_after_seconds)
+                delay = max(MIN_DELAY_SECONDS * (1 + self.random()), failure.retry_after_seconds)
                 self._error = NotTriedError(failure, round(min(delay, MAX_DELAY_SECONDS)))

@@ -601,7 +601,12 @@ def test_keys_keep_within_the_limits_of_dynamodb(captures_table, a_claim, part, 
     assert max(len(item["sk"].encode()) for item in items()) <= 1024
 
 
-def test_the_table_waits_for_a_random_part_of_a_time(captures_table: CapturesTable, pauses):
-    replace(captures_table, random=lambda: 0.25).wait(4)
-    captures_table.wait(0)
-    assert pauses == [1.0]
+def test_the_table_waits_for_a_random_part_of_a_time(captures_table, dynamodb, table_calls, part, monkeypatch):
+    table = CapturesTable(client=dynamodb, table=captures_table.table, keep=timedelta(0), now=captures_table.now)
+    slept = []
+    monkeypatch.setattr("random.random", lambda: 0.25)
+    monkeypatch.setattr("time.sleep", slept.append)
+    table_calls.fail("UpdateItem", "TransactionConflictException")
+    with pytest.raises(TableError):
+        table.add_ended("a-job", part, 1)
+    assert slept == [0, 0.025, 0.05, 0.1, 0.2]

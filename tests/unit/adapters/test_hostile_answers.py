@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from agent_log_capture.adapters.capture_queue import CAPTURES_IN_A_MESSAGE, CaptureQueue
-from agent_log_capture.domain.auth_token import AuthToken
+from agent_log_capture.domain.auth_token import AuthToken, TokenFormatError
 from agent_log_capture.domain.capture import Polling
 from agent_log_capture.domain.outcome import Trigger, TriggerType
 from tests.fuzz.answers import (
@@ -115,16 +116,21 @@ def test_any_response_of_identity_is_a_token_or_an_error_that_shows_no_key(recei
     check_authentication([received])
 
 
-@given(log_file_id=TEXTS | WORDS, project_id=TEXTS | WORDS)
-@example(log_file_id="..", project_id="..")
-@example(log_file_id=".", project_id="\ud800")
+@given(log_file_id=TEXTS | WORDS, project_id=TEXTS | WORDS | st.just("110011"))
+@example(log_file_id="an-id", project_id="110011")
+@example(log_file_id="..", project_id="110011")
+@example(log_file_id="an-id", project_id="..")
 def test_no_id_leads_to_another_place(log_file_id, project_id):
-    with responding([HEAD]) as connections:
-        API.read_log_file(AuthToken("t", project_id), CAPTURE, log_file_id)
-    [connection] = connections
-    path = rb"GET /v2/[^/?# ]*/agents/an-agent/logfiles/[^/?# ]* HTTP/1\.1\r\nHost: dfw\.api\.example\r\n"
-    assert re.match(path, connection.sent)
-    assert not re.match(rb"GET \S*/\.{1,2}[/ ]", connection.sent)
+    body = json.dumps({"id": log_file_id}).encode()
+    with responding([HEAD, body]), suppress(TokenFormatError):
+        token = AuthToken("t", project_id)
+        named = API.request_log_file(token, CAPTURE).log_file.id
+        if named is not None:
+            with responding([HEAD]) as connections:
+                API.read_log_file(token, CAPTURE, named)
+            [connection] = connections
+            path = rb"GET /v2/[^/?#% .]+/agents/an-agent/logfiles/[^/?#% .]+ HTTP/1\.1\r\nHost: dfw\.api\.example\r\n"
+            assert re.match(path, connection.sent)
 
 
 @pytest.mark.parametrize(

@@ -97,8 +97,8 @@ def test_a_body_that_breaks_off_is_read_as_far_as_it_was_received(request_log_fi
 @pytest.mark.parametrize("head", [ACCEPTED + b"\r\n", CHUNKED + b"-1\r\n"], ids=["plain", "in a chunk of size -1"])
 def test_a_body_is_cut_at_1_mib(head):
     with build_session(1) as session, responding(chain([head], repeat(b" " * 10_000))):
-        _, received = http_session.exchange(session, "GET", "http://api.example/")
-    assert len(received) == MAX_BODY_BYTES
+        response, _ = http_session.exchange(session, "GET", "http://api.example/")
+    assert MAX_BODY_BYTES <= response.raw.tell() < MAX_BODY_BYTES + 100_000
 
 
 def test_100_continue_is_skipped(request_log_file):
