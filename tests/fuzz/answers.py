@@ -9,7 +9,7 @@ from agent_log_capture.adapters.cloud_backup import CloudBackup
 from agent_log_capture.adapters.http_session import build_session
 from agent_log_capture.adapters.identity import Identity, IdentityError
 from agent_log_capture.domain.auth_token import AuthToken, Credentials
-from agent_log_capture.domain.capture import Capture, Polling, is_agent_id
+from agent_log_capture.domain.capture import Capture, Polling, Step, is_agent_id, rejected
 from agent_log_capture.domain.outcome import LogFile, Reason, Trigger, TriggerType
 from agent_log_capture.domain.polling import Poll, PollPolicy
 from agent_log_capture.domain.responses import (
@@ -21,7 +21,6 @@ from agent_log_capture.domain.responses import (
     is_dated_since,
 )
 from agent_log_capture.domain.retry import MAX_DELAY_SECONDS, MIN_DELAY_SECONDS, RetryPolicy
-from agent_log_capture.domain.step import Step, rejected
 from tests.fuzz.checks import NOW, check_capture, check_outcome, check_text
 from tests.fuzz.transport import FakeConnection, responding
 

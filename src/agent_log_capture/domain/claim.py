@@ -4,9 +4,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import Enum, auto
 
-from agent_log_capture.domain.capture import Capture
+from agent_log_capture.domain.capture import Capture, Step
 from agent_log_capture.domain.outcome import LogFile, Reason, Status, Trigger, readable
-from agent_log_capture.domain.step import Step
 
 LAPSED = datetime.fromtimestamp(0, UTC)
 

@@ -5,11 +5,10 @@ from datetime import datetime, timedelta
 from http import HTTPStatus
 from math import ceil
 
-from agent_log_capture.domain.capture import Capture, Polling
+from agent_log_capture.domain.capture import Capture, Polling, Step, rejected
 from agent_log_capture.domain.outcome import LogFile, Reason, Status, readable
 from agent_log_capture.domain.responses import ApiResponse, Failure, ResponseClass, classify
 from agent_log_capture.domain.retry import MAX_DELAY_SECONDS
-from agent_log_capture.domain.step import Step, rejected
 
 FIRST_POLL_SECONDS = 30  # an idle agent polls for work about every 30 s
 MIN_SPACING_SECONDS = 10

@@ -4,10 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from agent_log_capture.domain.capture import Capture
+from agent_log_capture.domain.capture import Capture, Step
 from agent_log_capture.domain.outcome import Status
 from agent_log_capture.domain.responses import Failure
-from agent_log_capture.domain.step import Step
 
 MAX_DELAY_SECONDS = 900  # the longest that SQS delays a message
 MIN_DELAY_SECONDS = 5

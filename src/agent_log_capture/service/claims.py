@@ -14,12 +14,11 @@ from agent_log_capture.adapters.captures_table import (
     CapturesTable,
     TableError,
 )
-from agent_log_capture.domain.capture import Capture, Requesting
+from agent_log_capture.domain.capture import Capture, Requesting, Step, not_tried
 from agent_log_capture.domain.claim import Claim, ClaimMatch, ClaimPolicy, duplicate
 from agent_log_capture.domain.outcome import Reason
 from agent_log_capture.domain.polling import PollPolicy
 from agent_log_capture.domain.responses import ApiResponse, Failure
-from agent_log_capture.domain.step import Step, not_tried
 
 if TYPE_CHECKING:
     from aws_lambda_powertools import Logger

@@ -9,7 +9,7 @@ from functools import partial
 from agent_log_capture.adapters.cloud_backup import CloudBackup
 from agent_log_capture.adapters.token_secret import InvocationToken
 from agent_log_capture.domain.auth_token import AuthToken
-from agent_log_capture.domain.capture import Capture, Polling, Recorded, Requesting
+from agent_log_capture.domain.capture import Capture, Polling, Recorded, Requesting, Step, not_tried, rejected
 from agent_log_capture.domain.circuit_breaker import CircuitBreaker
 from agent_log_capture.domain.outcome import LogFile, Reason
 from agent_log_capture.domain.polling import Poll, PollPolicy
@@ -23,7 +23,6 @@ from agent_log_capture.domain.responses import (
     is_dated_since,
 )
 from agent_log_capture.domain.retry import RetryPolicy
-from agent_log_capture.domain.step import Step, not_tried, rejected
 from agent_log_capture.service.worker_pool import CALL_SECONDS, OUT_OF_TIME, SAVING_SECONDS, Task, TimeLeft
 
 _TOO_LONG = "the API's response took too long; the call was abandoned"

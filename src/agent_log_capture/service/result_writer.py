@@ -11,14 +11,13 @@ from agent_log_capture.adapters.batches import MAX_ENTRIES, HasTime
 from agent_log_capture.adapters.capture_queue import CaptureQueue, DeadLetter
 from agent_log_capture.adapters.captures_table import TableError
 from agent_log_capture.adapters.outcome_topic import OutcomeTopic
-from agent_log_capture.domain.capture import Capture, Polling, Recorded
+from agent_log_capture.domain.capture import Capture, Polling, Recorded, Step
 from agent_log_capture.domain.events.parser import ParsedRecord
 from agent_log_capture.domain.job import JobSummary
 from agent_log_capture.domain.notifications.notification import to_json
 from agent_log_capture.domain.outcome import Outcome, Reason, Status
 from agent_log_capture.domain.queue_message import to_dead_letter
 from agent_log_capture.domain.responses import Failure
-from agent_log_capture.domain.step import Step
 from agent_log_capture.service.job_tracker import JobTracker
 
 if TYPE_CHECKING:

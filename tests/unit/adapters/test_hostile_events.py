@@ -8,9 +8,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent_log_capture.adapters.batches import always, send_in_batches
+from agent_log_capture.domain.capture import Step
 from agent_log_capture.domain.outcome import Reason
 from agent_log_capture.domain.responses import Failure
-from agent_log_capture.domain.step import Step
 from agent_log_capture.service.job_tracker import JobTracker
 from agent_log_capture.service.result_writer import InvocationResult, ResultWriter
 from tests.fuzz.checks import check_text

@@ -3,11 +3,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from agent_log_capture.domain.capture import Capture, Requesting
+from agent_log_capture.domain.capture import Capture, Requesting, Step, not_tried
 from agent_log_capture.domain.claim import LAPSED, Claim, ClaimMatch, ClaimPolicy, duplicate
 from agent_log_capture.domain.outcome import LogFile, Reason, Status, Trigger, TriggerType
 from agent_log_capture.domain.responses import Failure
-from agent_log_capture.domain.step import Step, not_tried
 
 NOW = datetime(2026, 11, 23, 3, 12, 40, tzinfo=UTC)
 EARLIER = NOW - timedelta(minutes=5)

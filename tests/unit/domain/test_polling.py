@@ -6,11 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent_log_capture.domain.capture import Capture, Polling, Requesting
+from agent_log_capture.domain.capture import Capture, Polling, Requesting, Step
 from agent_log_capture.domain.outcome import LogFile, Reason, Status, Trigger, TriggerType
 from agent_log_capture.domain.polling import Poll, PollPolicy
 from agent_log_capture.domain.responses import ApiResponse, Failure
-from agent_log_capture.domain.step import Step
 
 NOW = datetime(2026, 11, 23, 3, 12, 40, tzinfo=UTC)
 DAY = 86_400

@@ -3,10 +3,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from agent_log_capture.domain.capture import Capture, Recorded
+from agent_log_capture.domain.capture import Capture, Recorded, Step, rejected
 from agent_log_capture.domain.outcome import FINAL_STATUSES, LogFile, Reason, Status, Trigger, TriggerType
 from agent_log_capture.domain.responses import ApiResponse
-from agent_log_capture.domain.step import Step, rejected
 
 NOW = datetime(2026, 11, 23, 3, 12, 40, tzinfo=UTC)
 CAPTURE = Capture(

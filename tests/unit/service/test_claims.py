@@ -6,12 +6,11 @@ from datetime import timedelta
 import pytest
 import requests
 
-from agent_log_capture.domain.capture import Polling, Recorded, Requesting
+from agent_log_capture.domain.capture import Polling, Recorded, Requesting, Step, not_tried, rejected
 from agent_log_capture.domain.claim import LAPSED, ClaimPolicy
 from agent_log_capture.domain.outcome import LogFile, Reason, Status, Trigger, TriggerType
 from agent_log_capture.domain.polling import FIRST_POLL_SECONDS, PollPolicy
 from agent_log_capture.domain.responses import ApiResponse, Failure
-from agent_log_capture.domain.step import Step, not_tried, rejected
 from agent_log_capture.service.claims import Claims
 
 OTHER = Trigger(TriggerType.SQS, "another-message")

@@ -5,12 +5,11 @@ import pytest
 import requests
 
 from agent_log_capture.adapters.token_secret import InvocationToken, TokenSecret
-from agent_log_capture.domain.capture import Polling, Requesting
+from agent_log_capture.domain.capture import Polling, Requesting, Step, not_tried
 from agent_log_capture.domain.circuit_breaker import CircuitBreaker
 from agent_log_capture.domain.outcome import LogFile, Reason, Status
 from agent_log_capture.domain.polling import PollPolicy
 from agent_log_capture.domain.retry import RetryPolicy
-from agent_log_capture.domain.step import Step, not_tried
 from agent_log_capture.service.processor import Processor
 from agent_log_capture.service.worker_pool import CALL_SECONDS, SAVING_SECONDS, AbandonedError, Task, TimeLeft
 

@@ -8,9 +8,8 @@ import pytest
 import requests
 
 from agent_log_capture.domain import queue_message
-from agent_log_capture.domain.capture import Job, Polling, Recorded
+from agent_log_capture.domain.capture import Job, Polling, Recorded, Step
 from agent_log_capture.domain.outcome import Status, Trigger, TriggerType
-from agent_log_capture.domain.step import Step
 from agent_log_capture.service import invocation
 from agent_log_capture.service.invocation import InvocationResult
 from agent_log_capture.service.job_tracker import JobTracker
