@@ -139,12 +139,7 @@ class CaptureService:
                 cool_down=self.cool_down,
             )
         return Claims(
-            table=self.table,
-            policy=policy,
-            polls=self.polls,
-            now=self.now,
-            logger=self.logger,
-            save=writer.add,
+            table=self.table, policy=policy, polls=self.polls, now=self.now, logger=self.logger, save=writer.add
         )
 
     def _writer(self, result: InvocationResult, time_left: TimeLeft) -> ResultWriter:
