@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 from bench.bulk import AWS_SECONDS
 from bench.processes import Bench
@@ -11,19 +10,17 @@ from local.line_process import LineProcess
 
 _EVENT = Path(__file__).resolve().parent.parent / "events/eventbridge-alarm.json"
 _ROUNDS = 50
-_WARM_UP_ROUNDS = 3
 
 
-def measure(bench: Bench) -> dict[str, Any]:
-    """Invoke the function and a bare handler with an alarm, in turns, and compare the medians in seconds."""
+def measure(bench: Bench) -> dict[str, float]:
+    """Invoke the function and a bare handler with an alarm, in turns, and compare the medians."""
     bench.reset(0, AWS_SECONDS)
-    with bench.ours() as ours, bench.bare("alarm") as bare:
-        rounds = [
-            {"ours": _seconds_to_request(bench, ours), "bare": _seconds_to_request(bench, bare)}
-            for _ in range(_WARM_UP_ROUNDS + _ROUNDS)
-        ]
-    seconds = {name: median(each[name] for each in rounds[_WARM_UP_ROUNDS:]) for name in ("ours", "bare")}
-    return {"alarm_ratio": seconds["ours"] / seconds["bare"], "raw": {"seconds_to_request": seconds}}
+    ours, bare = [], []
+    with bench.ours() as our_worker, bench.bare("alarm") as bare_worker:
+        for _ in range(_ROUNDS):
+            ours.append(_seconds_to_request(bench, our_worker))
+            bare.append(_seconds_to_request(bench, bare_worker))
+    return {"alarm_ratio": median(ours) / median(bare)}
 
 
 def _seconds_to_request(bench: Bench, worker: LineProcess) -> float:

@@ -42,7 +42,7 @@ def measure(bench: Bench) -> dict[str, Any]:
         "bulk_speedup": naive[_NAIVE_AGENTS] / _NAIVE_AGENTS * AGENTS / ours[AGENTS]["seconds"],
         "cpu_ratio": ours[AGENTS]["cpu_seconds"] / bare["cpu_seconds"],
         "growth": max(grown) / (_MOST_AGENTS / AGENTS),
-        "raw": {"ours": ours, "bare": bare, "naive_seconds": naive},
+        "raw": {"ours": {agents: run["seconds"] for agents, run in ours.items()}, "naive": naive},
     }
 
 

@@ -96,9 +96,5 @@ def message(agent_ids: Iterable[str]) -> str:
 
 def queue_event(bodies: Iterable[str]) -> dict[str, Any]:
     """Return the event of an SQS batch."""
-    fields = {
-        "attributes": {"ApproximateReceiveCount": "1", "SentTimestamp": "1795490052000"},
-        "eventSource": "aws:sqs",
-        "eventSourceARN": "arn:aws:sqs:us-east-1:123456789012:captures",
-    }
+    fields = {"attributes": {"SentTimestamp": "1795490052000"}, "eventSource": "aws:sqs"}
     return {"Records": [{"messageId": str(uuid.uuid4()), "body": body, **fields} for body in bodies]}

@@ -17,11 +17,7 @@ _MESSAGES_A_CALL = 10
 _HIDDEN_SECONDS = 30
 _POLL_SECONDS = 5
 _SHOWN_CHARACTERS = 60
-_COUNTS = {
-    "visible": "ApproximateNumberOfMessages",
-    "in flight": "ApproximateNumberOfMessagesNotVisible",
-    "delayed": "ApproximateNumberOfMessagesDelayed",
-}
+_STATES = {"visible": "", "in flight": "NotVisible", "delayed": "Delayed"}
 
 
 def replay(stack: Stack, *, yes: bool) -> int:
@@ -71,8 +67,9 @@ def _last_move(stack: Stack, source: str) -> Mapping[str, Any]:
 
 def message_counts(stack: Stack, queue_url: str) -> Mapping[str, int]:
     """Return a queue's approximate number of messages in each state."""
-    answer = stack.client("sqs").get_queue_attributes(QueueUrl=queue_url, AttributeNames=list(_COUNTS.values()))
-    return {state: int(answer["Attributes"][name]) for state, name in _COUNTS.items()}
+    names = {state: f"ApproximateNumberOfMessages{suffix}" for state, suffix in _STATES.items()}
+    answer = stack.client("sqs").get_queue_attributes(QueueUrl=queue_url, AttributeNames=list(names.values()))
+    return {state: int(answer["Attributes"][name]) for state, name in names.items()}
 
 
 def describe(stack: Stack) -> tuple[int, list[str]]:

@@ -9,7 +9,7 @@ from botocore.exceptions import ClientError
 
 from agent_log_capture.domain.auth_token import TokenFormatError, parse_auth_token
 from ops import dead_letters
-from ops.errors import NEEDS_A_PERSON, WELL, code_of, is_denied
+from ops.errors import DENIED, NEEDS_A_PERSON, WELL, code_of
 from ops.stack import Stack
 
 # The threshold of the alarm queue-age: template.yaml says why.
@@ -62,7 +62,7 @@ def _token(stack: Stack, now: datetime) -> tuple[str, str | None]:
         secret: str | None = secrets.get_secret_value(SecretId=arn).get("SecretString")
         parse_auth_token(secret, stack.parameter("CloudBackupProjectId") or None)
     except ClientError as error:
-        if is_denied(error):
+        if code_of(error) in DENIED:
             return f"you may not read it; {changed}", None
         if code_of(error) != "ResourceNotFoundException":
             raise
