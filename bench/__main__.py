@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from bench import alarm, bulk, cold_start, picture, polling, sends
-from bench.artifacts import make_artifacts
+from bench.artifacts import make_artifacts, zip_ratio
 from bench.processes import WORKERS, Bench, Server
 
 _HERE = Path(__file__).resolve().parent
-# Each returns figures by name, and under `raw` the values that they result from.
+# Each returns figures by name; bulk also returns under `raw` the seconds that the picture shows.
 _PARTS: dict[str, Callable[[Bench], dict[str, Any]]] = {
     "cold_start": cold_start.measure,
-    "zip": lambda bench: bench.artifacts.measure(),
+    "zip": lambda bench: {"zip_ratio": zip_ratio(bench.artifacts)},
     "bulk": bulk.measure,
     "alarm": alarm.measure,
     "sends": sends.measure,
@@ -50,14 +50,17 @@ _FIGURES = {
 def main(parts: list[str]) -> int:
     """Measure the parts, write results.json and bulk.svg, and print the table; return the exit code."""
     load = round(getloadavg()[0], 1)
-    results = _measure(parts)
-    measured = {name: value for each in results.values() for name, value in each.items() if name != "raw"}
-    raw = {part: each["raw"] for part, each in results.items()}
-    (_HERE / "results.json").write_text(json.dumps(measured | {"raw": raw}, indent=2) + "\n", encoding="utf-8")
-    if "bulk" in raw:
-        ours = {agents: each["seconds"] for agents, each in raw["bulk"]["ours"].items()}
-        ideal = {agents: bulk.ideal_seconds(agents) for agents in (1, WORKERS, max(ours))}
-        picture.draw(_HERE / "bulk.svg", ours, raw["bulk"]["naive_seconds"], ideal)
+    measured: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder, Server("api") as api, Server("aws") as aws:
+        print("bench: packing", file=sys.stderr)
+        bench = Bench(make_artifacts(Path(folder)), api, aws)
+        for part in parts:
+            print(f"bench: measuring {part}", file=sys.stderr)
+            measured |= _PARTS[part](bench)
+    (_HERE / "results.json").write_text(json.dumps(measured, indent=2) + "\n", encoding="utf-8")
+    if raw := measured.pop("raw", None):
+        ideal = {agents: bulk.ideal_seconds(agents) for agents in (1, WORKERS, max(raw["ours"]))}
+        picture.draw(_HERE / "bulk.svg", raw["ours"], raw["naive"], ideal)
     print(f"\nMeasured on {_machine()}, {datetime.now(UTC):%Y-%m-%d}; load before: {load}.\n")
     print("| figure | measured | goal |\n|---|---|---|")
     missed = [name for name, value in measured.items() if not _is_met(value, _FIGURES[name][1])]
@@ -65,17 +68,6 @@ def main(parts: list[str]) -> int:
         description, goal = _FIGURES[name]
         print(f"| {description} | {value:.2f} | {goal}{' (missed)' if name in missed else ''} |")
     return 1 if missed else 0
-
-
-def _measure(parts: list[str]) -> dict[str, dict[str, Any]]:
-    with tempfile.TemporaryDirectory(prefix="bench-") as folder, Server("api") as api, Server("aws") as aws:
-        print("bench: packing", file=sys.stderr)
-        bench = Bench(make_artifacts(Path(folder)), api, aws)
-        results = {}
-        for part in parts:
-            print(f"bench: measuring {part}", file=sys.stderr)
-            results[part] = _PARTS[part](bench)
-    return results
 
 
 def _is_met(value: float, goal: str) -> bool:

@@ -5,21 +5,22 @@ import os
 import sys
 import uuid
 from collections.abc import Iterable, Mapping
-from contextlib import closing
 from dataclasses import dataclass
-from http.client import HTTPConnection
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self, override
 
-from bench.artifacts import BARE, Artifacts
+from bench.artifacts import BARE
 from local.line_process import LineProcess
+from local.template import resolve, translate
 
 CAPTURE = "agent_log_capture.handlers.capture.lambda_handler"
 WORKERS = 32
+_WORKER = Path(__file__).with_name("worker.py")
 
 
 class Server(LineProcess):
-    """One of the servers of servers.py, which prints its port on the first line."""
+    """One of the servers of servers.py; `ask` takes the name of one of its methods, and arguments."""
 
     def __init__(self, kind: str) -> None:
         super().__init__([sys.executable, "-m", "bench.servers", kind], os.environ)
@@ -27,86 +28,73 @@ class Server(LineProcess):
     @override
     def __enter__(self) -> Self:
         super().__enter__()
-        self._port = self.read()
-        self.url = f"http://127.0.0.1:{self._port}"
+        self.url = f"http://127.0.0.1:{self.read()}"
         return self
 
-    def control(self, command: str) -> Any:
-        """Send one of the commands of servers.py; return its response."""
-        with closing(HTTPConnection("127.0.0.1", self._port, timeout=60)) as connection:
-            connection.request("POST", f"/-/{command}")
-            return json.loads(connection.getresponse().read())
 
-
-class Worker(LineProcess):
-    """A handler in its own process, with the packages in `code`; `ask` invokes it, and returns its figures."""
-
-    def __init__(self, handler: str, *code: Path, environment: Mapping[str, str]) -> None:
-        here = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
-        here["PYTHONDONTWRITEBYTECODE"] = "1"  # a package without bytecode stays without
-        here["PYTHONPATH"] = os.pathsep.join(map(str, code))
-        python = Path(sys.base_prefix, "bin", f"python{sys.version_info.major}.{sys.version_info.minor}")
-        command = [str(python), "-S", "-P", str(Path(__file__).with_name("worker.py")), handler]
-        super().__init__(command, {**here, **environment})
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Bench:
-    """The artifacts and servers of all measurements."""
+    """The artifacts and servers of all measurements, and the processes of handlers, whose `ask` invokes them."""
 
-    artifacts: Artifacts
+    artifacts: Mapping[str, Path]
     api: Server
     aws: Server
 
-    def ours(self, **variables: str) -> Worker:
+    def ours(self, **variables: str) -> LineProcess:
         """Return the capture function, without its limit of captures in an invocation unless `variables` say so."""
-        variables = {"PROCESS_EVERYTHING": "yes", **self.environment(), **variables}
-        return Worker(CAPTURE, self.artifacts.ours, environment=variables)
+        return self._worker(CAPTURE, self.artifacts["ours"], **{"PROCESS_EVERYTHING": "yes", **variables})
 
-    def naive(self) -> Worker:
+    def naive(self) -> LineProcess:
         """Return the function that requests one agent's log file after the other."""
-        return Worker("function.lambda_handler", self.artifacts.naive, environment=self.environment())
+        return self._worker("function.lambda_handler", self.artifacts["naive"])
 
-    def bare(self, name: str) -> Worker:
+    def bare(self, name: str) -> LineProcess:
         """Return a handler that makes the requests and nothing else, with the packages of ours."""
-        return Worker(f"function.{name}_handler", BARE, self.artifacts.ours, environment=self.environment())
+        return self._worker(f"function.{name}_handler", BARE, self.artifacts["ours"])
 
     def reset(self, api_seconds: float, aws_seconds: float) -> None:
         """Set the latency of every call, and clear what was counted."""
-        self.api.control(f"reset?{1000 * api_seconds}")
-        self.aws.control(f"reset?{1000 * aws_seconds}")
+        self.api.ask(["reset", api_seconds])
+        self.aws.ask(["reset", aws_seconds])
 
-    def environment(self) -> dict[str, str]:
-        """Return the environment of the functions, as template.yaml defines it."""
-        account = "us-east-1:123456789012"
-        return {
+    def check_requests(self, agents: int) -> None:
+        """Raise AssertionError unless the API has got one request for each of the agents."""
+        calls = self.api.ask(["report"])["calls"]
+        assert calls == agents, f"not one request for each of {agents} agents, but {calls}"
+
+    @cached_property
+    def environment(self) -> Mapping[str, str]:
+        """The environment of the functions: the defaults of template.yaml, and the servers."""
+        template = translate()
+        function = template["Resources"]["CaptureFunction"]["Properties"]
+        variables: dict[str, str] = resolve(template, function["Environment"]["Variables"])
+        return variables | {
             "AWS_ACCESS_KEY_ID": "bench",
             "AWS_SECRET_ACCESS_KEY": "bench",
             "AWS_DEFAULT_REGION": "us-east-1",
             "AWS_ENDPOINT_URL": self.aws.url,
-            "TOKEN_SECRET_ARN": f"arn:aws:secretsmanager:{account}:secret:token-a1b2c3",
-            "OUTCOME_TOPIC_ARN": f"arn:aws:sns:{account}:outcomes",
-            "CAPTURE_QUEUE_URL": f"{self.aws.url}/123456789012/captures",
-            "DEAD_LETTER_QUEUE_URL": f"{self.aws.url}/123456789012/dead-letters",
-            "CAPTURES_TABLE": "captures",
             "CLOUD_BACKUP_URL": self.api.url,
-            "CLOUD_BACKUP_REGION": "DFW",
-            "COOL_DOWN_SECONDS": "600",
             "CONCURRENCY": str(WORKERS),
-            "POWERTOOLS_SERVICE_NAME": "agent-log-capture",
-            "POWERTOOLS_METRICS_NAMESPACE": "AgentLogCapture",
-            "POWERTOOLS_LOG_LEVEL": "INFO",
+            "TOKEN_SECRET_ARN": "arn:aws:secretsmanager:us-east-1:123456789012:secret:token-a1b2c3",
         }
+
+    def _worker(self, handler: str, *code: Path, **variables: str) -> LineProcess:
+        """Return a process of worker.py, with the packages in `code` and none of this environment."""
+        variables |= {
+            "LD_LIBRARY_PATH": os.environ.get("LD_LIBRARY_PATH", ""),
+            "PYTHONDONTWRITEBYTECODE": "1",  # a package without bytecode stays without
+            "PYTHONPATH": os.pathsep.join(map(str, code)),
+        }
+        command = [sys.executable, "-S", "-P", str(_WORKER), handler]
+        return LineProcess(command, {**self.environment, **variables})
+
+
+def message(agent_ids: Iterable[str]) -> str:
+    """Return the body of a message that names agents."""
+    return json.dumps({"agent_ids": list(agent_ids)})
 
 
 def queue_event(bodies: Iterable[str]) -> dict[str, Any]:
     """Return the event of an SQS batch."""
-    fields = {
-        "receiptHandle": "receipt",
-        "attributes": {"ApproximateReceiveCount": "1", "SentTimestamp": "1795490052000"},
-        "messageAttributes": {},
-        "eventSource": "aws:sqs",
-        "eventSourceARN": "arn:aws:sqs:us-east-1:123456789012:captures",
-        "awsRegion": "us-east-1",
-    }
+    fields = {"attributes": {"SentTimestamp": "1795490052000"}, "eventSource": "aws:sqs"}
     return {"Records": [{"messageId": str(uuid.uuid4()), "body": body, **fields} for body in bodies]}

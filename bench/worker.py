@@ -1,12 +1,13 @@
 """A handler in its own process: `python worker.py <handler>` reads an event from each line, and measures it.
 
-Each line of its output has the start by the machine's monotonic clock, the time, the CPU time of the process, and its
-peak memory and growth. The handler's own output is discarded.
+Each line of its output has the start by the machine's monotonic clock, the time, the CPU time of the process, and the
+growth of its memory to the peak. The handler's own output is discarded.
 """
 
 import importlib
 import json
 import os
+import re
 import sys
 import time
 import uuid
@@ -20,20 +21,15 @@ _TIMEOUT_SECONDS = 900
 
 def main() -> None:
     """Measure every event on the standard input."""
-    results = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    results = sys.stdout
     sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 (open for the life of the process)
-    handler = _handler(sys.argv[1])
-    for line in sys.stdin:
-        print(json.dumps(_measured(handler, json.loads(line))), file=results, flush=True)
-
-
-def _handler(name: str) -> Callable[..., object]:
-    module, _, function = name.rpartition(".")
     if os.environ.get("PROCESS_EVERYTHING"):
         # Otherwise an invocation requeues the rest of a large batch, and that would not be measured.
         importlib.import_module("agent_log_capture.service.invocation").CAPTURES_IN_AN_INVOCATION = sys.maxsize  # type: ignore[attr-defined]
-    handler: Callable[..., object] = getattr(importlib.import_module(module), function)
-    return handler
+    module, _, function = sys.argv[1].rpartition(".")
+    handler = getattr(importlib.import_module(module), function)
+    for line in sys.stdin:
+        print(json.dumps(_measured(handler, json.loads(line))), file=results, flush=True)
 
 
 def _measured(handler: Callable[..., object], event: object) -> dict[str, Any]:
@@ -46,23 +42,15 @@ def _measured(handler: Callable[..., object], event: object) -> dict[str, Any]:
         get_remaining_time_in_millis=lambda: round(1000 * (until - time.monotonic())),
     )
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # resets the peak
-    before_kib = _status_kib("VmRSS")
-    cpu_start, started_at = time.process_time(), time.monotonic()
+    before_kib, cpu_start, started_at = _peak_kib(), time.process_time(), time.monotonic()
     handler(event, context)
     seconds, cpu_seconds = time.monotonic() - started_at, time.process_time() - cpu_start
-    peak_kib = _status_kib("VmHWM")
-    return {
-        "started_at": started_at,
-        "seconds": seconds,
-        "cpu_seconds": cpu_seconds,
-        "peak_kib": peak_kib,
-        "grown_kib": peak_kib - before_kib,
-    }
+    grown_kib = _peak_kib() - before_kib
+    return {"started_at": started_at, "seconds": seconds, "cpu_seconds": cpu_seconds, "grown_kib": grown_kib}
 
 
-def _status_kib(name: str) -> int:
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    [kib] = [line.split()[1] for line in status.splitlines() if line.startswith(f"{name}:")]
+def _peak_kib() -> int:
+    [kib] = re.findall(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text(encoding="ascii"))
     return int(kib)
 
 

@@ -9,10 +9,11 @@ from pathlib import Path
 from boto3.session import Session
 from botocore.exceptions import BotoCoreError, ClientError
 
+from agent_log_capture.adapters.captures_table import TableError
 from agent_log_capture.domain.capture import REGIONS
+from ops.dead_letters import replay
 from ops.errors import NEEDS_A_PERSON, USAGE, OperatorError, explain
 from ops.job import job
-from ops.replay import replay
 from ops.send import send
 from ops.stack import Stack, read_stage
 from ops.status import status
@@ -26,9 +27,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return its exit code."""
     options = _parser().parse_args(arguments)
     try:
+        stage = read_stage(options.stage)
+        session = Session(region_name=options.region or stage.get("region"), profile_name=stage.get("profile"))
         run: Command = options.run
-        return run(_stack(options), options)
-    except OperatorError as error:
+        return run(Stack(options.stack_name or stage["stack_name"], session, options.endpoint_url), options)
+    except (OperatorError, TableError) as error:
         message = str(error)
     except (BotoCoreError, ClientError) as error:
         message = explain(error)
@@ -41,12 +44,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return NEEDS_A_PERSON
     print(f"{options.command}: {message}", file=sys.stderr)
     return USAGE
-
-
-def _stack(options: argparse.Namespace) -> Stack:
-    stage = read_stage(options.stage)
-    session = Session(region_name=options.region or stage.get("region"), profile_name=stage.get("profile"))
-    return Stack(options.stack_name or stage["stack_name"], session, options.endpoint_url)
 
 
 def _send(stack: Stack, options: argparse.Namespace) -> int:

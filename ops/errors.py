@@ -17,7 +17,8 @@ _REFUSED_CREDENTIALS = {
     *("ExpiredToken", "ExpiredTokenException", "InvalidClientTokenId", "UnrecognizedClientException"),
     *("SignatureDoesNotMatch", "InvalidSignatureException", "AuthFailure"),
 }
-_DENIED = {"AccessDenied", "AccessDeniedException", "AccessDeniedFault"}
+# The credentials are valid, but lack the permission.
+DENIED = {"AccessDenied", "AccessDeniedException", "AccessDeniedFault"}
 
 
 class OperatorError(Exception):
@@ -29,11 +30,6 @@ def code_of(error: ClientError) -> str:
     return error.response.get("Error", {}).get("Code", "")
 
 
-def is_denied(error: ClientError) -> bool:
-    """Return whether the credentials are valid, but lack the permission."""
-    return code_of(error) in _DENIED
-
-
 def explain(error: BotoCoreError | ClientError) -> str:
     """Return an error of boto3 as a sentence, with what to do about it."""
     if isinstance(error, NoRegionError):
@@ -42,6 +38,6 @@ def explain(error: BotoCoreError | ClientError) -> str:
         return f"no AWS credentials: {error}. Log in (aws sso login), or set AWS_PROFILE."
     if isinstance(error, ClientError) and code_of(error) in _REFUSED_CREDENTIALS:
         return f"AWS refuses the credentials ({code_of(error)}): log in again, or check AWS_PROFILE."
-    if isinstance(error, ClientError) and is_denied(error):
+    if isinstance(error, ClientError) and code_of(error) in DENIED:
         return f"the credentials may not call {error.operation_name}: {error}"
     return str(error)

@@ -5,11 +5,11 @@ import json
 import os
 import sys
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import batched
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Self
 
 from agent_log_capture.adapters.batches import MAX_ENTRIES, always, send_in_batches
 from agent_log_capture.adapters.capture_queue import MAX_BYTES
@@ -17,9 +17,6 @@ from agent_log_capture.domain.capture import is_agent_id
 from agent_log_capture.domain.events.agent_ids import begins_like_json, has_digit, shown, split
 from ops.errors import WELL, OperatorError
 from ops.stack import Stack
-
-if TYPE_CHECKING:
-    from mypy_boto3_sqs import SQSClient
 
 # What one invocation processes: it would requeue the rest of a longer message. Ten such messages always fit into one
 # batch: 500 IDs of 128 characters are 64 KiB, and a batch may have 1 MiB.
@@ -44,10 +41,10 @@ class Progress:
         """Read the file of an interrupted run, or start a new run."""
         try:
             saved = json.loads(path.read_text(encoding="utf-8"))
-            return cls(path, str(saved["run"]), {int(number) for number in saved["sent"]})
+            return cls(path, saved["run"], set(saved["sent"]))
         except FileNotFoundError:
             return cls(path)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError) as error:
             raise OperatorError(f"{path} cannot be read: {error}. Remove it to send the whole list again.") from error
 
     def save(self) -> None:
@@ -63,7 +60,10 @@ class Progress:
 
 def send(stack: Stack, file: str, *, skip_bad: bool, backup_region: str | None) -> int:
     """Send the list in `file`, or the rest of it; return the exit code."""
-    content = _content(file)
+    try:
+        content = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+    except OSError as error:
+        raise OperatorError(f"FILE={file} cannot be read: {error.strerror}") from error
     ids = read_list(content, skip_bad=skip_bad)
     queue_url = stack.output("CaptureQueueUrl")
     bodies = [_body(group, backup_region) for group in batched(ids, IDS_IN_A_MESSAGE, strict=False)]
@@ -76,19 +76,12 @@ def send(stack: Stack, file: str, *, skip_bad: bool, backup_region: str | None) 
     print(f"{len(ids):,} agents in {len(bodies):,} messages to {queue_url}")
     print(f"Progress is saved in {progress.path} until all are sent.")
     try:
-        _send(stack.client("sqs"), queue_url, bodies, progress)
+        _send(stack, queue_url, bodies, progress)
     except KeyboardInterrupt:
         raise OperatorError("interrupted: run the same command again to send the rest") from None
-    progress.path.unlink(missing_ok=True)
-    print(f"Sent. The outcome of each agent is published on {stack.outputs.get('OutcomeTopicArn', 'OutcomeTopic')}.")
+    progress.path.unlink()
+    print(f"Sent. The outcome of each agent is published on {stack.output('OutcomeTopicArn')}.")
     return WELL
-
-
-def _content(file: str) -> bytes:
-    try:
-        return sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-    except OSError as error:
-        raise OperatorError(f"FILE={file} cannot be read: {error.strerror}") from error
 
 
 def read_list(content: bytes, *, skip_bad: bool) -> list[str]:
@@ -101,8 +94,8 @@ def read_list(content: bytes, *, skip_bad: bool) -> list[str]:
         raise OperatorError("the list is JSON, not plain text: send it with aws sqs send-message")
     words = [(number, word) for number, line in enumerate(text.split("\n"), 1) for word in split(line)]
     # The function's own rule for plain text.
+    good = [word for _, word in words if is_agent_id(word) and has_digit(word)]
     bad = [(number, word) for number, word in words if not (is_agent_id(word) and has_digit(word))]
-    good = [word for number, word in words if is_agent_id(word) and has_digit(word)]
     for number, word in bad[:_BAD_SHOWN]:
         print(f"line {number}: {shown(word)} is not an agent ID", file=sys.stderr)
     if bad[_BAD_SHOWN:]:
@@ -121,9 +114,26 @@ def read_list(content: bytes, *, skip_bad: bool) -> list[str]:
 
 
 def _body(ids: Sequence[str], backup_region: str | None) -> str:
-    if backup_region is None:
-        return ",".join(ids)
-    return json.dumps({"agent_ids": ids, "region": backup_region}, separators=(",", ":"))
+    return json.dumps({"agent_ids": ids, "region": backup_region}) if backup_region else ",".join(ids)
+
+
+def _send(stack: Stack, queue_url: str, bodies: Sequence[str], progress: Progress) -> None:
+    sqs = stack.client("sqs")
+    # Before the first message: its trigger ID must be known even if the response is lost.
+    progress.save()
+    unsent = [number for number in range(len(bodies)) if number not in progress.sent]
+    for numbers in batched(unsent, MAX_ENTRIES, strict=False):
+        failed = send_in_batches(
+            [{"MessageBody": _record(bodies[number], f"list-{progress.run}-{number}")} for number in numbers],
+            lambda batch: sqs.send_message_batch(QueueUrl=queue_url, Entries=batch),
+            max_bytes=MAX_BYTES,
+            has_time=always,
+        )
+        progress.sent.update(number for index, number in enumerate(numbers) if index not in failed)
+        progress.save()
+        print(f"  {len(progress.sent):,} of {len(bodies):,} messages sent", flush=True)
+        if failed:
+            raise OperatorError(f"{next(iter(failed.values()))}. Run the same command again to send the rest.")
 
 
 def _record(body: str, trigger_id: str) -> str:
@@ -131,22 +141,4 @@ def _record(body: str, trigger_id: str) -> str:
 
     SQS gives two IDs to a message that is sent twice: the function could not recognize it.
     """
-    record = {"eventSource": "aws:sqs", "messageId": trigger_id, "body": body}
-    return json.dumps({"Records": [record]}, separators=(",", ":"))
-
-
-def _send(sqs: "SQSClient", queue_url: str, bodies: Sequence[str], progress: Progress) -> None:
-    def call(batch: list[dict[str, Any]]) -> Mapping[str, Any]:
-        return sqs.send_message_batch(QueueUrl=queue_url, Entries=batch)  # type: ignore[arg-type]
-
-    # Before the first message: its trigger ID must be known even if the response is lost.
-    progress.save()
-    unsent = [number for number in range(len(bodies)) if number not in progress.sent]
-    for numbers in batched(unsent, MAX_ENTRIES, strict=False):
-        entries = [{"MessageBody": _record(bodies[number], f"list-{progress.run}-{number}")} for number in numbers]
-        failed = send_in_batches(entries, call, max_bytes=MAX_BYTES, has_time=always)
-        progress.sent.update(number for index, number in enumerate(numbers) if index not in failed)
-        progress.save()
-        print(f"  {len(progress.sent):,} of {len(bodies):,} messages sent", flush=True)
-        if failed:
-            raise OperatorError(f"{next(iter(failed.values()))}. Run the same command again to send the rest.")
+    return json.dumps({"Records": [{"eventSource": "aws:sqs", "messageId": trigger_id, "body": body}]})

@@ -9,7 +9,7 @@ from typing import Any
 
 from boto3.session import Session
 from botocore.config import Config
-from botocore.exceptions import ClientError, NoRegionError
+from botocore.exceptions import ClientError
 
 from ops.errors import OperatorError, code_of
 
@@ -27,12 +27,12 @@ def read_stage(name: str, path: Path = SAM_CONFIG) -> Mapping[str, str]:
     if name not in stages:
         raise OperatorError(f"STAGE={name}: {path.name} has no such stage; it has {', '.join(stages)}")
     # `sam deploy --guided` writes to `deploy`, which overrides `global`.
-    settings: dict[str, Any] = {}
+    settings: dict[str, str] = {}
     for table in ("global", "deploy"):
         settings |= config[name].get(table, {}).get("parameters", {})
     if not settings.get("stack_name"):
         raise OperatorError(f"STAGE={name}: {path.name} does not name its stack (stack_name)")
-    return {key: settings[key] for key in ("stack_name", "region", "profile") if settings.get(key)}
+    return settings
 
 
 @dataclass(frozen=True)
@@ -43,33 +43,25 @@ class Stack:
     session: Session
     endpoint_url: str | None = None
 
-    @property
-    def region(self) -> str:
-        """The region; NoRegionError when none is configured."""
-        if self.session.region_name is None:
-            raise NoRegionError
-        return self.session.region_name
+    def __str__(self) -> str:
+        return f"{self.name} in {self.session.region_name}"
+
+    def client(self, service: str) -> Any:  # noqa: ANN401 (each service has its own type)
+        """Return a client of any service; NoRegionError without a region."""
+        build: Any = self.session.client
+        return build(service, endpoint_url=self.endpoint_url, config=_CONFIG)
 
     def output(self, name: str) -> str:
         """Return an output; OperatorError when the stack does not have it."""
-        if name not in self.outputs:
-            raise OperatorError(f"stack {self.name} in {self.region} has no output {name}: deploy it again")
-        return self.outputs[name]
+        for each in self._description.get("Outputs", []):
+            if each["OutputKey"] == name:
+                return str(each["OutputValue"])
+        raise OperatorError(f"stack {self} has no output {name}: deploy it again")
 
-    @cached_property
-    def outputs(self) -> Mapping[str, str]:
-        """All outputs, by name."""
-        return {each["OutputKey"]: each["OutputValue"] for each in self._description.get("Outputs", [])}
-
-    @cached_property
-    def parameters(self) -> Mapping[str, str]:
-        """The parameters of the deployment, by name."""
-        return {each["ParameterKey"]: each["ParameterValue"] for each in self._description.get("Parameters", [])}
-
-    def client(self, service: str) -> Any:  # noqa: ANN401 (each service has its own type)
-        """Return a client of any service."""
-        build: Any = self.session.client
-        return build(service, region_name=self.region, endpoint_url=self.endpoint_url, config=_CONFIG)
+    def parameter(self, name: str) -> str | None:
+        """Return a parameter of the deployment; None when the stack does not have it."""
+        parameters = self._description.get("Parameters", [])
+        return next((each["ParameterValue"] for each in parameters if each["ParameterKey"] == name), None)
 
     @cached_property
     def _description(self) -> Mapping[str, Any]:
@@ -78,9 +70,6 @@ class Stack:
         except ClientError as error:
             if code_of(error) != "ValidationError":
                 raise
-            raise OperatorError(
-                f"there is no stack {self.name} in {self.region}: run make deploy, or choose another one "
-                "(STAGE=…, STACK_NAME=…, REGION=…, AWS_PROFILE)"
-            ) from error
-        description: Mapping[str, Any] = stacks[0]
-        return description
+            advice = "run make deploy, or choose another one (STAGE=…, STACK_NAME=…, REGION=…, AWS_PROFILE)"
+            raise OperatorError(f"there is no stack {self}: {advice}") from error
+        return dict(stacks[0])

@@ -3,17 +3,20 @@
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from botocore.exceptions import ClientError
 
 from agent_log_capture.domain.auth_token import TokenFormatError, parse_auth_token
 from ops import dead_letters
-from ops.errors import NEEDS_A_PERSON, WELL, code_of, is_denied
+from ops.errors import DENIED, NEEDS_A_PERSON, WELL, code_of
 from ops.stack import Stack
 
 # The threshold of the alarm queue-age: template.yaml says why.
 TOO_OLD = timedelta(seconds=3000)
 _METRIC_WINDOW = timedelta(minutes=15)  # SQS sends its metrics every five minutes
+_NOT_READ = "messages are not read from CaptureQueue: see make logs, and whether the function is throttled"
+_DEAD_LETTERS = "dead letters: fix what the reasons say, then make replay"
 _ADVICE = "put the token, or credentials and start the rotation (README, Deploy)"
 
 
@@ -21,27 +24,18 @@ def status(stack: Stack) -> int:
     """Print the status; return NEEDS_A_PERSON when there is a problem."""
     now = datetime.now(UTC)
     url = stack.output("CaptureQueueUrl")
-    sqs = stack.client("sqs")
-    letters, causes = dead_letters.describe(sqs, stack.output("CaptureDeadLetterQueueUrl"))
+    letters, causes = dead_letters.describe(stack)
     age = _age_of_oldest(stack, url.rsplit("/", 1)[1], now)
     token, token_problem = _token(stack, now)
-    counts = ", ".join(f"{count:,} {state}" for state, count in dead_letters.message_counts(sqs, url).items())
-    print(f"{stack.name} in {stack.region}\n")
+    counts = ", ".join(f"{count:,} {state}" for state, count in dead_letters.message_counts(stack, url).items())
+    print(f"{stack}\n")
     print(f"CaptureQueue   {counts}; oldest message: {'unknown' if age is None else age}")
     print(f"dead letters   {letters:,}", *causes, sep="\n")
     print(f"token          {token}")
-    problems = []
-    if age is not None and age > TOO_OLD:
-        problems.append(
-            "messages are not read from CaptureQueue: see make logs, and whether the function is throttled"
-        )
-    if letters:
-        problems.append("dead letters: fix what the reasons say, then make replay")
-    if token_problem:
-        problems.append(token_problem)
-    print("\nNeeds attention:" if problems else "\nAll is well.")
-    for problem in problems:
-        print(f"  - {problem}")
+    problems = [_NOT_READ] if age and age > TOO_OLD else []
+    problems += [_DEAD_LETTERS] if letters else []
+    problems += [token_problem] if token_problem else []
+    print("\nNeeds attention:" if problems else "\nAll is well.", *problems, sep="\n  - ")
     return NEEDS_A_PERSON if problems else WELL
 
 
@@ -66,9 +60,9 @@ def _token(stack: Stack, now: datetime) -> tuple[str, str | None]:
     changed = _last_change(secrets.describe_secret(SecretId=arn))
     try:
         secret: str | None = secrets.get_secret_value(SecretId=arn).get("SecretString")
-        parse_auth_token(secret, stack.parameters.get("CloudBackupProjectId") or None)
+        parse_auth_token(secret, stack.parameter("CloudBackupProjectId") or None)
     except ClientError as error:
-        if is_denied(error):
+        if code_of(error) in DENIED:
             return f"you may not read it; {changed}", None
         if code_of(error) != "ResourceNotFoundException":
             raise
@@ -83,20 +77,19 @@ def _token(stack: Stack, now: datetime) -> tuple[str, str | None]:
     return f"valid until {_shown(expires_at)}; {changed}", None
 
 
-def _last_change(secret: Mapping[str, object]) -> str:
-    rotated, changed = secret.get("LastRotatedDate"), secret.get("LastChangedDate")
-    if isinstance(rotated, datetime):
-        return f"last rotated {_shown(rotated)}"
-    return f"last changed {_shown(changed)}" if isinstance(changed, datetime) else "never changed"
+def _last_change(secret: Mapping[str, Any]) -> str:
+    for what in ("Rotated", "Changed"):
+        if moment := secret.get(f"Last{what}Date"):
+            return f"last {what.lower()} {_shown(moment)}"
+    return "never changed"
 
 
 def _expires_at(secret: str) -> datetime | None:
     """Return the time that a rotation has written; None for a token that an operator has put."""
     try:
-        moment = datetime.fromisoformat(json.loads(secret)["expires_at"])
+        return datetime.fromisoformat(json.loads(secret)["expires_at"]).astimezone(UTC)
     except (ValueError, KeyError, TypeError):
         return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _shown(moment: datetime) -> str:
