@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Self, override
 
 from bench.artifacts import BARE, Artifacts
+from local.emulator import PYTHON, inherited
 from local.line_process import LineProcess
 
 CAPTURE = "agent_log_capture.handlers.capture.lambda_handler"
@@ -42,12 +43,12 @@ class Worker(LineProcess):
     """A handler in its own process, with the packages in `code`; `ask` invokes it, and returns its figures."""
 
     def __init__(self, handler: str, *code: Path, environment: Mapping[str, str]) -> None:
-        here = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
-        here["PYTHONDONTWRITEBYTECODE"] = "1"  # a package without bytecode stays without
-        here["PYTHONPATH"] = os.pathsep.join(map(str, code))
-        python = Path(sys.base_prefix, "bin", f"python{sys.version_info.major}.{sys.version_info.minor}")
-        command = [str(python), "-S", "-P", str(Path(__file__).with_name("worker.py")), handler]
-        super().__init__(command, {**here, **environment})
+        variables = {
+            "PYTHONDONTWRITEBYTECODE": "1",  # a package without bytecode stays without
+            "PYTHONPATH": os.pathsep.join(map(str, code)),
+        }
+        command = [str(PYTHON), "-S", "-P", str(Path(__file__).with_name("worker.py")), handler]
+        super().__init__(command, {**inherited(), **variables, **environment})
 
 
 @dataclass(frozen=True, slots=True)
