@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Self, override
 
 from bench.artifacts import BARE
+from local.emulator import PYTHON, inherited
 from local.line_process import LineProcess
 from local.template import resolve, translate
 
@@ -81,12 +82,11 @@ class Bench:
     def _worker(self, handler: str, *code: Path, **variables: str) -> LineProcess:
         """Return a process of worker.py, with the packages in `code` and none of this environment."""
         variables |= {
-            "LD_LIBRARY_PATH": os.environ.get("LD_LIBRARY_PATH", ""),
             "PYTHONDONTWRITEBYTECODE": "1",  # a package without bytecode stays without
             "PYTHONPATH": os.pathsep.join(map(str, code)),
         }
-        command = [sys.executable, "-S", "-P", str(_WORKER), handler]
-        return LineProcess(command, {**self.environment, **variables})
+        command = [str(PYTHON), "-S", "-P", str(_WORKER), handler]
+        return LineProcess(command, {**inherited(), **self.environment, **variables})
 
 
 def message(agent_ids: Iterable[str]) -> str:

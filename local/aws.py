@@ -1,18 +1,13 @@
-"""moto in place of AWS: as a server or in this process, one request at a time, and as strict as AWS."""
+"""moto in place of AWS: a server for one request at a time, as strict as AWS."""
 
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from unittest.mock import patch
 
 import requests
-from botocore.awsrequest import AWSPreparedRequest
-from moto import mock_aws
-from moto.core.config import DefaultConfig
-from moto.core.models import botocore_stubber
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from werkzeug.serving import make_server
 
@@ -24,25 +19,19 @@ _ENVIRONMENT = {
     "AWS_SECRET_ACCESS_KEY": "embedded",
     "AWS_DEFAULT_REGION": "us-east-1",
 }
-# Requests to the fake API pass through moto.
-_CONFIG: DefaultConfig = {
-    "core": {"mock_credentials": False, "passthrough": {"urls": ["http://127.0.0.1"], "services": []}}
-}
 
-type Response = tuple[int, Mapping[str, str], str | bytes] | None
-type Transport = Callable[..., Response]
+type Moto = AbstractContextManager[str | None]
 
 
 @contextmanager
-def embedded_aws(*, time: Callable[[], float], transport: Transport | None = None) -> Iterator[str | None]:
+def embedded_aws(*, time: Callable[[], float], moto: Moto | None = None) -> Iterator[str | None]:
     """Let every AWS client use moto for the duration of the `with` block, and yield the server's URL.
 
-    With a `transport` moto answers in this process, several times as fast, and there is no URL. It gets every
-    `request` of every AWS client, and the function that would `serve` it.
+    `moto` takes the place of the server; then there is no URL.
     """
     with (
         patch.dict(os.environ, _ENVIRONMENT),
-        _in_process(transport) if transport else _server() as url,
+        moto or _server() as url,
         patch.dict(os.environ, {"AWS_ENDPOINT_URL": url} if url else {}),
         complete_sqs(time),
         strict_dynamodb(),
@@ -71,17 +60,3 @@ def _server() -> Iterator[str]:
         server.shutdown()
         thread.join()
         server.server_close()
-
-
-@contextmanager
-def _in_process(transport: Transport) -> Iterator[None]:
-    process, lock = botocore_stubber.process_request, threading.RLock()
-
-    def serve(request: AWSPreparedRequest) -> Response:
-        with lock:  # one request at a time, as the server
-            return process(request)
-
-    # moto answers in the first of botocore's `before-send` hooks, so that no other hook could come before it.
-    hook = partial(transport, serve=serve)
-    with mock_aws(config=_CONFIG), patch.object(botocore_stubber, "process_request", hook):
-        yield

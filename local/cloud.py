@@ -4,6 +4,7 @@ import json
 import math
 import os
 import re
+import uuid
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -17,10 +18,10 @@ from agent_log_capture import bootstrap
 from agent_log_capture.domain.events.envelopes import is_sqs_event
 from agent_log_capture.domain.notifications.job_summary import JOB_DONE
 from agent_log_capture.handlers import capture, rotate_token
-from local.aws import Transport, embedded_aws
+from local.aws import Moto, embedded_aws
 from local.clock import Clock
 from local.fake_api import FakeApi
-from local.lambda_service import AsynchronousInvocations, Context, EventSourceMapping, delete
+from local.lambda_service import AsynchronousInvocations, Context, EventSourceMapping, delete, receive
 from local.lineage import traced
 from local.rotation import Rotations
 from local.rules import is_eventbridge_event
@@ -46,11 +47,11 @@ def _invoke(handler: Handler, event: object, context: Context) -> Any:  # noqa: 
 class Interference:
     """Hooks between the functions and the cloud, with which a test observes calls or makes them fail.
 
-    `transport` gets the requests of all AWS clients: see `embedded_aws`. `around` gets the handler, the event and the
-    context of every invocation. `mapping` builds the event source mapping.
+    `moto` takes the place of its server. `around` gets the handler, the event and the context of every invocation.
+    `mapping` builds the event source mapping.
     """
 
-    transport: Transport | None = None
+    moto: Moto | None = None
     around: Callable[[Handler, object, Context], Any] = _invoke
     mapping: Callable[..., EventSourceMapping] = EventSourceMapping
 
@@ -64,7 +65,7 @@ class EmbeddedCloud:
 
     `recursive_loop` is the capture function's: `Allow`, or Lambda's default, `Terminate`.
 
-    moto is a server at `endpoint_url`, unless the `interference` has a transport: then it answers in this process.
+    `endpoint_url` is that of moto's server; None where `interference` replaces it.
     """
 
     def __init__(
@@ -86,7 +87,7 @@ class EmbeddedCloud:
     def __enter__(self) -> Self:
         with self._exits:
             self.rotations = Rotations(self._clock)
-            aws = embedded_aws(time=self._clock.time, transport=self._interference.transport)
+            aws = embedded_aws(time=self._clock.time, moto=self._interference.moto)
             self.endpoint_url = self._exits.enter_context(aws)
             self._exits.enter_context(self.rotations.installed())
             self._exits.enter_context(patch.object(bootstrap, "now", self._clock.now))
@@ -129,7 +130,7 @@ class EmbeddedCloud:
 
     def invoke(self, event: object, request_id: str | None = None) -> Any:  # noqa: ANN401 (the handler's answer)
         """Invoke the function and wait for its answer, as the console's Test does."""
-        context = Context.of(_FUNCTION, self._timeout_seconds, request_id)
+        context = Context(_FUNCTION, self._timeout_seconds, request_id or str(uuid.uuid4()))
         return self._run(capture.lambda_handler, event, context)
 
     def invoke_asynchronously(self, event: object) -> str:
@@ -199,7 +200,7 @@ class EmbeddedCloud:
             return self._interference.around(handler, event, context)
 
     def _rotate(self, event: object) -> None:
-        self._run(rotate_token.lambda_handler, event, Context.of(_ROTATION, self._timeout_seconds))
+        self._run(rotate_token.lambda_handler, event, Context(_ROTATION, self._timeout_seconds))
 
     def _deploy(self) -> None:
         secrets = boto3.client("secretsmanager")
@@ -268,9 +269,7 @@ class EmbeddedCloud:
 
     def _receive(self, queue_url: str) -> list[dict[str, Any]]:
         received: list[Any] = []
-        while messages := self.sqs.receive_message(
-            QueueUrl=queue_url, MaxNumberOfMessages=10, WaitTimeSeconds=0, MessageAttributeNames=["All"]
-        ).get("Messages"):
+        while messages := receive(self.sqs, queue_url, 10):
             delete(self.sqs, queue_url, messages)
             received += messages
         return received

@@ -9,6 +9,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,29 +22,13 @@ from local.demo import LOG_FILE, ROOT, TIME_FACTOR
 from local.template import resolve, translate
 
 PICTURE = ROOT / "docs" / "dashboard.svg"
+_STYLE = Path(__file__).with_name("dashboard.mplstyle")
 _COLUMNS = 24
 _COLUMN, _ROW = 0.45, 0.5  # inches
 _LEFT, _RIGHT, _TOP, _BOTTOM = 0.65, 0.2, 0.35, 0.85  # inches between a widget's border and its lines
 _LABEL_COLUMNS = 3  # grid columns for one label of a legend
 # The same measurements give the same file: fixed IDs, no date and no version in the metadata.
 _METADATA = {"Title": "The dashboard", "Creator": None, "Date": None, "Format": None, "Type": None}
-_LOOK: Any = {
-    "axes.grid": True,
-    "axes.titlelocation": "left",
-    "axes.titleweight": "bold",
-    "font.sans-serif": ["DejaVu Sans"],
-    "font.size": 9,
-    "grid.alpha": 0.3,
-    "legend.fontsize": 8,
-    "legend.frameon": False,
-    "legend.handlelength": 1,
-    "lines.marker": "o",
-    "lines.markersize": 3,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "dashboard",
-    **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.labelcolor", "ytick.labelcolor"), "#3d444d"),
-    **dict.fromkeys(("axes.edgecolor", "grid.color", "xtick.color", "ytick.color"), "#8c959f"),
-}
 # The background is transparent, and every other colour has enough contrast on white and on black.
 _DARK_MODE = "<style>@media (prefers-color-scheme: dark) { text { fill: #d1d7e0 !important } }</style>"
 
@@ -152,7 +137,7 @@ def draw(shown: Sequence[Widget]) -> str:
     minutes = max(1, max(seconds for widget in shown for line in widget.lines for seconds, _ in line.points) / 60)
     width, height = _COLUMNS * _COLUMN, _ROW * max(row + widget.height for widget, row, _ in places)
     picture = io.StringIO()
-    with rc_context(_LOOK):
+    with rc_context(fname=_STYLE):
         figure = Figure((width, height))
         for widget, row, column in places:
             left, bottom = column * _COLUMN + _LEFT, height - (row + widget.height) * _ROW + _BOTTOM

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 from rich.console import Console, Group
@@ -39,7 +39,8 @@ PARAMETERS = {"RotateToken": "true", "CaptureDeadlineSeconds": "600"}
 _POLL_SECONDS = 0.05
 _PIPE_WIDTH = 500  # characters: without a screen, nothing is cut
 _AROUND_ROWS = 5  # lines of the live view that are not rows of its table
-_INTERRUPTED = 130  # a shell's exit code for SIGINT
+_EXIT_CODE_OF_SIGINT = 130  # as a shell has it
+_interrupted = threading.Event()
 _FLEET = uuid.UUID("5f6f2e3a-6a52-4c1f-9b43-6d0c2f1a7c55")
 _FINAL = {"captured": "green", "expired": "yellow", "rejected": "yellow", "failed": "red", "duplicate": "cyan"}
 _COLOURS = {"requested": "dim", "waiting": "magenta"} | _FINAL
@@ -119,7 +120,7 @@ def main(event_file: str | None = None) -> int:
         print(f"EVENT={event_file}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        return _INTERRUPTED
+        return _EXIT_CODE_OF_SIGINT
 
 
 def _send_file(console: Console, name: str) -> int:
@@ -152,12 +153,14 @@ def _run(console: Console, story: Story) -> int:
     console.print(f"Every delay is {TIME_FACTOR} times as short as it is on AWS.\n")
     from local.cloud import EmbeddedCloud  # noqa: PLC0415
 
+    _stop_if_interrupted()
     with (
         LOG_FILE.open("w", encoding="utf-8") as log,
         contextlib.redirect_stdout(log),  # the function's own log
         FakeApi(clock=clock.time, latency_seconds=0.1) as api,
         EmbeddedCloud(api, clock=clock, secret=json.dumps(secret), parameters=PARAMETERS) as cloud,
     ):
+        _stop_if_interrupted()
         api.add_account(**secret)
         cloud.rotate_secret()
         cloud.poll()
@@ -165,6 +168,7 @@ def _run(console: Console, story: Story) -> int:
         run = Run()
         for step in story(api, cloud, run):
             console.print(f"  → {step}")
+            _stop_if_interrupted()
         _watch(console, api, cloud, run)
         return _summarise(console, run, cloud.waiting, cloud.dead_letters())
 
@@ -188,8 +192,7 @@ def _bad_night(api: FakeApi, cloud: "EmbeddedCloud", run: Run) -> Iterator[str]:
     yield f"the alarm {alarm['detail']['alarmName']}, about one of them, through AlarmRule"
     cloud.put_event(alarm)
     yield f"a test event with {len(run.expect(api, test))} agents, by hand"
-    with _uninterrupted():
-        report = cloud.invoke(test)
+    report = cloud.invoke(test)
     yield "  its response: " + ", ".join(f"{report[name]} {name}" for name in ("asked", *_COLOURS) if report[name])
 
 
@@ -197,41 +200,25 @@ def _own_event(event: object, api: FakeApi, cloud: "EmbeddedCloud", run: Run) ->
     """Send an event through its own source; the API has all of its agents."""
     run.expect(api, event)
     try:
-        with _uninterrupted():
-            source = cloud.deliver(event)
+        source = cloud.deliver(event)
         yield f"your event, {source}"
     except (BotoCoreError, ClientError) as error:
         raise EventError(str(error)) from error
 
 
-@contextlib.contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Let Ctrl-C take effect at the end of the `with` block: the function's workers must not outlive their cloud."""
-    interrupted = threading.Event()
-
-    def interrupt(*_: object) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second Ctrl-C ends the demo at once
-        interrupted.set()
-
-    handler = signal.signal(signal.SIGINT, interrupt)
-    try:
-        yield
-    finally:
-        if not interrupted.is_set():
-            signal.signal(signal.SIGINT, handler)
-    if interrupted.is_set():
+def _stop_if_interrupted() -> None:
+    """End the demo after Ctrl-C, where no worker of the function is running: none may outlive its cloud."""
+    if _interrupted.is_set():
         raise KeyboardInterrupt
 
 
 def _watch(console: Console, api: FakeApi, cloud: "EmbeddedCloud", run: Run) -> None:
     """Deliver what arrives and show notifications, until every capture has a final status."""
-    with contextlib.ExitStack() as exits:
-        with _uninterrupted():
-            # The live view would otherwise show what the function prints.
-            live = exits.enter_context(Live(console=console, transient=True, redirect_stdout=False))
+    # The live view would otherwise show what the function prints.
+    with Live(console=console, transient=True, redirect_stdout=False) as live:
         while not run.is_complete and time.monotonic() - run.started < LONGEST_SECONDS:
-            with _uninterrupted():
-                cloud.poll()
+            cloud.poll()
+            _stop_if_interrupted()
             for notification in cloud.notifications():
                 run.add(notification)
                 if notification["status"] == "waiting" and notification["agent_id"] == run.returning:
@@ -299,10 +286,10 @@ def _summarise(console: Console, run: Run, waiting: int, dead_letters: list[dict
     return 0 if is_complete else 1
 
 
-def _interrupt(*_: object) -> NoReturn:
-    """End the demo in order; let a second Ctrl-C end it at once."""
+def _interrupt(*_: object) -> None:
+    """Let the demo end after what it is doing; let a second Ctrl-C end it at once."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    raise KeyboardInterrupt
+    _interrupted.set()
 
 
 if __name__ == "__main__":

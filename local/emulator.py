@@ -19,8 +19,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Self
 
-from local.template import translate
-
+_VERSION = f"{sys.version_info.major}.{sys.version_info.minor}"
+# Not this environment's: a function has its own packages only.
+PYTHON = Path(sys.base_prefix, "bin", f"python{_VERSION}")
 _BINARIES = {"x86_64": "aws-lambda-rie-x86_64", "aarch64": "aws-lambda-rie-arm64"}
 # Lambda's packages besides the function's own.
 _RUNTIME = ("awslambdaric", "simplejson", "snapshot-restore-py")
@@ -52,26 +53,12 @@ class Emulator:
     memory_mib: int = 512
     process: subprocess.Popen[bytes] = field(init=False, repr=False)
 
-    @classmethod
-    def of(cls, function: str, build: Path) -> Self:
-        """Return the emulator of a function of template.yaml that `sam build` has packed into a folder of `build`.
-
-        The values of its variables are those that the embedded cloud has set in this process.
-        """
-        properties = translate()["Resources"][function]["Properties"]
-        names = [*properties["Environment"]["Variables"], "AWS_ENDPOINT_URL"]
-        return cls(
-            artifact=build / function,
-            handler=properties["Handler"],
-            environment={name: os.environ[name] for name in names},
-            timeout_seconds=properties["Timeout"],
-        )
-
     def __enter__(self) -> Self:
         """Start the emulator; the function itself waits for its first event."""
         with ExitStack() as exits:
-            self._folder = Path(exits.enter_context(TemporaryDirectory(prefix="emulator-")))
-            _install_runtime(self._folder / "runtime")
+            folder = Path(exits.enter_context(TemporaryDirectory(prefix="emulator-")))
+            self._log, self._runtime = folder / "log", folder / "runtime"
+            _install_runtime(self._runtime)
             self._start()
             exits.callback(self._stop)
             self._exits = exits.pop_all()
@@ -109,27 +96,26 @@ class Emulator:
         """The duration of each cold start since the last start, without the invocation itself."""
         return [float(milliseconds) for milliseconds in _INIT.findall(self.log)]
 
-    @property
-    def _log(self) -> Path:
-        return self._folder / "log"
-
     def _start(self) -> None:
         self._port, runtime_port = _free_ports()
         command: list[str | Path] = [_binary(), "--log-level", "info"]
         command += ["--runtime-interface-emulator-address", f"127.0.0.1:{self._port}"]
         command += ["--runtime-api-address", f"127.0.0.1:{runtime_port}"]
         # Without site-packages, so that a package that the function lacks is missing here too.
-        command += [_interpreter(), "-S", "-m", "awslambdaric", self.handler]
+        command += [PYTHON, "-S", "-m", "awslambdaric", self.handler]
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(  # noqa: S603 (its own programs)
                 command, cwd=self.artifact, env=self._environment(), stdout=log, stderr=subprocess.STDOUT
             )
         until = time.monotonic() + _START_SECONDS
-        while not _accepts(self._port):
-            if self.process.poll() is not None or time.monotonic() > until:
-                self._stop()
-                raise FunctionError(f"the emulator has not started: {self.log}")
-            time.sleep(0.01)
+        while True:
+            try:
+                return socket.create_connection(("127.0.0.1", self._port), timeout=1).close()
+            except OSError:
+                if self.process.poll() is not None or time.monotonic() > until:
+                    self._stop()
+                    raise FunctionError(f"the emulator has not started: {self.log}") from None
+                time.sleep(0.01)
 
     def _stop(self) -> None:
         self.process.terminate()  # the emulator kills the function, and ends
@@ -140,20 +126,19 @@ class Emulator:
             self.process.wait()
 
     def _environment(self) -> dict[str, str]:
-        here = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
         return {
-            **here,
+            **inherited(),
             "AWS_ACCESS_KEY_ID": "emulated",
             "AWS_SECRET_ACCESS_KEY": "emulated",
             "AWS_REGION": "us-east-1",
             "AWS_DEFAULT_REGION": "us-east-1",
-            "AWS_EXECUTION_ENV": f"AWS_Lambda_python{sys.version_info.major}.{sys.version_info.minor}",
+            "AWS_EXECUTION_ENV": f"AWS_Lambda_python{_VERSION}",
             "AWS_LAMBDA_FUNCTION_NAME": self.handler.split(".")[-2],
             "AWS_LAMBDA_FUNCTION_TIMEOUT": str(self.timeout_seconds),
             "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(self.memory_mib),
             "LAMBDA_TASK_ROOT": str(self.artifact),
             "TZ": ":UTC",
-            "PYTHONPATH": str(self._folder / "runtime"),
+            "PYTHONPATH": str(self._runtime),
             # On Lambda a function's folder is read-only.
             "PYTHONDONTWRITEBYTECODE": "1",
             **self.environment,
@@ -167,8 +152,9 @@ def _binary() -> Path:
     return Path(str(distribution("aws-sam-cli").locate_file("samcli/local/rapid"))) / name
 
 
-def _interpreter() -> Path:
-    return Path(sys.base_prefix, "bin", f"python{sys.version_info.major}.{sys.version_info.minor}")
+def inherited() -> dict[str, str]:
+    """Return the variables that a function's process needs from this one."""
+    return {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
 
 
 def _install_runtime(folder: Path) -> None:
@@ -185,11 +171,3 @@ def _install_runtime(folder: Path) -> None:
 def _free_ports() -> tuple[int, int]:
     with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
         return one.getsockname()[1], other.getsockname()[1]
-
-
-def _accepts(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
-    except OSError:
-        return False
-    return True

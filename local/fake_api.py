@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http.client import responses
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from socket import SHUT_RDWR, socket
 from typing import Any, Self, override
 from urllib.parse import quote, unquote, urlsplit
 
 type Json = dict[str, Any]
+type Calls = Mapping[str, Callable[[], Response]]
 
 _DAY_SECONDS = 86_400
 # "Modes" in the API's reference: an idle agent polls for work every 30 s and sends a heartbeat once an hour; an
@@ -47,23 +47,21 @@ class Request:
 
 @dataclass(frozen=True)
 class Response:
-    """What the API answers; `raw_body` replaces the JSON of `content`."""
+    """What the API answers; bytes are sent as they are."""
 
     status: int
-    content: Json | None = None
+    content: Json | bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
-    raw_body: bytes | None = None
 
     @property
     def body(self) -> bytes:
         """The body as it is sent."""
-        encoded = b"" if self.content is None else json.dumps(self.content).encode()
-        return encoded if self.raw_body is None else self.raw_body
+        return self.content if isinstance(self.content, bytes) else json.dumps(self.content).encode()
 
     @property
     def head(self) -> bytes:
         """The status line and the headers, as they are sent."""
-        headers = {"Content-Type": "application/json", "Content-Length": str(len(self.body)), **self.headers}
+        headers = {"Content-Type": "application/json", "Content-Length": len(self.body), **self.headers}
         lines = [f"HTTP/1.1 {self.status} {responses.get(self.status, 'Unknown')}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
         return "\r\n".join([*lines, "", ""]).encode("latin-1")
@@ -97,12 +95,12 @@ class _Agent:
     log_files: dict[str, _LogFile] = field(default_factory=dict)
     last_heartbeat_at: float = float("-inf")
 
-    def note_heartbeats(self, activated_at: float, now: float) -> None:
-        """Note the last heartbeat until now that an activation has caused."""
-        if self.online_since is None:
+    def note_heartbeats(self, activations: list[float], now: float) -> None:
+        """Note the last heartbeat until now that the last activation has caused."""
+        if self.online_since is None or not activations:
             return
-        first = max(self.online_since, activated_at + _IDLE_POLL_SECONDS)
-        last = min(now, activated_at + _ACTIVE_SECONDS)
+        first = max(self.online_since, activations[-1] + _IDLE_POLL_SECONDS)
+        last = min(now, activations[-1] + _ACTIVE_SECONDS)
         if first <= last:
             self.last_heartbeat_at = max(self.last_heartbeat_at, last)
 
@@ -116,30 +114,33 @@ class _Agent:
         return {"id": self.id, "name": self.name, "enabled": True, "host": host}
 
 
-@dataclass(kw_only=True, eq=False)
 class FakeApi:
     """Both APIs on one server, which runs for the duration of the `with` block.
 
     `url` is the base of both, known inside the block. What agents do follows from `clock`; `latency_seconds` before
-    every response are real ones. `asked` counts all POSTs for a log file by agent, `posts` those that created one,
-    `activations` holds when all agents were activated, `most_at_once` the largest number of concurrent requests.
+    every response are real ones. `asked` counts all POSTs for a log file by agent, `posts` those that created one;
+    `activations` holds when all agents were activated.
 
     A subclass may override `exchange` to alter, delay or drop responses.
     """
 
-    project_id: str = "110011"
-    clock: Callable[[], float] = time.time
-    latency_seconds: float = 0.0
-    pick_up_seconds: float = 30.0
-    upload_seconds: float = 60.0
-    url: str = field(init=False)
-    asked: Counter[str] = field(init=False, default_factory=Counter)
-    posts: Counter[str] = field(init=False, default_factory=Counter)
-    activations: list[float] = field(init=False, default_factory=list)
-    most_at_once: int = field(init=False, default=0)
+    project_id = "110011"
 
-    def __post_init__(self) -> None:
-        self._at_once = 0
+    def __init__(
+        self,
+        *,
+        clock: Callable[[], float] = time.time,
+        latency_seconds: float = 0.0,
+        pick_up_seconds: float = 30.0,
+        upload_seconds: float = 60.0,
+    ) -> None:
+        self.latency_seconds = latency_seconds
+        self.asked: Counter[str] = Counter()
+        self.posts: Counter[str] = Counter()
+        self.activations: list[float] = []
+        self._clock = clock
+        self.pick_up_seconds = pick_up_seconds
+        self.upload_seconds = upload_seconds
         self._agents: dict[str, _Agent] = {}
         self._accounts: dict[str, str] = {}
         self._tokens: dict[str, float] = {}
@@ -154,7 +155,8 @@ class FakeApi:
 
     def __exit__(self, *_: object) -> None:
         self._stopped.set()
-        self._server.stop()
+        self._server.shutdown()
+        self._server.server_close()
 
     def add_agents(
         self,
@@ -169,7 +171,7 @@ class FakeApi:
         A forbidden one answers its POST with 403. `pick_up_seconds` until the upload starts replace the server's own.
         With `retry_after_seconds`, the first POST is answered with 503 and this `Retry-After`.
         """
-        now = self.clock() if online else None
+        now = self._clock() if online else None
         seconds = self.pick_up_seconds if pick_up_seconds is None else pick_up_seconds
         with self._lock:
             for number, agent_id in enumerate(agent_ids, len(self._agents) + 1):
@@ -182,8 +184,8 @@ class FakeApi:
             agent = self._agents[agent_id]
             if (agent.online_since is not None) == online:
                 return
-            now = self.clock()
-            self._note_heartbeats(agent, now)
+            now = self._clock()
+            agent.note_heartbeats(self.activations, now)
             agent.online_since = now if online else None
             for log_file in agent.log_files.values():
                 has_started = self._state(agent, log_file) != "requested"
@@ -192,20 +194,17 @@ class FakeApi:
 
     def add_account(self, username: str, api_key: str) -> None:
         """Let Identity issue tokens for these credentials."""
-        with self._lock:
-            self._accounts[username] = api_key
+        self._accounts[username] = api_key
 
     def issue_token(self, *, lives_seconds: float = _DAY_SECONDS) -> str:
         """Return a new token, valid until `clock` has moved on by `lives_seconds` or it is revoked."""
-        with self._lock:
-            token = uuid.uuid4().hex
-            self._tokens[token] = self.clock() + lives_seconds
-            return token
+        token = uuid.uuid4().hex
+        self._tokens[token] = self._clock() + lives_seconds
+        return token
 
     def revoke(self, token: str) -> None:
         """Refuse this token from now on."""
-        with self._lock:
-            self._tokens.pop(token, None)
+        self._tokens.pop(token, None)
 
     def log_files(self, agent_id: str) -> list[Json]:
         """Return the agent's log files as the API would now, the oldest first."""
@@ -221,19 +220,13 @@ class FakeApi:
     def serve(self, request: Request) -> Response:
         """Act on a request after the latency, and return the response."""
         self.count(request)
-        with self._lock:
-            self._at_once += 1
-            self.most_at_once = max(self.most_at_once, self._at_once)
+        if self._stopped.wait(self.latency_seconds):
+            raise ConnectionAbortedError
         try:
-            if self._stopped.wait(self.latency_seconds):
-                raise ConnectionAbortedError
             with self._lock:
                 return self._route(request)
         except _RefusedError as refused:
             return refusal(request, *refused.args)
-        finally:
-            with self._lock:
-                self._at_once -= 1
 
     def count(self, request: Request) -> None:
         """Count a POST for a log file in `asked`."""
@@ -242,45 +235,42 @@ class FakeApi:
                 self.asked[request.target] += 1
 
     def _route(self, request: Request) -> Response:
-        match request.method, request.segments:
-            case "POST", ["v2.0", "tokens"]:
-                return self._authenticate(request.body)
-            case _, ["v2.0", "tokens"]:
-                raise _RefusedError(405)
-            case _, ["v2", project_id, *rest]:
-                self._authorize(request.auth_token, project_id)
-                return self._route_project(request, rest)
-        raise _RefusedError(404)
+        if request.segments[0] == "v2":
+            self._authorize(request)
+        calls = self._calls(request)
+        if not calls:
+            raise _RefusedError(404)
+        if request.method not in calls:
+            raise _RefusedError(405)
+        return calls[request.method]()
 
-    def _route_project(self, request: Request, rest: list[str]) -> Response:
-        match request.method, rest:
-            case "GET", ["ping"]:
-                return Response(200)
-            case "POST", ["events"]:
-                return self._activate(request.body)
-            case _, ["ping"] | ["events"]:
-                raise _RefusedError(405)
-            case method, ["agents", agent_id, *rest] if agent_id in self._agents:
-                return self._route_agent(self._agents[agent_id], method, rest)
-        raise _RefusedError(404)
+    def _calls(self, request: Request) -> Calls:
+        """Return what each method does with the path of a request."""
+        match request.segments:
+            case ["v2.0", "tokens"]:
+                return {"POST": lambda: self._authenticate(request.body)}
+            case ["v2", _, "ping"]:
+                return {"GET": lambda: Response(200)}
+            case ["v2", _, "events"]:
+                return {"POST": lambda: self._activate(request.body)}
+            case ["v2", _, "agents", agent_id, *rest] if agent_id in self._agents:
+                return self._agent_calls(self._agents[agent_id], rest)
+        return {}
 
-    def _route_agent(self, agent: _Agent, method: str, rest: list[str]) -> Response:
-        match method, rest:
-            case "GET", []:
-                return Response(200, agent.details())
-            case "POST", ["logfiles"]:
-                return self._request_log_file(agent)
-            case "GET", ["logfiles"]:
-                return Response(200, {"logfiles": self.log_files(agent.id)})
-            case "GET", ["logfiles", log_file_id] if log_file_id in agent.log_files:
-                return Response(200, self._log_file(agent, agent.log_files[log_file_id]))
-            case "GET", ["status"]:
-                return Response(200, self._status(agent))
-            case "GET", ["logfiles", _]:
-                raise _RefusedError(404)
-            case _, [] | ["logfiles"] | ["logfiles", _] | ["status"]:
-                raise _RefusedError(405)
-        raise _RefusedError(404)
+    def _agent_calls(self, agent: _Agent, rest: list[str]) -> Calls:
+        match rest:
+            case []:
+                return {"GET": lambda: Response(200, agent.details())}
+            case ["status"]:
+                return {"GET": lambda: Response(200, self._status(agent))}
+            case ["logfiles"]:
+                return {
+                    "GET": lambda: Response(200, {"logfiles": self.log_files(agent.id)}),
+                    "POST": lambda: self._request_log_file(agent),
+                }
+            case ["logfiles", log_file_id] if log_file_id in agent.log_files:
+                return {"GET": lambda: Response(200, self._log_file(agent, agent.log_files[log_file_id]))}
+        return {}
 
     def _activate(self, body: bytes) -> Response:
         """Activate every agent of the project; an agent learns of it at its next poll for work."""
@@ -290,20 +280,16 @@ class FakeApi:
             event = None
         if event != {"event": "agent_activate", "mode": "active"}:
             raise _RefusedError(400, "Validation failed.")
-        now = self.clock()
+        now = self._clock()
         for agent in self._agents.values():
-            self._note_heartbeats(agent, now)
+            agent.note_heartbeats(self.activations, now)
         self.activations.append(now)
         return Response(202)
 
-    def _note_heartbeats(self, agent: _Agent, now: float) -> None:
-        if self.activations:
-            agent.note_heartbeats(self.activations[-1], now)
-
-    def _authorize(self, auth_token: str, project_id: str) -> None:
-        if self._tokens.get(auth_token, float("-inf")) <= self.clock():
+    def _authorize(self, request: Request) -> None:
+        if self._tokens.get(request.auth_token, float("-inf")) <= self._clock():
             raise _RefusedError(401, "The credentials are expired or invalid.")
-        if project_id != self.project_id:
+        if request.segments[1:2] != [self.project_id]:
             raise _RefusedError(403)
 
     def _authenticate(self, body: bytes) -> Response:
@@ -331,21 +317,21 @@ class FakeApi:
             headers = {"Retry-After": str(agent.retry_after_seconds)}
             agent.retry_after_seconds = None
             raise _RefusedError(503, "Down for maintenance.", headers)
-        now = self.clock()
+        now = self._clock()
         log_file = _LogFile(str(uuid.uuid4()), now, None if agent.online_since is None else now)
         agent.log_files[log_file.id] = log_file
         self.posts[agent.id] += 1
         return Response(202, self._log_file(agent, log_file), {"Location": self._location(agent, log_file)})
 
     def _status(self, agent: _Agent) -> Json:
-        now = self.clock()
-        self._note_heartbeats(agent, now)
+        now = self._clock()
+        agent.note_heartbeats(self.activations, now)
         is_busy = any(self._state(agent, log_file) == "started" for log_file in agent.log_files.values())
         # In idle mode the status means nothing. This API then answers what misleads most: offline.
         return {"busy": is_busy, "online": now - agent.last_heartbeat_at <= _HEARTBEAT_COUNTS_SECONDS}
 
     def _state(self, agent: _Agent, log_file: _LogFile) -> str:
-        progress = log_file.progress(self.clock())
+        progress = log_file.progress(self._clock())
         # An agent that is off picks nothing up, even one with `pick_up_seconds` 0.
         is_held = log_file.counting_since is None and not log_file.progress_seconds
         if is_held or progress < agent.pick_up_seconds:
@@ -367,7 +353,7 @@ class FakeApi:
         container = f"https://storage.example/v1/MossoCloudFS_{uuid.uuid5(uuid.NAMESPACE_URL, self.project_id)}"
         name = f"{_at(log_file.requested_at):%Y-%m-%dT%H-%M-%S.%fZ}.gz"
         href = f"{container}/CloudBackupLogs/v2/{quote(agent.id, safe='')}/{name}"
-        expires = int(self.clock()) + _DAY_SECONDS
+        expires = int(self._clock()) + _DAY_SECONDS
         signature = hashlib.sha256(f"{href}{expires}".encode()).hexdigest()[:40]
         signed = f"{href}?temp_url_sig={signature}&temp_url_expires={expires}"
         return [{"href": href, "rel": "logfile"}, {"href": signed, "rel": "logfile_temp_url"}]
@@ -381,7 +367,7 @@ def refusal(
     content: Json = {"message": message, "errors": []}
     if request.segments[0] == "v2.0":
         content = {_IDENTITY_ERRORS.get(status, "identityFault"): {"code": status, "message": message}}
-    return Response(status, content, headers or {}, raw_body=b"" if request.method == "HEAD" else None)
+    return Response(status, b"" if request.method == "HEAD" else content, headers or {})
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -414,30 +400,10 @@ class _Handler(BaseHTTPRequestHandler):
 
 class _Server(ThreadingHTTPServer):
     request_queue_size = 128
-    daemon_threads = False  # so that `server_close` waits for the threads
 
     def __init__(self, exchange: Callable[[Request], Iterator[bytes]]) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.exchange = exchange
-        self._connections: set[socket] = set()
-
-    @override
-    def process_request(self, request: Any, client_address: Any) -> None:
-        self._connections.add(request)
-        super().process_request(request, client_address)
-
-    @override
-    def shutdown_request(self, request: Any) -> None:
-        self._connections.discard(request)
-        super().shutdown_request(request)
-
-    def stop(self) -> None:
-        self.shutdown()
-        for connection in self._connections.copy():
-            # Wakes the thread that waits for the connection's next request.
-            with suppress(OSError):
-                connection.shutdown(SHUT_RDWR)
-        self.server_close()
 
 
 def _at(seconds: float) -> datetime:

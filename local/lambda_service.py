@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import batched
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from agent_log_capture.domain.outcome import timestamp
 from local.lineage import MOST_INVOCATIONS, invocation_number
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _BATCH_SIZE = 10  # SQS's limit for one call
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Context:
     """The part of a handler's context that the functions read."""
 
@@ -27,12 +27,6 @@ class Context:
     timeout_seconds: float
     aws_request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     started_at: float = field(default_factory=time.monotonic)
-
-    @classmethod
-    def of(cls, function_name: str, timeout_seconds: float, request_id: str | None = None) -> Self:
-        """Return the context of a new request, or of another try of the one with this ID."""
-        request_id = request_id or str(uuid.uuid4())
-        return cls(function_name=function_name, timeout_seconds=timeout_seconds, aws_request_id=request_id)
 
     def get_remaining_time_in_millis(self) -> int:
         """Return the time until Lambda would kill the invocation, which is not done here."""
@@ -67,19 +61,7 @@ class EventSourceMapping:
 
     def receive(self) -> Sequence["MessageTypeDef"]:
         """Receive the next batch."""
-        received: list[MessageTypeDef] = []
-        while len(received) < self.batch_size:
-            answer = self.sqs.receive_message(
-                QueueUrl=self.queue_url,
-                MaxNumberOfMessages=min(_BATCH_SIZE, self.batch_size - len(received)),
-                WaitTimeSeconds=0,
-                MessageSystemAttributeNames=["All"],
-                MessageAttributeNames=["All"],
-            )
-            if not answer.get("Messages"):
-                break
-            received += answer["Messages"]
-        return received
+        return receive(self.sqs, self.queue_url, self.batch_size)
 
     def delete(self, messages: Sequence["MessageTypeDef"]) -> None:
         """Delete messages."""
@@ -108,13 +90,11 @@ class AsynchronousInvocations:
                 failure = error
             else:
                 return request_id
-        record = json.dumps(self._record(event, request_id, failure))
-        self.sqs.send_message(QueueUrl=self.destination_url, MessageBody=record)
+        self._send_to_destination(event, request_id, failure)
         return request_id
 
-    def _record(self, event: object, request_id: str, error: Exception) -> Mapping[str, object]:
-        """Return what Lambda sends to the destination when the retries are exhausted."""
-        return {
+    def _send_to_destination(self, event: object, request_id: str, error: Exception) -> None:
+        record = {
             "version": "1.0",
             "timestamp": timestamp(datetime.now(UTC)),
             "requestContext": {
@@ -127,6 +107,24 @@ class AsynchronousInvocations:
             "responseContext": {"statusCode": 200, "executedVersion": "$LATEST", "functionError": "Unhandled"},
             "responsePayload": {"errorMessage": str(error), "errorType": type(error).__name__},
         }
+        self.sqs.send_message(QueueUrl=self.destination_url, MessageBody=json.dumps(record))
+
+
+def receive(sqs: "SQSClient", queue_url: str, most: int) -> Sequence["MessageTypeDef"]:
+    """Receive up to `most` messages, ten at a time."""
+    received: list[MessageTypeDef] = []
+    while len(received) < most:
+        answer = sqs.receive_message(
+            QueueUrl=queue_url,
+            MaxNumberOfMessages=min(_BATCH_SIZE, most - len(received)),
+            WaitTimeSeconds=0,
+            MessageSystemAttributeNames=["All"],
+            MessageAttributeNames=["All"],
+        )
+        if not answer.get("Messages"):
+            break
+        received += answer["Messages"]
+    return received
 
 
 def delete(sqs: "SQSClient", queue_url: str, messages: Sequence["MessageTypeDef"]) -> None:

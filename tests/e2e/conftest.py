@@ -1,4 +1,5 @@
 import json
+import os
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from local.build import build
 from local.clock import Clock
 from local.cloud import EmbeddedCloud
 from local.emulator import Emulator
+from local.template import translate
 from tests.faults.faulty_api import FaultyApi
 
 EVENTS = Path(__file__).resolve().parents[2] / "events"
@@ -48,6 +50,18 @@ def embed(samples):
     return embed
 
 
+def emulator_of(function, build):
+    """The emulator of a function that was packed into a folder of `build`, in the environment of this process."""
+    properties = translate()["Resources"][function]["Properties"]
+    names = [*properties["Environment"]["Variables"], "AWS_ENDPOINT_URL"]
+    return Emulator(
+        artifact=build / function,
+        handler=properties["Handler"],
+        environment={name: os.environ[name] for name in names},
+        timeout_seconds=properties["Timeout"],
+    )
+
+
 @pytest.fixture(scope="session")
 def emulate(built):
     """Puts both functions in the emulator in place of those in the process, in a `with` block."""
@@ -60,7 +74,7 @@ def emulate(built):
             def invoke(function, event):
                 # Not before: the cloud has its addresses by now.
                 if function not in running:
-                    running[function] = exits.enter_context(Emulator.of(function, built))
+                    running[function] = exits.enter_context(emulator_of(function, built))
                 return running[function].invoke(event)
 
             for function, module in HANDLERS.items():

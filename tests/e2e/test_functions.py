@@ -10,7 +10,8 @@ from pathlib import Path
 import boto3
 import pytest
 
-from local.emulator import Emulator, FunctionError
+from local.emulator import FunctionError
+from tests.e2e.conftest import emulator_of
 from tests.faults.faulty_api import Fault
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="AWS's emulator is a Linux program")
@@ -118,7 +119,7 @@ def test_a_function_that_is_killed_at_its_timeout_loses_nothing_and_requests_no_
 def hopeful(built, folder):
     artifact = shutil.copytree(built / "CaptureFunction", folder / "artifact")
     (artifact / "hopeful.py").write_text(HOPEFUL, encoding="utf-8")
-    function = Emulator.of("CaptureFunction", built)
+    function = emulator_of("CaptureFunction", built)
     return replace(function, artifact=artifact, handler="hopeful.lambda_handler", timeout_seconds=4)
 
 
@@ -140,6 +141,6 @@ def test_a_function_with_too_little_time_lets_its_message_come_again(embed, buil
     with embed() as (api, _, cloud):
         api.add_agents("agent")
         cloud.send('["agent"]')
-        with replace(Emulator.of("CaptureFunction", built), timeout_seconds=5) as emulator:
+        with replace(emulator_of("CaptureFunction", built), timeout_seconds=5) as emulator:
             assert cloud.poll(emulator.invoke) == 1
         assert (cloud.waiting, api.asked) == (1, {})

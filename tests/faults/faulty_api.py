@@ -39,12 +39,15 @@ NO_FAULT = Fault()
 class FaultyApi(FakeApi):
     """The fake API, with injected faults, or those that `faults` draws: a function from a request to a fault or None.
 
-    Delays and drips are real time. They end with the `with` block, or when `hurry` is called.
+    Delays and drips are real time. They end with the `with` block, or when `hurry` is called. `most_at_once` is the
+    largest number of concurrent requests.
     """
 
     def __init__(self, *, faults=None, **options):
         super().__init__(**options)
         self.faults = faults
+        self.most_at_once = 0
+        self._at_once = 0
         self._injected = defaultdict(list)
         self._hurried = threading.Event()
         self._unserved = 0
@@ -84,6 +87,16 @@ class FaultyApi(FakeApi):
             raise ConnectionAbortedError
         yield from self._write(response, fault)
 
+    def serve(self, request):
+        with self._lock:
+            self._at_once += 1
+            self.most_at_once = max(self.most_at_once, self._at_once)
+        try:
+            return super().serve(request)
+        finally:
+            with self._lock:
+                self._at_once -= 1
+
     def _take_fault(self, request):
         with self._lock:
             queue = self._injected[request.target]
@@ -103,9 +116,8 @@ class FaultyApi(FakeApi):
         return Response(
             # A refusal is never turned into a success: the server has created nothing.
             status=fault.status if fault.status and response.status < HTTPStatus.BAD_REQUEST else response.status,
-            content=response.content,
+            content=response.content if fault.body is None or request.method == "HEAD" else fault.body,
             headers={**response.headers, **fault.headers},
-            raw_body=response.raw_body if fault.body is None or request.method == "HEAD" else fault.body,
         )
 
     def _write(self, response, fault):

@@ -41,7 +41,7 @@ def _serve(timeout_seconds):
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 (open as long as the process runs)
     for line in sys.stdin:
-        context = Context(function_name="CaptureFunction", timeout_seconds=timeout_seconds)
+        context = Context("CaptureFunction", timeout_seconds)
         answer = {}
         event = json.loads(line)
         try:

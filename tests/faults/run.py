@@ -32,7 +32,15 @@ from tests.faults.checks import key_of_notification, places
 from tests.faults.faulty_api import FaultyApi
 from tests.faults.record import Ended, Key, Letter, Published, Record
 from tests.faults.sandbox import Sandbox, agent_of_thread, instrumented
-from tests.faults.transports import CALL_SECONDS, READ_SECONDS, ApiFaults, ApiTransport, AwsTransport, no_sleep
+from tests.faults.transports import (
+    CALL_SECONDS,
+    READ_SECONDS,
+    ApiFaults,
+    ApiTransport,
+    AwsTransport,
+    moto_in_process,
+    no_sleep,
+)
 
 _READER = EventParser(default_region="DFW")
 _NOMINAL_SECONDS = 300
@@ -195,7 +203,7 @@ class Run:
                     secret=self._secret(),
                     parameters=plan.parameters,
                     interference=Interference(
-                        transport=AwsTransport(self.schedule, self._note_unknown, self._say),
+                        moto=moto_in_process(AwsTransport(self.schedule, self._note_unknown, self._say)),
                         around=self.sandbox,
                         mapping=lambda **options: UnreliableMapping(**options, run=self),
                     ),

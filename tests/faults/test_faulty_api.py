@@ -1,4 +1,5 @@
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import requests
@@ -128,3 +129,13 @@ def test_a_dropped_connection_writes_nothing_to_the_terminal(api, call, capfd):
     with pytest.raises(requests.ConnectionError):
         call.request_log_file()
     assert capfd.readouterr() == ("", "")
+
+
+def test_concurrent_requests_are_counted(api, call):
+    for _ in range(3):
+        call("GET", "/ping")
+    assert api.most_at_once == 1
+    api.latency_seconds = 0.5
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda _: requests.get(api.url, timeout=10), range(3)))
+    assert api.most_at_once == 3

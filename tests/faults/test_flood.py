@@ -14,7 +14,7 @@ from agent_log_capture.adapters.capture_queue import CAPTURES_IN_A_MESSAGE
 from agent_log_capture.service.invocation import CAPTURES_IN_AN_INVOCATION
 from local.clock import Clock
 from local.cloud import EmbeddedCloud
-from local.fake_api import FakeApi
+from tests.faults.faulty_api import FaultyApi
 from tests.faults.instance import Instance
 
 CONCURRENCY, MAXIMUM_CONCURRENCY = 8, 4
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.faults
 
 @pytest.fixture
 def api():
-    with FakeApi(clock=Clock().time) as fake_api:
+    with FaultyApi(clock=Clock().time) as fake_api:
         yield fake_api
 
 

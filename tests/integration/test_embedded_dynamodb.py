@@ -15,6 +15,7 @@ from botocore.exceptions import ClientError
 
 from local.aws import embedded_aws
 from local.clock import Clock
+from tests.faults.transports import moto_in_process
 
 KIB = 1024
 MISSING = "attribute_not_exists(pk)"
@@ -24,10 +25,11 @@ def passing(request, serve):
     return serve(request)
 
 
-@pytest.fixture(scope="module", params=[None, passing], ids=["server", "process"])
+@pytest.fixture(scope="module", params=["server", "process"])
 def client(request):
     """A client of the embedded DynamoDB, which has a table with `pk` and `sk`."""
-    with embedded_aws(time=Clock().time, transport=request.param):
+    moto = moto_in_process(passing) if request.param == "process" else None
+    with embedded_aws(time=Clock().time, moto=moto):
         client = boto3.client("dynamodb", config=Config(max_pool_connections=16, retries={"total_max_attempts": 1}))
         client.create_table(
             TableName="t",

@@ -277,21 +277,10 @@ def test_every_response_waits_for_the_latency():
         requests.get(fake_api.url, timeout=0.1)
 
 
-def test_concurrent_requests_are_counted(fake_api, call):
-    for _ in range(3):
-        call("GET", "/ping")
-    assert fake_api.most_at_once == 1
-    fake_api.latency_seconds = 0.5
-    with ThreadPoolExecutor(3) as pool:
-        list(pool.map(lambda _: requests.get(fake_api.url, timeout=10), range(3)))
-    assert fake_api.most_at_once == 3
-
-
 def test_many_concurrent_requests_are_counted_correctly(fake_api, call):
     with ThreadPoolExecutor(8) as pool:
         statuses = {answer.status_code for answer in pool.map(lambda _: call.request_log_file(), range(200))}
     assert (statuses, fake_api.posts[AGENT], len(fake_api.log_files(AGENT))) == ({202}, 200, 200)
-    assert 1 <= fake_api.most_at_once <= 8
 
 
 def test_a_connection_is_used_again(fake_api, call):

@@ -254,7 +254,7 @@ def test_with_too_short_a_timeout_nothing_is_done_and_the_message_ends_in_the_de
     api.add_agents("agent")
     cloud.send('["agent"]')
     for _ in range(5):
-        cloud.poll(lambda event: lambda_handler(event, Context.of("CaptureFunction", 60)))
+        cloud.poll(lambda event: lambda_handler(event, Context("CaptureFunction", 60)))
         assert cloud.waiting == 1
         clock.advance(1801)
     cloud.drain()

@@ -68,7 +68,7 @@ def do(secret_arn):
 
     def do_step(step):
         event = {"Step": step, "SecretId": secret_arn, "ClientRequestToken": version_id}
-        lambda_handler(event, Context(function_name="RotateTokenFunction", timeout_seconds=60))
+        lambda_handler(event, Context("RotateTokenFunction", 60))
 
     return do_step
 

@@ -29,7 +29,7 @@ from agent_log_capture.handlers.capture import lambda_handler
 from local.lambda_service import Context
 
 with patch(sys.argv[1], lambda *_, **__: os._exit(9)):
-    lambda_handler(json.load(sys.stdin), Context(function_name="CaptureFunction", timeout_seconds=300))
+    lambda_handler(json.load(sys.stdin), Context("CaptureFunction", 300))
 """
 
 
