@@ -17,7 +17,7 @@ from unittest.mock import patch
 import boto3
 
 from agent_log_capture import bootstrap
-from agent_log_capture.adapters import http_session
+from agent_log_capture.adapters import captures_table, http_session
 from agent_log_capture.adapters.batches import send_in_batches
 from agent_log_capture.domain.capture import Recorded
 from agent_log_capture.domain.events.envelopes import is_sqs_event
@@ -503,7 +503,7 @@ def _limits():
                 exits.enter_context(patch.object(worker_pool, name, seconds))
         exits.enter_context(patch.dict(send_in_batches.__kwdefaults__, {"pause": no_sleep}))
         exits.enter_context(patch("botocore.endpoint.time", SimpleNamespace(sleep=no_sleep)))
-        exits.enter_context(patch.object(bootstrap, "time", SimpleNamespace(sleep=no_sleep)))
+        exits.enter_context(patch.object(captures_table, "time", SimpleNamespace(sleep=no_sleep)))
         # One after the other: which of them a fault hits must follow from the seed.
         exits.enter_context(patch.object(job_tracker, "JOBS_AT_ONCE", 1))
         yield

@@ -10,7 +10,7 @@ import pytest
 from agent_log_capture import bootstrap
 
 PACKAGE = str(Path(bootstrap.__file__).parent)
-MOST_FUNCTIONS, MOST_FILES = 104, 24
+MOST_FUNCTIONS, MOST_FILES = 106, 24
 
 
 @pytest.fixture

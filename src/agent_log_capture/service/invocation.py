@@ -22,21 +22,10 @@ from agent_log_capture.service.claims import Claims
 from agent_log_capture.service.job_tracker import JobTracker
 from agent_log_capture.service.processor import Processor
 from agent_log_capture.service.result_writer import InvocationResult, ResultWriter
-from agent_log_capture.service.worker_pool import (
-    CALL_SECONDS,
-    SAVING_SECONDS,
-    SENDING_SECONDS,
-    RemainingMillis,
-    TimeLeft,
-    run_tasks,
-)
+from agent_log_capture.service.worker_pool import SENDING_SECONDS, RemainingMillis, TimeLeft, run_tasks
 
 if TYPE_CHECKING:
     from aws_lambda_powertools import Logger
-
-
-class TooLittleTimeError(Exception):
-    """The function's timeout is too short for a single call: nothing of the event is processed."""
 
 
 # What one invocation processes; the rest is requeued at once, so that other instances work beside it. It is the
@@ -71,11 +60,7 @@ class CaptureService:
         when that is not enough for a single call.
         """
         time_left, now = TimeLeft(remaining_millis), self.now()
-        if not time_left.is_enough(CALL_SECONDS + SAVING_SECONDS):
-            raise TooLittleTimeError(
-                f"the invocation starts with {remaining_millis() / 1000:.1f} s left, and a call to the API "
-                f"needs {CALL_SECONDS + SAVING_SECONDS} s: set the function's Timeout as template.yaml has it"
-            )
+        time_left.check()
         records = self.parser.parse(event, request_id=request_id, now=now)
         for record in records:
             if record.ignored:

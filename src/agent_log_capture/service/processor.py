@@ -23,7 +23,7 @@ from agent_log_capture.domain.responses import (
     is_dated_since,
 )
 from agent_log_capture.domain.retry import RetryPolicy
-from agent_log_capture.service.worker_pool import CALL_SECONDS, OUT_OF_TIME, SAVING_SECONDS, Task, TimeLeft
+from agent_log_capture.service.worker_pool import OUT_OF_TIME, Task, TimeLeft
 
 _TOO_LONG = "the API's response took too long; the call was abandoned"
 _REFUSED = (ResponseClass.REFUSED, ResponseClass.REDIRECTED)
@@ -73,7 +73,7 @@ class Processor:
 
         None when it failed. A failure is counted and has no other effect: log files are polled all the same.
         """
-        if self.breaker.failure or not time_left.is_enough(CALL_SECONDS + SAVING_SECONDS):
+        if self.breaker.failure or not time_left.is_enough_for_a_call():
             return None
         try:
             response = self._send(partial(self.api.activate_agents, self.token.current(), region))

@@ -27,6 +27,10 @@ OUT_OF_TIME = Failure(reason=Reason.OUT_OF_TIME, message="the invocation has no 
 type RemainingMillis = Callable[[], int]
 
 
+class TooLittleTimeError(Exception):
+    """The function's timeout is too short for a single call: nothing of the event is processed."""
+
+
 class AbandonedError(BaseException):
     """The task was abandoned, so nothing that it does may have an effect.
 
@@ -43,6 +47,18 @@ class TimeLeft:
     def is_enough(self, seconds: float) -> bool:
         """Return whether so much is left."""
         return self.remaining_millis() >= 1000 * seconds
+
+    def is_enough_for_a_call(self) -> bool:
+        """Return whether a call that starts now ends in time, however long it takes."""
+        return self.is_enough(CALL_SECONDS + SAVING_SECONDS)
+
+    def check(self) -> None:
+        """Raise TooLittleTimeError when an invocation that starts now could only requeue what it was given."""
+        if not self.is_enough_for_a_call():
+            raise TooLittleTimeError(
+                f"the invocation starts with {self.remaining_millis() / 1000:.1f} s left, and a call to the API "
+                f"needs {CALL_SECONDS + SAVING_SECONDS} s: set the function's Timeout as template.yaml has it"
+            )
 
 
 @dataclass(slots=True)
@@ -62,7 +78,7 @@ class Task:
         """
         if self._is_abandoned:
             raise AbandonedError
-        if not self.time_left.is_enough(CALL_SECONDS + SAVING_SECONDS):
+        if not self.time_left.is_enough_for_a_call():
             raise NotTriedError(OUT_OF_TIME, 0)
         self._call_began = time.monotonic()
         try:

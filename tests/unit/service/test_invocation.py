@@ -15,8 +15,8 @@ from agent_log_capture.domain.capture import Job, Polling, Requesting
 from agent_log_capture.domain.notifications.notification import to_json
 from agent_log_capture.domain.outcome import Status, timestamp
 from agent_log_capture.service import job_tracker, worker_pool
-from agent_log_capture.service.invocation import CAPTURES_IN_AN_INVOCATION, TooLittleTimeError
-from agent_log_capture.service.worker_pool import CALL_SECONDS, SAVING_SECONDS, SENDING_SECONDS
+from agent_log_capture.service.invocation import CAPTURES_IN_AN_INVOCATION
+from agent_log_capture.service.worker_pool import CALL_SECONDS, SAVING_SECONDS, SENDING_SECONDS, TooLittleTimeError
 
 TOKEN = "first-token"
 LOG_FILES = re.compile(r"https://dfw\.backup\.api\.rackspacecloud\.com/v2/110011/agents/([^/]+)/logfiles")
