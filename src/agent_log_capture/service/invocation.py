@@ -67,7 +67,7 @@ class CaptureService:
                 self.logger.info("ignored", correlation_id=record.trigger.id, detail=record.ignored)
         result = _result(records, now)
         writer = self._writer(result, time_left)
-        writer.reject([record for record in records if record.rejections])
+        writer.reject(records)
         breaker = CircuitBreaker(self.concurrency, self.random)
         processor = Processor(
             api=self.api,

@@ -81,8 +81,9 @@ class ResultWriter:
     _recorded: list[Capture] = field(default_factory=list)
     _not_tried: Counter[Failure] = field(default_factory=Counter)
 
-    def reject(self, invalid: Sequence[ParsedRecord]) -> None:
-        """Send what cannot be read of records to the dead-letter queue, and publish its rejections."""
+    def reject(self, records: Iterable[ParsedRecord]) -> None:
+        """Send what cannot be read to the dead-letter queue, and publish its rejections."""
+        invalid = [record for record in records if record.rejections]
         if not invalid:
             return
         letters = [DeadLetter(record.dead_letter or "", record.rejections[0].outcome) for record in invalid]

@@ -177,7 +177,9 @@ class AgentFinder:
         if recognized.ignored:
             self._findings.append(Ignored(recognized.trigger, recognized.ignored))
         elif recognized.body == CAPTURES:
-            for item in islice(fields[CAPTURES], max(self._values_left, 0) + 1):
+            for item in fields[CAPTURES]:
+                if self._values_left < 0:
+                    break  # the whole event is rejected
                 try:
                     self._findings.append(from_json(item, self._now))
                 except ValueError:  # not written by this function, so it is read like any event

@@ -1065,6 +1065,22 @@ def test_the_values_of_all_records_of_a_batch_are_counted_together(monkeypatch):
     assert parsed_records[1].dead_letter == "a1 " * 61
 
 
+def test_captures_that_waited_are_read_or_kept_all_together_however_many_values_came_before_them(monkeypatch):
+    monkeypatch.setattr(agent_ids, "MAX_VALUES", 100)
+    captures = read_one({"agent_ids": list("abcdefghij")}).captures
+    body = json.dumps({"captures": [to_json(capture) for capture in captures]})
+    results = [read(from_queue("a1 " * number, body))[1] for number in range(80, 100)]
+    assert {(*ids(each), *reasons(each)) for each in results} == {tuple("abcdefghij"), (Reason.TOO_LARGE,)}
+
+
+def test_of_too_many_values_beside_captures_that_waited_nothing_is_used_and_all_is_kept(monkeypatch):
+    monkeypatch.setattr(agent_ids, "MAX_VALUES", 100)
+    capture = read_one({"agent_ids": ["a"]}).captures[0]
+    body = json.dumps({"captures": [to_json(capture), *range(200), to_json(capture)]})
+    [parsed] = read(from_queue(body))
+    assert (ids(parsed), reasons(parsed), parsed.dead_letter) == ([], [Reason.TOO_LARGE], body)
+
+
 def test_pairs_in_pairs_are_each_read_once():
     event = {"agent_id": "a"}
     for _ in range(30):
