@@ -100,7 +100,7 @@ def run(seed):
 
 
 def account(record, violations):
-    """Tell what went wrong in a run, and what led to it."""
+    """Describe what went wrong in a run, and what led to it."""
     lines = [f"seed {record.seed}: {len(violations)} violations"]
     for violation in violations[:_SHOWN_VIOLATIONS]:
         lines.append(f"  {violation.rule}: {violation.about}: {violation.what}")
@@ -125,7 +125,7 @@ def _history(record, violation):
 
 
 def campaign(seeds, workers):
-    """Do many runs in processes of their own; return what they came to."""
+    """Do many runs in processes of their own; return their sum."""
     total = Summary()
     # Processes do not live for ever: moto keeps something of each run.
     for some in batched(seeds, _SEEDS_OF_A_PROCESS * workers, strict=False):

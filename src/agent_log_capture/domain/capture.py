@@ -1,4 +1,4 @@
-"""A capture, one agent's log file on its way, and a step, what one visit to it resulted in."""
+"""A capture (one agent's log file on its way), and a step (the result of one visit to it)."""
 
 import re
 from dataclasses import dataclass, field, replace
@@ -165,8 +165,8 @@ class Step:
     def recorded(self) -> Capture | None:
         """The capture as its job is to record it; None while it has no final status."""
         if self.next:
-            return self.next if isinstance(self.next.phase, Recorded) and self.outcome else None
-        if isinstance(self.capture.phase, Recorded) or self.outcome is None:
+            return self.next if self.next.is_recorded and self.outcome else None
+        if self.capture.is_recorded or self.outcome is None:
             return self.capture
         outcome = self.outcome
         log_file_id = outcome.log_file.id if outcome.log_file else None

@@ -41,11 +41,6 @@ class Claim:
     http_status: int | None = None
     log_file: LogFile | None = None
 
-    @property
-    def key(self) -> tuple[str, str, str]:
-        """The agent that it is about."""
-        return self.project_id, self.region, self.agent_id
-
     def match(self, capture: Capture, now: datetime) -> ClaimMatch:
         """Return what it means for a capture that finds it."""
         if self.accepted_at:

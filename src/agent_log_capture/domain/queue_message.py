@@ -51,7 +51,7 @@ def to_json(capture: Capture) -> dict[str, Any]:
 def to_dead_letter(capture: Capture) -> dict[str, Any]:
     """Return the form for the dead-letter queue: a replay starts a new retry window and attempt count."""
     # One that is recorded only has to be counted, which is not a replay.
-    replays = capture.replays + (not isinstance(capture.phase, Recorded))
+    replays = capture.replays + (not capture.is_recorded)
     job = capture.job and replace(capture.job, is_open=False)
     return to_json(replace(capture, attempts=0, replays=replays, job=job)) | {"retry_from": None}
 

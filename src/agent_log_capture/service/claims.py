@@ -105,7 +105,10 @@ class Claims:
         for number in range(_ROUNDS):
             if is_conflict:
                 self.table.wait(number)
-            if not left or (found := self._write(left)) is None:
+            if not left:
+                return []
+            found = self._write(left)
+            if found is None:
                 # Where a claim had lapsed, its request may have been served.
                 return [capture.requesting(lapsed.since if lapsed else None) for capture, lapsed in left.items()]
             captures, is_conflict = list(left), not found

@@ -63,7 +63,7 @@ class TimeLeft:
 
 @dataclass(slots=True)
 class Task:
-    """One capture on its way through a worker, which has it since `began_at`."""
+    """One capture on its way through a worker, which began with it at `began_at`."""
 
     capture: Capture
     time_left: TimeLeft

@@ -123,8 +123,8 @@ class AgentFinder:
             self._visit(body, at._replace(key="list") if is_list else at)
         if recognized.body and isinstance(message, dict):
             is_own = any(getattr(each, "because", "") == OWN_NOTIFICATION for each in self._findings[count:])
-            # The attributes of a forwarded notification name its agent again.
-            self._fields({} if is_own else {key: message[key] for key in message if key != recognized.body}, at)
+            if not is_own:  # its attributes name its agent again
+                self._fields({key: message[key] for key in message if key != recognized.body}, at)
         if len(self._findings) == count:
             trigger, because = self._innermost.trigger, self._innermost.ignored_if_empty
             nothing = InvalidValue(trigger, Reason.NO_AGENT_ID, "the event holds no agent ID", message, self._prose)

@@ -126,7 +126,8 @@ def _rejections(invalid: Sequence[InvalidValue], now: datetime) -> list[Rejectio
         alike[each.trigger, each.reason, each.message, each.options.job].append(each)
     sizes = ((values, _VALUES_IN_A_NOTIFICATION if values[0].shown else len(values)) for values in alike.values())
     groups = [list(some) for values, size in sizes for some in batched(values, size, strict=False)]
-    groups[_MOST_NOTIFICATIONS:] = filter(None, [list(chain.from_iterable(groups[_MOST_NOTIFICATIONS:]))])
+    if further := list(chain.from_iterable(groups[_MOST_NOTIFICATIONS:])):
+        groups = [*groups[:_MOST_NOTIFICATIONS], further]
     rejections = []
     for part, values in enumerate(groups):
         first, names = values[0], ", ".join(each.shown for each in values if each.shown)
